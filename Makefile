@@ -1,0 +1,56 @@
+# Crossbill. The two commands a newcomer needs: `make demo` and `make test`. Each installs what it lacks.
+
+SHELL     := bash
+BIN       := build/crossbill
+GO        := go
+GOFILES   := $(shell git ls-files -co --exclude-standard '*.go' 2>/dev/null | grep -v '\.gen\.go$$')
+
+# Debian packages. The edge's lab needs Linux; without it the demo runs on the software edge and needs PostgreSQL only.
+PACKAGES_POSTGRES := postgresql
+PACKAGES_LAB      := iproute2 iputils-ping ethtool bird2 iperf3
+PACKAGES_TEST     := frr
+PACKAGES_GENERATE := clang llvm libbpf-dev
+
+# Tests whose name matches may not be skipped; .ci/run sets it.
+FORBID_SKIPS :=
+
+.PHONY: help demo run test check generate check-generated fmt clean deps-demo deps-test deps-generate $(BIN)
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
+
+demo: deps-demo $(BIN) ## the main job, end to end, in under a minute
+	$(BIN) demo --out build/demo
+
+run: deps-demo $(BIN) ## the same system, seeded, left running in the foreground
+	$(BIN) run --data-dir build/run
+
+$(BIN):
+	@mkdir -p build
+	$(GO) build -o $(BIN) ./cmd/crossbill
+
+test: deps-test check $(BIN) ## every check and every test, on a private PostgreSQL
+	$(BIN) postgres exec --data-dir build/test-postgres --no-fsync -- $(GO) test -json -timeout 20m ./... | $(GO) run ./.ci/report -forbid-skips '$(FORBID_SKIPS)'
+
+check: check-generated ## gofmt, go vet, staticcheck, generated code is current
+	@unformatted=$$(gofmt -l $(GOFILES)); if [ -n "$$unformatted" ]; then echo "not gofmt'ed: $$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+generate: deps-generate ## regenerate server, client and eBPF objects
+	$(GO) generate ./...
+
+check-generated: deps-generate
+	@.ci/check-generated
+
+clean: ## remove what was built
+	rm -rf build
+
+deps-demo:
+	@.ci/install $(PACKAGES_POSTGRES) $(if $(filter Linux,$(shell uname -s)),$(PACKAGES_LAB))
+
+deps-test: deps-demo
+	@.ci/install $(if $(filter Linux,$(shell uname -s)),$(PACKAGES_TEST))
+
+deps-generate:
+	@.ci/install $(if $(filter Linux,$(shell uname -s)),$(PACKAGES_GENERATE))
