@@ -1,0 +1,79 @@
+// Package apikey is the keys that callers of the API present.
+//
+// It holds a hash and never a secret: the secret is shown once by who mints it. Start reading at [State], then [Decide].
+package apikey
+
+import (
+	"time"
+
+	"crossbill/domain"
+)
+
+// The kinds of principals.
+const (
+	KindPerson   = "person"
+	KindProgram  = "program"
+	KindEdgeNode = "edge_node"
+	KindOperator = "operator"
+)
+
+// Principal is who calls with a key.
+type Principal struct {
+	Kind string `json:"kind"`
+	ID   string `json:"id"` // of an edge node its edg_… id; else a name that the organisation chose
+	Name string `json:"name"`
+}
+
+// Issued says that a key is valid from now on.
+type Issued struct {
+	KeyID          string    `json:"key_id"`
+	OrganisationID string    `json:"organisation_id"`
+	Principal      Principal `json:"principal"`
+	Scopes         []string  `json:"scopes"`
+	SecretHash     string    `json:"secret_hash"` // SHA-256 in lower-case hexadecimal
+	At             time.Time `json:"at"`
+}
+
+// Revoked says that a key is never valid again.
+type Revoked struct {
+	KeyID string    `json:"key_id"`
+	At    time.Time `json:"at"`
+}
+
+// EventType is the name in the log.
+func (Issued) EventType() string { return "api_key.issued" }
+
+// EventType is the name in the log.
+func (Revoked) EventType() string { return "api_key.revoked" }
+
+// Events returns one zero value of every event type of this package.
+func Events() []domain.Event { return []domain.Event{Issued{}, Revoked{}} }
+
+// Stream names the stream of one key.
+func Stream(id string) string { return "api_key-" + id }
+
+// State is what is known of a key. The zero State is one that does not exist.
+type State struct {
+	ID             string     `json:"id"`
+	OrganisationID string     `json:"organisation_id"`
+	Principal      Principal  `json:"principal"`
+	Scopes         []string   `json:"scopes"`
+	SecretHash     string     `json:"secret_hash"`
+	IssuedAt       time.Time  `json:"issued_at"`
+	Revoked        bool       `json:"revoked"`
+	RevokedAt      *time.Time `json:"revoked_at,omitempty"`
+}
+
+// Evolve returns the state after the event.
+func Evolve(s State, e domain.Event) State {
+	switch e := e.(type) {
+	case Issued:
+		return State{
+			ID: e.KeyID, OrganisationID: e.OrganisationID, Principal: e.Principal, Scopes: e.Scopes,
+			SecretHash: e.SecretHash, IssuedAt: e.At,
+		}
+	case Revoked:
+		s.Revoked, s.RevokedAt = true, &e.At
+	}
+	return s
+}

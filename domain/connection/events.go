@@ -1,0 +1,164 @@
+package connection
+
+import (
+	"time"
+
+	"crossbill/domain"
+)
+
+// Requested says that an order wants a connection.
+type Requested struct {
+	ConnectionID   string    `json:"connection_id"`
+	OrderID        string    `json:"order_id"`
+	QuoteID        string    `json:"quote_id"`
+	CustomerID     string    `json:"customer_id"`
+	ProviderID     string    `json:"provider_id"`
+	ListingID      string    `json:"listing_id"`
+	ListingVersion int       `json:"listing_version"`
+	BandwidthMbps  int       `json:"bandwidth_mbps"`
+	CustomerPortID string    `json:"customer_port_id"`
+	ProviderPortID string    `json:"provider_port_id"`
+	CustomerBGP    BGP       `json:"customer_bgp"`
+	ProviderBGP    BGP       `json:"provider_bgp"`
+	At             time.Time `json:"at"`
+}
+
+// Allocated says what is reserved for the connection on an edge node.
+type Allocated struct {
+	ConnectionID string     `json:"connection_id"`
+	EdgeNodeID   string     `json:"edge_node_id"`
+	EdgeASN      uint32     `json:"edge_asn"`
+	Tag          int        `json:"tag"` // unique on the node; its interfaces and tables are named by it
+	A            Attachment `json:"a"`   // the customer's side
+	Z            Attachment `json:"z"`   // the provider's side
+	At           time.Time  `json:"at"`
+}
+
+// TestingStarted says that the edge node is to set the connection up; it is given up when production is not reached by Deadline.
+type TestingStarted struct {
+	ConnectionID string    `json:"connection_id"`
+	Deadline     time.Time `json:"deadline"`
+	At           time.Time `json:"at"`
+}
+
+// SessionChanged says what the edge node sees of a BGP session, when that is news.
+type SessionChanged struct {
+	ConnectionID     string    `json:"connection_id"`
+	Side             string    `json:"side"`
+	State            string    `json:"state"`
+	Since            time.Time `json:"since"` // the edge node's clock
+	PrefixesReceived int       `json:"prefixes_received"`
+	PrefixesSent     int       `json:"prefixes_sent"`
+	At               time.Time `json:"at"`
+}
+
+// ProbeRequested says that the edge node is to send a test packet across.
+type ProbeRequested struct {
+	ConnectionID string    `json:"connection_id"`
+	ProbeID      string    `json:"probe_id"`
+	At           time.Time `json:"at"`
+}
+
+// Probed says how the test packet fared.
+type Probed struct {
+	ConnectionID string    `json:"connection_id"`
+	ProbeID      string    `json:"probe_id"`
+	Passed       bool      `json:"passed"`
+	Detail       string    `json:"detail"`
+	At           time.Time `json:"at"`
+}
+
+// CutoverRequested says that the edge node is to open the gate.
+type CutoverRequested struct {
+	ConnectionID string    `json:"connection_id"`
+	At           time.Time `json:"at"`
+}
+
+// Activated says that traffic crosses since At, the instant the edge node opened the gate. Billing starts there.
+type Activated struct {
+	ConnectionID string    `json:"connection_id"`
+	At           time.Time `json:"at"`
+}
+
+// DecommissionRequested says that a connection in production is to be taken down. Billing stops at EffectiveAt.
+type DecommissionRequested struct {
+	ConnectionID string    `json:"connection_id"`
+	Reason       string    `json:"reason"`
+	EffectiveAt  time.Time `json:"effective_at"`
+	At           time.Time `json:"at"`
+}
+
+// EdgeClosed says that nothing of the connection is left on the edge node and that all its readings are delivered.
+type EdgeClosed struct {
+	ConnectionID string    `json:"connection_id"`
+	ClosedAt     time.Time `json:"closed_at"` // when traffic stopped crossing; the edge node's clock
+	At           time.Time `json:"at"`
+}
+
+// Decommissioned says that a connection that was in production has ended.
+type Decommissioned struct {
+	ConnectionID string    `json:"connection_id"`
+	ClosedAt     time.Time `json:"closed_at"`
+	At           time.Time `json:"at"`
+}
+
+// CancellationRequested says that a connection is given up before production.
+type CancellationRequested struct {
+	ConnectionID string    `json:"connection_id"`
+	Reason       string    `json:"reason"`
+	At           time.Time `json:"at"`
+}
+
+// Cancelled says that a connection that never was in production has ended.
+type Cancelled struct {
+	ConnectionID string    `json:"connection_id"`
+	Reason       string    `json:"reason"`
+	At           time.Time `json:"at"`
+}
+
+// EventType is the name in the log.
+func (Requested) EventType() string { return "connection.requested" }
+
+// EventType is the name in the log.
+func (Allocated) EventType() string { return "connection.allocated" }
+
+// EventType is the name in the log.
+func (TestingStarted) EventType() string { return "connection.testing_started" }
+
+// EventType is the name in the log.
+func (SessionChanged) EventType() string { return "bgp_session.changed" }
+
+// EventType is the name in the log.
+func (ProbeRequested) EventType() string { return "connection.probe_requested" }
+
+// EventType is the name in the log.
+func (Probed) EventType() string { return "connection.probed" }
+
+// EventType is the name in the log.
+func (CutoverRequested) EventType() string { return "connection.cutover_requested" }
+
+// EventType is the name in the log.
+func (Activated) EventType() string { return "connection.activated" }
+
+// EventType is the name in the log.
+func (DecommissionRequested) EventType() string { return "connection.decommission_requested" }
+
+// EventType is the name in the log.
+func (EdgeClosed) EventType() string { return "connection.edge_closed" }
+
+// EventType is the name in the log.
+func (Decommissioned) EventType() string { return "connection.decommissioned" }
+
+// EventType is the name in the log.
+func (CancellationRequested) EventType() string { return "connection.cancellation_requested" }
+
+// EventType is the name in the log.
+func (Cancelled) EventType() string { return "connection.cancelled" }
+
+// Events returns one zero value of every event type of this package.
+func Events() []domain.Event {
+	return []domain.Event{
+		Requested{}, Allocated{}, TestingStarted{}, SessionChanged{}, ProbeRequested{}, Probed{}, CutoverRequested{},
+		Activated{}, DecommissionRequested{}, EdgeClosed{}, Decommissioned{}, CancellationRequested{}, Cancelled{},
+	}
+}

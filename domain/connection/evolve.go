@@ -1,0 +1,57 @@
+package connection
+
+import (
+	"maps"
+
+	"crossbill/domain"
+)
+
+// Evolve returns the state after the event.
+func Evolve(s State, e domain.Event) State {
+	switch e := e.(type) {
+	case Requested:
+		return State{
+			ID: e.ConnectionID, State: StateRequested, Billing: BillingNone, OrderID: e.OrderID, QuoteID: e.QuoteID,
+			CustomerID: e.CustomerID, ProviderID: e.ProviderID, ListingID: e.ListingID, ListingVersion: e.ListingVersion,
+			BandwidthMbps: e.BandwidthMbps, CustomerPortID: e.CustomerPortID, ProviderPortID: e.ProviderPortID,
+			CustomerBGP: e.CustomerBGP, ProviderBGP: e.ProviderBGP, RequestedAt: e.At,
+		}
+	case Allocated:
+		s.State, s.EdgeNodeID, s.EdgeASN, s.Tag, s.A, s.Z = StateAllocated, e.EdgeNodeID, e.EdgeASN, e.Tag, &e.A, &e.Z
+	case TestingStarted:
+		s.State, s.TestingDeadline, s.OnEdge = StateTesting, &e.Deadline, true
+	case SessionChanged:
+		s.Sessions = maps.Clone(s.Sessions) // an earlier State must not see the change
+		if s.Sessions == nil {
+			s.Sessions = make(map[string]Session, 2)
+		}
+		s.Sessions[e.Side] = Session{e.State, e.Since, e.PrefixesReceived, e.PrefixesSent}
+	case ProbeRequested:
+		s.LastProbe = &Probe{ID: e.ProbeID, RequestedAt: e.At}
+	case Probed:
+		probe := Probe{ID: e.ProbeID, ReportedAt: &e.At, Passed: e.Passed, Detail: e.Detail}
+		if s.LastProbe != nil {
+			probe.RequestedAt = s.LastProbe.RequestedAt
+		}
+		s.LastProbe = &probe
+		if !e.Passed {
+			s.FailedProbes++
+		}
+	case CutoverRequested:
+		s.CutoverRequestedAt = &e.At
+	case Activated:
+		s.State, s.Billing, s.BillingFrom = StateProduction, BillingAccruing, &e.At
+	case DecommissionRequested:
+		s.State, s.Reason = StateDecommissionRequested, e.Reason
+		s.Billing, s.BillingTo = BillingStopped, &e.EffectiveAt
+	case EdgeClosed:
+		s.OnEdge, s.EdgeRemoved, s.EdgeClosedAt = false, true, &e.ClosedAt
+	case Decommissioned:
+		s.State, s.ClosedAt = StateDecommissioned, &e.At
+	case CancellationRequested:
+		s.State, s.Reason = StateCancelling, e.Reason
+	case Cancelled:
+		s.State, s.ClosedAt = StateCancelled, &e.At
+	}
+	return s
+}

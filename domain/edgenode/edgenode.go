@@ -1,0 +1,53 @@
+// Package edgenode is the machines at points of presence that carry and meter connections.
+//
+// It says what a node is, never what it should be doing: that is derived from the connections on it. Start reading at
+// [State], then [Decide].
+package edgenode
+
+import (
+	"time"
+
+	"crossbill/domain"
+)
+
+// Registered says that the platform has an edge node.
+type Registered struct {
+	EdgeNodeID string    `json:"edge_node_id"`
+	Name       string    `json:"name"`
+	Metro      string    `json:"metro"`
+	Facility   string    `json:"facility"`
+	ASN        uint32    `json:"asn"`
+	RouterID   string    `json:"router_id"` // the BGP identifier in dotted form (RFC 4271 section 4.2)
+	At         time.Time `json:"at"`
+}
+
+// EventType is the name in the log.
+func (Registered) EventType() string { return "edge_node.registered" }
+
+// Events returns one zero value of every event type of this package.
+func Events() []domain.Event { return []domain.Event{Registered{}} }
+
+// Stream names the stream of one edge node.
+func Stream(id string) string { return "edge_node-" + id }
+
+// State is what is known of an edge node. The zero State is one that does not exist.
+type State struct {
+	ID           string    `json:"id"`
+	Name         string    `json:"name"`
+	Metro        string    `json:"metro"`
+	Facility     string    `json:"facility"`
+	ASN          uint32    `json:"asn"`
+	RouterID     string    `json:"router_id"`
+	RegisteredAt time.Time `json:"registered_at"`
+}
+
+// Evolve returns the state after the event.
+func Evolve(s State, e domain.Event) State {
+	if e, ok := e.(Registered); ok {
+		return State{
+			ID: e.EdgeNodeID, Name: e.Name, Metro: e.Metro, Facility: e.Facility, ASN: e.ASN, RouterID: e.RouterID,
+			RegisteredAt: e.At,
+		}
+	}
+	return s
+}

@@ -1,0 +1,156 @@
+// Package invoice is what a customer owes for a period, line by line, each with the events it was computed from.
+//
+// It checks that an invoice adds up and never computes a price: that is billing's. An issued invoice never changes.
+// Start reading at [Issued], then [Decide].
+package invoice
+
+import (
+	"time"
+
+	"crossbill/domain"
+)
+
+// States of an invoice.
+const (
+	StateIssued = "issued"
+	StatePaid   = "paid"
+	StateVoid   = "void"
+)
+
+// Kinds of lines.
+const (
+	LinePassthrough = "passthrough" // the provider's price; the same item is in the provider's settlement
+	LineFee         = "fee"         // the platform's
+)
+
+// PlanRef names the published listing version whose plan a line was rated with.
+type PlanRef struct {
+	ListingID string `json:"listing_id"`
+	Version   int    `json:"version"`
+}
+
+// Evidence is a range of one stream's events that a line was computed from.
+type Evidence struct {
+	Stream      string `json:"stream"`
+	FromVersion int64  `json:"from_version"`
+	ToVersion   int64  `json:"to_version"` // inclusive
+	Count       int    `json:"count"`
+	Digest      string `json:"digest"` // SHA-256 over the events' leaf hashes in order, in lower-case hexadecimal
+}
+
+// Line is one rated item.
+type Line struct {
+	Number       int          `json:"number"` // counts from 1
+	ItemID       string       `json:"item_id"`
+	Kind         string       `json:"kind"`
+	ProviderID   string       `json:"provider_id"`
+	ConnectionID string       `json:"connection_id"`
+	ChargeID     string       `json:"charge_id"`
+	Description  string       `json:"description"`
+	Quantity     string       `json:"quantity"`
+	Unit         string       `json:"unit"`
+	Exact        string       `json:"exact"` // the amount before its one rounding; "…" ends a number that is cut
+	Amount       domain.Money `json:"amount"`
+	Steps        []string     `json:"steps"`
+	Plan         PlanRef      `json:"plan"`
+	QuoteID      string       `json:"quote_id"`
+	Evidence     []Evidence   `json:"evidence"`
+}
+
+// Issued says what a customer owes for [PeriodStart, PeriodEnd).
+type Issued struct {
+	InvoiceID   string          `json:"invoice_id"`
+	Number      string          `json:"number"`
+	CustomerID  string          `json:"customer_id"`
+	PeriodStart time.Time       `json:"period_start"`
+	PeriodEnd   time.Time       `json:"period_end"`
+	Currency    domain.Currency `json:"currency"`
+	Lines       []Line          `json:"lines"`
+	Passthrough domain.Money    `json:"passthrough"`
+	Fee         domain.Money    `json:"fee"`
+	Total       domain.Money    `json:"total"`
+	LogPosition int64           `json:"log_position"` // it was computed from the log up to here
+	RunID       string          `json:"run_id"`
+	At          time.Time       `json:"at"`
+}
+
+// Paid says that the customer paid the total.
+type Paid struct {
+	InvoiceID string    `json:"invoice_id"`
+	Reference string    `json:"reference"` // of the payment, as who received it names it
+	At        time.Time `json:"at"`
+}
+
+// Voided says that the invoice is not to be paid. Its number stays taken.
+type Voided struct {
+	InvoiceID string    `json:"invoice_id"`
+	Reason    string    `json:"reason"`
+	At        time.Time `json:"at"`
+}
+
+// NumberTaken says that an issuer's next number belongs to an invoice.
+type NumberTaken struct {
+	Number    int64  `json:"number"`
+	InvoiceID string `json:"invoice_id"`
+}
+
+// EventType is the name in the log.
+func (Issued) EventType() string { return "invoice.issued" }
+
+// EventType is the name in the log.
+func (Paid) EventType() string { return "invoice.paid" }
+
+// EventType is the name in the log.
+func (Voided) EventType() string { return "invoice.voided" }
+
+// EventType is the name in the log.
+func (NumberTaken) EventType() string { return "invoice_number.taken" }
+
+// Events returns one zero value of every event type of this package: those of an invoice's own stream, and NumberTaken.
+func Events() []domain.Event { return []domain.Event{Issued{}, Paid{}, Voided{}, NumberTaken{}} }
+
+// Stream names the stream of one invoice.
+func Stream(id string) string { return "invoice-" + id }
+
+// NumberStream names the stream of an issuer's invoice numbers. Its version is the last number taken, so that numbers
+// have no gaps.
+func NumberStream(issuer string) string { return "invoice_number-" + issuer }
+
+// Content is what an invoice says; it is [Issued] without being an event.
+type Content Issued
+
+// State is an invoice and what became of it. The zero State is one that does not exist.
+type State struct {
+	Content
+	State     string     `json:"state"`
+	Reference string     `json:"reference,omitempty"` // of the payment
+	Reason    string     `json:"reason,omitempty"`    // why it is void
+	ClosedAt  *time.Time `json:"closed_at,omitempty"` // when it was paid or voided
+}
+
+// Evolve returns the state after the event.
+func Evolve(s State, e domain.Event) State {
+	switch e := e.(type) {
+	case Issued:
+		return State{Content: Content(e), State: StateIssued}
+	case Paid:
+		s.State, s.Reference, s.ClosedAt = StatePaid, e.Reference, &e.At
+	case Voided:
+		s.State, s.Reason, s.ClosedAt = StateVoid, e.Reason, &e.At
+	}
+	return s
+}
+
+// NumberState is the numbers of an issuer. The zero NumberState has none taken.
+type NumberState struct {
+	Last      int64  `json:"last"`
+	InvoiceID string `json:"invoice_id"` // that has it
+}
+
+// EvolveNumber returns the state after the event.
+func EvolveNumber(s NumberState, e domain.Event) NumberState {
+	if e, ok := e.(NumberTaken); ok {
+		return NumberState{Last: e.Number, InvoiceID: e.InvoiceID}
+	}
+	return s
+}
