@@ -60,7 +60,9 @@ type Options struct {
 	// PinDir is this node's directory in bpffs, /sys/fs/bpf/crossbill/<node>; empty means [DefaultPinDir].
 	// bpffs is mounted at /sys/fs/bpf if it is not there.
 	PinDir string
-	Logger *slog.Logger // nil means slog.Default
+	// Namespace is the path of the network namespace to work in, such as /run/netns/pop; empty means the process's own.
+	Namespace string
+	Logger    *slog.Logger // nil means slog.Default
 }
 
 // Connection is what one connection needs on the node.

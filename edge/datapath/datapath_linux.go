@@ -1,42 +1,456 @@
 package datapath
 
-// Datapath is the node's datapath. Its methods may be called from several goroutines.
-type Datapath struct{}
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
 
-// Open finds or makes the node's maps and programs under the pin directory.
-// It returns an Unavailable error where the kernel or the privileges do not allow it.
-func Open(o Options) (*Datapath, error) { panic("not written yet") }
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"crossbill/domain"
+)
+
+// Datapath is one node's datapath. Its methods may be called from several goroutines. What it makes lives in the kernel
+// and in bpffs and stays when the process ends; [Open] finds it again.
+type Datapath struct {
+	mu        sync.Mutex
+	log       *slog.Logger
+	pins      string
+	namespace netns.NsHandle // None: the process's own
+	netlink   *netlink.Handle
+	objects   datapathObjects
+}
+
+// Open finds or makes the node's maps and programs under the pin directory, and puts this binary's programs in the
+// place of older ones, with no frame lost or uncounted.
+// It returns an Unavailable error where the kernel or the privileges do not allow it, and a Conflict error when the pin
+// directory belongs to another live namespace or to a version with another layout.
+func Open(o Options) (*Datapath, error) {
+	d := &Datapath{log: o.Logger, pins: o.PinDir, namespace: netns.None()}
+	if d.log == nil {
+		d.log = slog.Default()
+	}
+	if d.pins == "" {
+		d.pins = DefaultPinDir
+	}
+	if o.Namespace != "" {
+		namespace, err := netns.GetFromPath(o.Namespace)
+		if err != nil {
+			return nil, domain.Errorf(domain.NotFound, "datapath.Open", "no network namespace %s: %w", o.Namespace, err)
+		}
+		d.namespace = namespace
+	}
+	err := d.in("datapath.Open", d.open)
+	if err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *Datapath) open() error {
+	if err := mountPins(d.pins); err != nil {
+		return err
+	}
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return domain.Errorf(domain.Unavailable, "datapath.Open", "netlink: %w", err)
+	}
+	d.netlink = handle
+	if err := d.load(); err != nil {
+		return err
+	}
+	cookie, err := namespaceCookie()
+	if err != nil {
+		return domain.Errorf(domain.Unavailable, "datapath.Open", "the namespace's identity cannot be read: %w", err)
+	}
+	var node datapathNode
+	if err := d.objects.Nodes.Lookup(uint32(0), &node); err != nil {
+		return domain.Errorf(domain.Internal, "datapath.Open", "the node's identity cannot be read: %w", err)
+	}
+	if node.NetnsCookie != 0 && node.NetnsCookie != cookie {
+		if err := d.takeOver(); err != nil {
+			return err
+		}
+		node = datapathNode{}
+	}
+	if node.NetnsCookie == 0 {
+		node = datapathNode{NetnsCookie: cookie, Created: uint64(time.Now().UnixNano())}
+		if err := d.objects.Nodes.Put(uint32(0), node); err != nil {
+			return domain.Errorf(domain.Internal, "datapath.Open", "the node's identity cannot be written: %w", err)
+		}
+	}
+	return d.renewLinks()
+}
+
+// load opens the pinned maps, makes those that are missing, and loads the programs.
+func (d *Datapath) load() error {
+	err := loadDatapathObjects(&d.objects, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: d.pins}})
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ebpf.ErrMapIncompatible):
+		return domain.Errorf(domain.Conflict, "datapath.Open", "the maps in %s have another layout: %w", d.pins, err).
+			WithHint("they hold readings of another version: let that version drain them, then remove the directory")
+	default:
+		return domain.Errorf(domain.Unavailable, "datapath.Open", "the eBPF programs cannot be loaded: %w", err).
+			WithHint("it needs CAP_BPF and CAP_NET_ADMIN, Linux 6.6 or later with CONFIG_BPF_SYSCALL and CONFIG_NET_XGRESS")
+	}
+}
+
+// takeOver replaces the pins of a namespace that is gone. Interface indexes and routes in them mean nothing here.
+func (d *Datapath) takeOver() error {
+	live, err := d.liveLinks()
+	if err != nil {
+		return err
+	}
+	if live {
+		return domain.Errorf(domain.Conflict, "datapath.Open", "%s belongs to another network namespace, which is alive", d.pins).
+			WithHint("give each node a pin directory of its own")
+	}
+	d.log.Warn("pins of a network namespace that is gone are replaced; meters start at zero", "dir", d.pins)
+	d.objects.Close()
+	d.objects = datapathObjects{}
+	if err := unpinAll(d.pins); err != nil {
+		return err
+	}
+	if err := mountPins(d.pins); err != nil {
+		return err
+	}
+	return d.load()
+}
 
 // Close lets go of the datapath and leaves all of it running.
-func (d *Datapath) Close() error { panic("not written yet") }
+func (d *Datapath) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.netlink != nil {
+		d.netlink.Close()
+		d.netlink = nil
+	}
+	err := d.objects.Close()
+	d.objects = datapathObjects{}
+	if d.namespace.IsOpen() {
+		d.namespace.Close()
+	}
+	return err
+}
 
-// Ensure makes the node carry c, with the gate as it was (closed at first).
-func (d *Datapath) Ensure(c Connection) error { panic("not written yet") }
+// Ensure makes the node carry c: interfaces, addresses, table, rules, programs, meters. It converges from any half-made
+// or hand-changed state and disturbs nothing that is right already. The gate stays as it was, at first closed. Routes
+// that fell with a deleted interface come back with the next [Datapath.SetRoutes].
+//
+// It returns an Invalid error for fields out of range, NotFound when a port is missing, and Conflict when a VLAN of a
+// port or an address belongs to another connection.
+func (d *Datapath) Ensure(c Connection) error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	return d.in("datapath.Ensure", func() error { return d.ensure(c) })
+}
 
-// SetGate opens or closes the way between the two sides.
-func (d *Datapath) SetGate(tag int, open bool) error { panic("not written yet") }
+func (d *Datapath) ensure(c Connection) error {
+	ports, err := d.findPorts(c)
+	if err != nil {
+		return err
+	}
+	existing, err := d.attachments()
+	if err != nil {
+		return err
+	}
+	if err := checkConflicts(c, ports, existing); err != nil {
+		return err
+	}
+	if err := d.ensurePorts(ports); err != nil {
+		return err
+	}
+	if err := d.ensureMeters(c.Tag); err != nil { // before anything that a frame could pass
+		return err
+	}
+	interfaces, err := d.ensureInterfaces(c, ports)
+	if err != nil {
+		return err
+	}
+	if err := d.ensureTable(c, interfaces); err != nil {
+		return err
+	}
+	open, err := d.ensureAttachments(c, ports, interfaces, existing)
+	if err != nil {
+		return err
+	}
+	return d.setGateRules(c.Tag, open)
+}
 
-// Gate reports whether packets may cross.
-func (d *Datapath) Gate(tag int) (bool, error) { panic("not written yet") }
+// SetGate opens or closes the way between the two sides. When it returns after closing, no packet crosses any more.
+// It returns a NotFound error for a connection that Ensure has not made.
+func (d *Datapath) SetGate(tag int, open bool) error {
+	if err := checkTag("datapath.SetGate", tag); err != nil {
+		return err
+	}
+	return d.in("datapath.SetGate", func() error {
+		existing, err := d.attachments()
+		if err != nil {
+			return err
+		}
+		var mine []entry
+		for _, e := range existing {
+			if e.tag() == tag {
+				mine = append(mine, e)
+			}
+		}
+		if open && len(mine) < 2 {
+			return domain.Errorf(domain.NotFound, "datapath.SetGate", "connection %d is not on this node", tag).
+				WithHint("call Ensure first")
+		}
+		// The rules serve packets that the programs let through: first to come, last to go.
+		if open {
+			if err := d.setGateRules(tag, true); err != nil {
+				return err
+			}
+		}
+		for _, e := range mine {
+			if e.open() == open {
+				continue
+			}
+			e.value.Flags ^= attachmentOpen
+			if err := d.objects.Attachments.Put(e.wire, e.value); err != nil {
+				return fmt.Errorf("attachment: %w", err)
+			}
+		}
+		if !open {
+			if err := d.setGateRules(tag, false); err != nil {
+				return err
+			}
+			synchronise()
+		}
+		return nil
+	})
+}
 
-// Counters reads both sides' meters.
-func (d *Datapath) Counters(tag int) (a, z Counters, err error) { panic("not written yet") }
+// Gate reports whether packets may cross. A connection that is not on the node has a closed gate.
+func (d *Datapath) Gate(tag int) (open bool, err error) {
+	if err := checkTag("datapath.Gate", tag); err != nil {
+		return false, err
+	}
+	err = d.in("datapath.Gate", func() error {
+		existing, err := d.attachments()
+		if err != nil {
+			return err
+		}
+		sides := 0
+		for _, entry := range existing {
+			if entry.tag() == tag && entry.open() {
+				sides++
+			}
+		}
+		open = sides == 2
+		return nil
+	})
+	return open, err
+}
 
-// Strays reads what a port saw outside all connections.
-func (d *Datapath) Strays(port string) (Counters, error) { panic("not written yet") }
+// Stop ends a connection's traffic for good: the gate is closed, its frames become strays, its meters stand still. They
+// can be read until Remove. Ensure undoes it.
+func (d *Datapath) Stop(tag int) error {
+	if err := checkTag("datapath.Stop", tag); err != nil {
+		return err
+	}
+	return d.in("datapath.Stop", func() error { return d.stop(tag) })
+}
 
-// SetRoutes makes the connection's table hold exactly these routes, beside the link subnets.
-func (d *Datapath) SetRoutes(tag int, routes []Route) error { panic("not written yet") }
+func (d *Datapath) stop(tag int) error {
+	existing, err := d.attachments()
+	if err != nil {
+		return err
+	}
+	for _, entry := range existing {
+		if entry.tag() == tag {
+			if err := ignoreMissing(d.objects.Attachments.Delete(entry.wire)); err != nil {
+				return fmt.Errorf("attachment: %w", err)
+			}
+		}
+	}
+	if err := d.setGateRules(tag, false); err != nil {
+		return err
+	}
+	synchronise()
+	return nil
+}
 
-// Stop ends a connection's traffic for good: its frames become strays and its meters stand still, to be read a last
-// time before Remove.
-func (d *Datapath) Stop(tag int) error { panic("not written yet") }
+// Remove takes everything of the connection off the node, meters included: read them first, after [Datapath.Stop].
+// A connection that is not there is no error.
+func (d *Datapath) Remove(tag int) error {
+	if err := checkTag("datapath.Remove", tag); err != nil {
+		return err
+	}
+	return d.in("datapath.Remove", func() error {
+		return errors.Join( // each as far as it goes: what is left is found again by List
+			d.stop(tag),
+			d.removeInterfaces(tag),
+			d.removeRules(tag),
+			d.clearTable(tag),
+			d.removeMeters(tag),
+			d.releasePorts(),
+		)
+	})
+}
 
-// Remove takes everything of the connection off the node, meters included.
-func (d *Datapath) Remove(tag int) error { panic("not written yet") }
+// List returns, in ascending order, the tags of which anything is on the node: an interface, a rule, a route, a map entry.
+func (d *Datapath) List() (tags []int, err error) {
+	err = d.in("datapath.List", func() error {
+		tags, err = d.list()
+		return err
+	})
+	return tags, err
+}
 
-// List returns the tags of which anything is on the node, in ascending order.
-func (d *Datapath) List() ([]int, error) { panic("not written yet") }
+func (d *Datapath) list() ([]int, error) {
+	seen := map[int]bool{}
+	for _, source := range []func(map[int]bool) error{d.tagsOfMaps, d.tagsOfInterfaces, d.tagsOfRules, d.tagsOfRoutes} {
+		if err := source(seen); err != nil {
+			return nil, err
+		}
+	}
+	var tags []int
+	for tag := range seen {
+		tags = append(tags, tag)
+	}
+	slices.Sort(tags)
+	return tags, nil
+}
 
-// Destroy removes all connections, programs, maps and pins of this node.
-func (d *Datapath) Destroy() error { panic("not written yet") }
+// Destroy removes all connections, programs, maps and pins of this node. Only Close may be called after it.
+func (d *Datapath) Destroy() error {
+	tags, err := d.List()
+	if err != nil {
+		return err
+	}
+	for _, tag := range tags {
+		if err := d.Remove(tag); err != nil {
+			return err
+		}
+	}
+	return d.in("datapath.Destroy", func() error {
+		return errors.Join(d.removeWall(), unpinAll(d.pins))
+	})
+}
+
+// in runs f in the datapath's namespace and gives its error the operation's name.
+func (d *Datapath) in(op string, f func() error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := d.enter(f)
+	var known *domain.Error
+	if err == nil || errors.As(err, &known) {
+		return err
+	}
+	return domain.Errorf(domain.Internal, op, "the node could not be changed: %w", err)
+}
+
+func (d *Datapath) enter(f func() error) error {
+	if !d.namespace.IsOpen() {
+		return f()
+	}
+	runtime.LockOSThread()
+	home, err := netns.Get()
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("own namespace: %w", err)
+	}
+	defer home.Close()
+	if err := netns.Set(d.namespace); err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("enter namespace: %w", err)
+	}
+	defer func() {
+		// A thread that cannot go home stays locked, so that it ends with its goroutine.
+		if netns.Set(home) == nil {
+			runtime.UnlockOSThread()
+		}
+	}()
+	return f()
+}
+
+// mountPins makes the pin directory, on a bpffs that is mounted if need be.
+func mountPins(dir string) error {
+	const op = "datapath.Open"
+	if !onBPFFS(existingParent(dir)) {
+		if err := os.MkdirAll(BPFFSRoot, 0o755); err != nil {
+			return domain.Errorf(domain.Unavailable, op, "no place for bpffs: %w", err)
+		}
+		if err := unix.Mount("bpf", BPFFSRoot, "bpf", 0, "mode=0700"); err != nil {
+			return domain.Errorf(domain.Unavailable, op, "bpffs cannot be mounted: %w", err).
+				WithHint("run as root: mount -t bpf bpf %s", BPFFSRoot)
+		}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return domain.Errorf(domain.Unavailable, op, "the pin directory cannot be made: %w", err)
+	}
+	if !onBPFFS(dir) {
+		return domain.Errorf(domain.Invalid, op, "%s is not on a bpffs", dir).
+			WithHint("choose a directory under %s", BPFFSRoot)
+	}
+	return nil
+}
+
+func existingParent(dir string) string {
+	for dir != "/" && dir != "." {
+		if _, err := os.Stat(dir); err == nil {
+			return dir
+		}
+		dir = filepath.Dir(dir)
+	}
+	return dir
+}
+
+func onBPFFS(dir string) bool {
+	var s unix.Statfs_t
+	return unix.Statfs(dir, &s) == nil && s.Type == unix.BPF_FS_MAGIC
+}
+
+// unpinAll removes the pin directory. Programs and maps end when the last holder of a descriptor does.
+func unpinAll(dir string) error {
+	if err := os.RemoveAll(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("unpin %s: %w", dir, err)
+	}
+	return nil
+}
+
+// namespaceCookie identifies the current network namespace until the machine is rebooted; bpffs does not live longer.
+func namespaceCookie() (uint64, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(fd)
+	return unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+}
+
+// synchronise returns when every program run that began before it has ended: MEMBARRIER_CMD_GLOBAL waits for an RCU
+// grace period, and tcx programs run inside RCU read sections. It takes some milliseconds.
+func synchronise() {
+	if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0); errno != 0 {
+		time.Sleep(50 * time.Millisecond) // a kernel without it (nohz_full); far longer than a program runs
+	}
+}
+
+// membarrierGlobal is MEMBARRIER_CMD_GLOBAL of linux/membarrier.h.
+const membarrierGlobal = 1
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, ebpf.ErrKeyNotExist) || errors.Is(err, fs.ErrNotExist) ||
+		errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return err
+}

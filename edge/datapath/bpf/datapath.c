@@ -1,0 +1,382 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// The datapath of an edge node: meter, VLAN demultiplexer and gate.
+//
+// (This one file is under the GPL 2, because the kernel grants some helpers to GPL programs only; it is loaded into the
+// kernel and linked with nothing else.)
+//
+// A frame's way through the node, from the customer's port to the provider's:
+//
+//	port_ingress     finds the attachment by (port, tag protocol, VLAN), counts the frame as "in", takes the tag off.
+//	   |             Then, by destination: ARP and our own addresses go up the stack, through the connection's L3
+//	   |             interface, where BGP and ping answer. Anything else may cross only while the gate is open: it is
+//	   |             looked up in the connection's own table, addressed to the next hop, and tagged for the other port.
+//	port_egress      counts the frame as "out" by (port, tag protocol, VLAN) and lets it go.
+//
+// The stack sees a crossing packet only when it needs more than that (no neighbour entry yet, fragmentation, TTL
+// exceeded, IP options). It enters through the L3 interface with the connection's mark; the gate's rules send it to the
+// same table, and the wall behind them keeps it out of every other. What the stack sends through an L3 interface, be it
+// forwarded or our own, passes interface_egress, which tags it and hands it to the port.
+//
+// Invariants: no frame of a connection crosses uncounted (a missing meter drops it); no frame leaves a port but from a
+// connection, save LLDP and LACP; a packet that came in through a connection is looked up in no table but its own, and
+// reaches none of the node's addresses but the connection's two.
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+char LICENSE[] SEC("license") = "GPL";
+
+// Limits; the names are those of datapath.go.
+#define MAX_CONNECTIONS 4096
+#define MAX_ATTACHMENTS (2 * MAX_CONNECTIONS)
+#define MAX_PORTS 256
+
+// Verdicts of a tcx program (enum tcx_action_base in linux/bpf.h since 6.6).
+#define VERDICT_NEXT -1
+#define VERDICT_DROP 2
+
+#define AF_INET 2
+#define VLAN_TAG_LEN 4
+#define VLAN_ID_MASK 0x0fff
+#define IP_FRAGMENT_MASK 0x3fff // more-fragments bit and offset
+#define ETH_P_LACP 0x8809       // IEEE 802.3 slow protocols
+#define ETH_P_LLDP_FRAME 0x88cc
+
+// wire is how frames of one attachment are known at a port.
+struct wire {
+	__u32 port; // ifindex
+	__u16 vlan; // 0 when untagged
+	__u16 tpid; // 0x8100 or 0x88a8 in host order; 0 when untagged
+};
+
+#define ATTACHMENT_OPEN 1u // the gate: packets may cross
+
+// attachment is what a port needs to know of one side of a connection. User space replaces it whole, which is atomic.
+struct attachment {
+	__u32 interface; // ifindex of the side's L3 interface
+	__u32 meter;     // key in meters: tag << 1 | side
+	__u32 mark;
+	__u32 table;
+	__be32 own[2]; // our addresses: on this side, on the other
+	__u32 flags;
+	__u32 bandwidth_mbps; // ordered; for the policer to come, whose state belongs in a map of its own
+	__u64 reserved[4];
+};
+
+// meter is one side's counters, on one CPU. Each CPU's copy has the same epoch.
+struct meter {
+	__u64 epoch; // nanoseconds since 1970 UTC
+	__u64 bytes_in;
+	__u64 bytes_out;
+	__u64 packets_in;
+	__u64 packets_out;
+	__u64 dropped_in;
+	__u64 dropped_out;
+	__u64 refused;
+};
+
+// node says whose maps these are, so that pins of a namespace that is gone are not taken for this one's.
+struct node {
+	__u64 netns_cookie;
+	__u64 created; // nanoseconds since 1970 UTC
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct wire);
+	__type(value, struct attachment);
+	__uint(max_entries, MAX_ATTACHMENTS);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} attachments SEC(".maps");
+
+// interfaces: an L3 interface's ifindex to the wire its frames go out on.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32);
+	__type(value, struct wire);
+	__uint(max_entries, MAX_ATTACHMENTS);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} interfaces SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__type(key, __u32);
+	__type(value, struct meter);
+	__uint(max_entries, MAX_ATTACHMENTS);
+	__uint(map_flags, BPF_F_NO_PREALLOC); // a node with few connections on many CPUs should pay for few
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} meters SEC(".maps");
+
+// strays: per port, the frames that belong to no connection.
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__type(key, __u32);
+	__type(value, struct meter);
+	__uint(max_entries, MAX_PORTS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} strays SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct node);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} nodes SEC(".maps");
+
+// identify reads the outer tag, from the skb's offload field or from the frame. A priority tag (VLAN 0) is no VLAN.
+// It reports whether there is a tag to take off.
+static __always_inline int identify(struct __sk_buff *skb, struct wire *wire)
+{
+	__u16 ethernet[2]; // what follows the addresses: ethertype or TPID, then the TCI
+
+	wire->port = skb->ifindex;
+	wire->vlan = 0;
+	wire->tpid = 0;
+	if (skb->vlan_present) {
+		wire->vlan = skb->vlan_tci & VLAN_ID_MASK;
+		if (wire->vlan)
+			wire->tpid = bpf_ntohs(skb->vlan_proto);
+		return 1;
+	}
+	if (bpf_skb_load_bytes(skb, 2 * ETH_ALEN, ethernet, sizeof(ethernet)) < 0)
+		return 0;
+	if (ethernet[0] != bpf_htons(ETH_P_8021Q) && ethernet[0] != bpf_htons(ETH_P_8021AD))
+		return 0;
+	wire->vlan = bpf_ntohs(ethernet[1]) & VLAN_ID_MASK;
+	if (wire->vlan)
+		wire->tpid = bpf_ntohs(ethernet[0]);
+	return 1;
+}
+
+// header_length is how much of a super-packet every wire frame repeats: Ethernet, tags in the frame, IP (IP in IP too)
+// and TCP or UDP. What it cannot read it leaves out.
+static __always_inline __u32 header_length(struct __sk_buff *skb)
+{
+	__u32 at = 2 * ETH_ALEN;
+	__u16 type = 0;
+	__u8 protocol = IPPROTO_IPIP, byte = 0;
+	int i;
+
+	for (i = 0; i < 3; i++) { // up to two tags in the frame
+		if (bpf_skb_load_bytes(skb, at, &type, sizeof(type)) < 0)
+			return ETH_HLEN;
+		at += sizeof(type);
+		if (type != bpf_htons(ETH_P_8021Q) && type != bpf_htons(ETH_P_8021AD))
+			break;
+		at += 2; // the TCI
+	}
+	if (type == bpf_htons(ETH_P_IPV6))
+		protocol = IPPROTO_IPV6;
+	else if (type != bpf_htons(ETH_P_IP))
+		return at;
+
+	for (i = 0; i < 3; i++) { // the packet, and two more inside it
+		if (protocol == IPPROTO_IPIP) {
+			if (bpf_skb_load_bytes(skb, at, &byte, 1) < 0 ||
+			    bpf_skb_load_bytes(skb, at + 9, &protocol, 1) < 0)
+				return at;
+			at += (byte & 0x0f) * 4;
+		} else if (protocol == IPPROTO_IPV6) {
+			if (bpf_skb_load_bytes(skb, at + 6, &protocol, 1) < 0)
+				return at;
+			at += 40;
+		} else {
+			break;
+		}
+	}
+	if (protocol == IPPROTO_TCP && bpf_skb_load_bytes(skb, at + 12, &byte, 1) == 0)
+		at += (byte >> 4) * 4;
+	else if (protocol == IPPROTO_UDP)
+		at += 8;
+	return at;
+}
+
+// measure counts the wire frames an skb stands for and their bytes.
+static __always_inline void measure(struct __sk_buff *skb, __u64 *frames, __u64 *bytes)
+{
+	__u32 header, size = skb->gso_size, segments = 1;
+
+	*bytes = skb->len;
+	if (size) {
+		header = header_length(skb);
+		segments = skb->gso_segs;
+		if (!segments && skb->len > header) // as some drivers and virtual machines leave it
+			segments = (skb->len - header + size - 1) / size;
+		if (!segments)
+			segments = 1;
+		*bytes += (__u64)(segments - 1) * header;
+	}
+	if (skb->vlan_present) // the tag is not in the frame yet, or no more
+		*bytes += (__u64)segments * VLAN_TAG_LEN;
+	*frames = segments;
+}
+
+// link_protocol says whether an untagged frame belongs to the link itself, to be handled by a daemon of the node.
+static __always_inline int link_protocol(struct __sk_buff *skb)
+{
+	return skb->protocol == bpf_htons(ETH_P_LLDP_FRAME) || skb->protocol == bpf_htons(ETH_P_LACP);
+}
+
+static __always_inline int refuse(struct meter *meter)
+{
+	meter->refused++;
+	return VERDICT_DROP;
+}
+
+// up hands a packet to the stack through the connection's L3 interface.
+static __always_inline int up(struct __sk_buff *skb, const struct attachment *attachment)
+{
+	skb->mark = attachment->mark;
+	return bpf_redirect(attachment->interface, BPF_F_INGRESS);
+}
+
+// no_source: addresses that no packet on a wire comes from (RFC 1122 section 3.2.1.3), in host order.
+static __always_inline int no_source(__u32 address)
+{
+	return address >> 24 == 0 || address >> 24 == 127 || address >> 28 >= 14;
+}
+
+// cross takes an IPv4 packet, already counted and without its tag, to the other side or to the stack.
+static __always_inline int cross(struct __sk_buff *skb, const struct attachment *attachment, struct meter *meter)
+{
+	struct bpf_fib_lookup fib = {};
+	const struct wire *wire;
+	struct ethhdr *ethernet;
+	struct iphdr *ip;
+	void *data, *end;
+	__u32 check;
+	long result;
+
+	if (bpf_skb_pull_data(skb, sizeof(*ethernet) + sizeof(*ip)) < 0)
+		return refuse(meter);
+	data = (void *)(long)skb->data;
+	end = (void *)(long)skb->data_end;
+	ethernet = data;
+	ip = data + sizeof(*ethernet);
+	if ((void *)(ip + 1) > end)
+		return refuse(meter);
+
+	if (ip->daddr == attachment->own[0] || ip->daddr == attachment->own[1])
+		return up(skb, attachment);
+	if (!(attachment->flags & ATTACHMENT_OPEN))
+		return refuse(meter);
+	if (skb->pkt_type != PACKET_HOST || no_source(bpf_ntohl(ip->saddr)) || no_source(bpf_ntohl(ip->daddr)))
+		return refuse(meter); // broadcast, multicast, or flooded by a switch: a router forwards none of them
+
+	fib.family = AF_INET;
+	fib.tos = ip->tos;
+	fib.l4_protocol = ip->protocol;
+	fib.ifindex = attachment->interface;
+	fib.ipv4_src = ip->saddr;
+	fib.ipv4_dst = ip->daddr;
+	fib.tbid = attachment->table;
+	result = bpf_fib_lookup(skb, &fib, sizeof(fib), BPF_FIB_LOOKUP_DIRECT | BPF_FIB_LOOKUP_TBID);
+	if (result == BPF_FIB_LKUP_RET_NO_NEIGH || result == BPF_FIB_LKUP_RET_FRAG_NEEDED)
+		return up(skb, attachment);
+	if (result != BPF_FIB_LKUP_RET_SUCCESS)
+		return refuse(meter); // no route of this connection
+	if (ip->ttl <= 1 || ip->ihl != 5)
+		return up(skb, attachment);
+	wire = bpf_map_lookup_elem(&interfaces, &fib.ifindex);
+	if (!wire)
+		return refuse(meter);
+
+	check = ip->check; // RFC 1624: the TTL goes down by one, the checksum up by 0x0100
+	check += bpf_htons(0x0100);
+	ip->check = (__u16)(check + (check >= 0xffff));
+	ip->ttl--;
+	__builtin_memcpy(ethernet->h_dest, fib.dmac, ETH_ALEN);
+	__builtin_memcpy(ethernet->h_source, fib.smac, ETH_ALEN);
+	if (wire->vlan && bpf_skb_vlan_push(skb, bpf_htons(wire->tpid), wire->vlan) < 0)
+		return refuse(meter);
+	return bpf_redirect(wire->port, 0);
+}
+
+SEC("tcx/ingress")
+int port_ingress(struct __sk_buff *skb)
+{
+	const struct attachment *attachment;
+	struct meter *meter;
+	struct wire wire;
+	__u64 frames, bytes;
+	int tagged;
+
+	tagged = identify(skb, &wire);
+	measure(skb, &frames, &bytes);
+	attachment = bpf_map_lookup_elem(&attachments, &wire);
+	if (!attachment) {
+		meter = bpf_map_lookup_elem(&strays, &wire.port);
+		if (meter) {
+			meter->packets_in += frames;
+			meter->bytes_in += bytes;
+		}
+		return !tagged && link_protocol(skb) ? VERDICT_NEXT : VERDICT_DROP;
+	}
+	meter = bpf_map_lookup_elem(&meters, &attachment->meter);
+	if (!meter)
+		return VERDICT_DROP;
+	meter->packets_in += frames;
+	meter->bytes_in += bytes;
+
+	if (tagged && bpf_skb_vlan_pop(skb) < 0)
+		return refuse(meter);
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return cross(skb, attachment, meter);
+	if (skb->protocol == bpf_htons(ETH_P_ARP))
+		return up(skb, attachment);
+	return refuse(meter);
+}
+
+SEC("tcx/egress")
+int port_egress(struct __sk_buff *skb)
+{
+	const struct attachment *attachment;
+	struct meter *meter;
+	struct wire wire;
+	__u64 frames, bytes;
+	int tagged, pass = 1;
+
+	tagged = identify(skb, &wire);
+	attachment = bpf_map_lookup_elem(&attachments, &wire);
+	if (attachment) {
+		meter = bpf_map_lookup_elem(&meters, &attachment->meter);
+		if (!meter)
+			return VERDICT_DROP;
+	} else {
+		meter = bpf_map_lookup_elem(&strays, &wire.port);
+		pass = !tagged && link_protocol(skb);
+		if (!meter)
+			return pass ? VERDICT_NEXT : VERDICT_DROP;
+	}
+	measure(skb, &frames, &bytes);
+	if (!pass) {
+		meter->dropped_out += frames;
+		return VERDICT_DROP;
+	}
+	meter->packets_out += frames;
+	meter->bytes_out += bytes;
+	return VERDICT_NEXT;
+}
+
+SEC("tcx/egress")
+int interface_egress(struct __sk_buff *skb)
+{
+	const struct wire *wire;
+	__u32 interface = skb->ifindex;
+
+	wire = bpf_map_lookup_elem(&interfaces, &interface);
+	if (!wire)
+		return VERDICT_DROP;
+	if (wire->vlan && bpf_skb_vlan_push(skb, bpf_htons(wire->tpid), wire->vlan) < 0)
+		return VERDICT_DROP;
+	return bpf_redirect(wire->port, 0);
+}

@@ -1,0 +1,343 @@
+package datapath
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"crossbill/domain"
+)
+
+// A connection's L3 interfaces are the two ends of one veth pair. The pair's inside carries nothing: what the stack
+// sends is redirected to the port before it enters, and what arrives at the port is redirected past it. A pair needs no
+// driver that a small kernel lacks (dummy, 8021q), both ends have a carrier, and they come and go together.
+//
+// Each end has its port's hardware address, as a VLAN device would, so that the port need not be promiscuous and a peer
+// finds the same neighbour after the pair was made anew.
+
+func (c Connection) sides() map[Side]Attachment { return map[Side]Attachment{SideA: c.A, SideZ: c.Z} }
+
+func (c Connection) other(side Side) Attachment {
+	if side == SideA {
+		return c.Z
+	}
+	return c.A
+}
+
+// findPorts looks up the two ports.
+func (d *Datapath) findPorts(c Connection) (map[Side]net.Interface, error) {
+	ports := map[Side]net.Interface{}
+	for side, a := range c.sides() {
+		link, err := d.netlink.LinkByName(a.Port)
+		if err != nil {
+			return nil, domain.Errorf(domain.NotFound, "datapath.Ensure", "no interface %q for side %s: %w", a.Port, side, err).
+				WithHint("name the port as the node's kernel does (ip link)")
+		}
+		ports[side] = asInterface(link)
+	}
+	return ports, nil
+}
+
+func asInterface(link netlink.Link) net.Interface {
+	attrs := link.Attrs()
+	return net.Interface{Index: attrs.Index, Name: attrs.Name, MTU: attrs.MTU, HardwareAddr: attrs.HardwareAddr, Flags: attrs.Flags}
+}
+
+// ensurePorts puts meter and demultiplexer on the ports, keeps the node's own IPv6 off them, and sets them up.
+func (d *Datapath) ensurePorts(ports map[Side]net.Interface) error {
+	for _, port := range ports {
+		if err := newMeter(d.objects.Strays, uint32(port.Index)); err != nil {
+			return err
+		}
+		for _, program := range []string{datapathProgPortEgress, datapathProgPortIngress} {
+			if err := d.attach(port.Index, program); err != nil {
+				return err
+			}
+		}
+		if err := setSysctl("ipv6/conf/"+port.Name+"/disable_ipv6", "1"); err != nil {
+			return err
+		}
+		if port.Flags&net.FlagUp == 0 {
+			if err := d.netlink.LinkSetUp(handleOf(port)); err != nil {
+				return fmt.Errorf("port %s up: %w", port.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+func handleOf(i net.Interface) netlink.Link {
+	return &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: i.Index, Name: i.Name}}
+}
+
+// releasePorts takes the programs off ports that carry no connection any more, and clears map entries and pins that
+// belong to no live interface. The last connection takes the wall with it.
+func (d *Datapath) releasePorts() error {
+	existing, err := d.attachments()
+	if err != nil {
+		return err
+	}
+	ports, interfaces := map[uint32]bool{}, map[uint32]bool{}
+	for _, e := range existing {
+		ports[e.wire.Port], interfaces[e.value.Interface] = true, true
+	}
+	var key uint32
+	var wire datapathWire
+	var perCPU []datapathMeter
+	var unusedPorts, unusedInterfaces []uint32
+	for entries := d.objects.Strays.Iterate(); entries.Next(&key, &perCPU); {
+		if !ports[key] {
+			unusedPorts = append(unusedPorts, key)
+		}
+	}
+	for entries := d.objects.Interfaces.Iterate(); entries.Next(&key, &wire); {
+		if !interfaces[key] {
+			unusedInterfaces = append(unusedInterfaces, key)
+		}
+	}
+	var problems []error
+	for _, ifindex := range unusedPorts {
+		problems = append(problems,
+			d.detach(int(ifindex), datapathProgPortIngress),
+			d.detach(int(ifindex), datapathProgPortEgress),
+			ignoreMissing(d.objects.Strays.Delete(ifindex)))
+	}
+	for _, ifindex := range unusedInterfaces {
+		problems = append(problems, ignoreMissing(d.objects.Interfaces.Delete(ifindex)))
+	}
+	problems = append(problems, d.sweepLinks())
+	if len(existing) == 0 {
+		problems = append(problems, d.removeWall())
+	}
+	return errors.Join(problems...)
+}
+
+// ensureInterfaces makes the connection's pair of L3 interfaces with their addresses.
+func (d *Datapath) ensureInterfaces(c Connection, ports map[Side]net.Interface) (map[Side]net.Interface, error) {
+	if err := sharedSysctls(); err != nil {
+		return nil, err
+	}
+	interfaces, err := d.ensurePair(c.Tag, ports)
+	if err != nil {
+		return nil, err
+	}
+	for side, a := range c.sides() {
+		if err := d.ensureInterface(interfaces[side], ports[side]); err != nil {
+			return nil, err
+		}
+		if err := d.ensureAddress(interfaces[side], a.Address); err != nil {
+			return nil, err
+		}
+	}
+	return interfaces, nil
+}
+
+// ensurePair finds the veth pair, or makes it after removing whatever else has one of its names.
+func (d *Datapath) ensurePair(tag int, ports map[Side]net.Interface) (map[Side]net.Interface, error) {
+	for range 2 {
+		a, errA := d.netlink.LinkByName(InterfaceName(tag, SideA))
+		z, errZ := d.netlink.LinkByName(InterfaceName(tag, SideZ))
+		if errA == nil && errZ == nil && a.Type() == "veth" && z.Type() == "veth" &&
+			a.Attrs().ParentIndex == z.Attrs().Index && z.Attrs().ParentIndex == a.Attrs().Index {
+			return map[Side]net.Interface{SideA: asInterface(a), SideZ: asInterface(z)}, nil
+		}
+		if err := d.removeInterfaces(tag); err != nil {
+			return nil, err
+		}
+		pair := &netlink.Veth{
+			LinkAttrs: netlink.NewLinkAttrs(), PeerName: InterfaceName(tag, SideZ),
+			PeerHardwareAddr: ports[SideZ].HardwareAddr, PeerMTU: uint32(ports[SideZ].MTU),
+		}
+		pair.Name, pair.HardwareAddr, pair.MTU = InterfaceName(tag, SideA), ports[SideA].HardwareAddr, ports[SideA].MTU
+		if err := d.netlink.LinkAdd(pair); err != nil {
+			return nil, fmt.Errorf("make %s: %w", pair.Name, err)
+		}
+	}
+	return nil, fmt.Errorf("the pair %s is being changed by somebody else", InterfaceName(tag, SideA))
+}
+
+func (d *Datapath) ensureInterface(own, port net.Interface) error {
+	if err := d.attach(own.Index, datapathProgInterfaceEgress); err != nil {
+		return err
+	}
+	if err := interfaceSysctls(own.Name); err != nil {
+		return err
+	}
+	if own.MTU != port.MTU {
+		if err := d.netlink.LinkSetMTU(handleOf(own), port.MTU); err != nil {
+			return fmt.Errorf("MTU of %s: %w", own.Name, err)
+		}
+	}
+	if !bytes.Equal(own.HardwareAddr, port.HardwareAddr) {
+		if err := d.netlink.LinkSetHardwareAddr(handleOf(own), port.HardwareAddr); err != nil {
+			return fmt.Errorf("address of %s: %w", own.Name, err)
+		}
+	}
+	if own.Flags&net.FlagUp == 0 {
+		if err := d.netlink.LinkSetUp(handleOf(own)); err != nil {
+			return fmt.Errorf("%s up: %w", own.Name, err)
+		}
+	}
+	return nil
+}
+
+// ensureAddress gives the interface its address and no other. The link's subnet goes into the connection's table, not
+// into the main one, hence NOPREFIXROUTE.
+func (d *Datapath) ensureAddress(own net.Interface, address netip.Prefix) error {
+	have, err := d.netlink.AddrList(handleOf(own), netlink.FAMILY_V4)
+	if err != nil {
+		return fmt.Errorf("addresses of %s: %w", own.Name, err)
+	}
+	wanted := &netlink.Addr{IPNet: ipNet(address), Flags: unix.IFA_F_NOPREFIXROUTE}
+	found := false
+	for i := range have {
+		if have[i].IPNet.String() == wanted.IPNet.String() && have[i].Flags&unix.IFA_F_NOPREFIXROUTE != 0 {
+			found = true
+			continue
+		}
+		if err := ignoreMissing(d.netlink.AddrDel(handleOf(own), &have[i])); err != nil {
+			return fmt.Errorf("address %s of %s: %w", have[i].IPNet, own.Name, err)
+		}
+	}
+	if found {
+		return nil
+	}
+	if err := d.netlink.AddrReplace(handleOf(own), wanted); err != nil {
+		return fmt.Errorf("address %s of %s: %w", address, own.Name, err)
+	}
+	return nil
+}
+
+// removeInterfaces deletes the pair; the other end, addresses and routes through them go with it.
+func (d *Datapath) removeInterfaces(tag int) error {
+	for _, side := range []Side{SideA, SideZ} {
+		link, err := d.netlink.LinkByName(InterfaceName(tag, side))
+		if errors.As(err, new(netlink.LinkNotFoundError)) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("find %s: %w", InterfaceName(tag, side), err)
+		}
+		if err := ignoreMissing(d.netlink.LinkDel(link)); err != nil {
+			return fmt.Errorf("delete %s: %w", link.Attrs().Name, err)
+		}
+		for _, ifindex := range []int{link.Attrs().Index, link.Attrs().ParentIndex} {
+			if err := d.detach(ifindex, datapathProgInterfaceEgress); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (d *Datapath) tagsOfInterfaces(seen map[int]bool) error {
+	links, err := d.netlink.LinkList()
+	if err != nil {
+		return fmt.Errorf("interfaces: %w", err)
+	}
+	for _, link := range links {
+		if tag := tagOfName(link.Attrs().Name); tag != 0 {
+			seen[tag] = true
+		}
+	}
+	return nil
+}
+
+// tagOfName returns the tag of an L3 interface's name, 0 for other names.
+func tagOfName(name string) int {
+	digits, ok := strings.CutPrefix(name, "cb")
+	if !ok || digits == "" {
+		return 0
+	}
+	tag, err := strconv.Atoi(digits[:len(digits)-1])
+	side := Side(digits[len(digits)-1:])
+	if err != nil || tag < MinTag || tag > MaxTag || side != SideA && side != SideZ || name != InterfaceName(tag, side) {
+		return 0
+	}
+	return tag
+}
+
+// interfaceSysctls makes the interface route IPv4 and speak of nothing but its own address.
+func interfaceSysctls(name string) error {
+	settings := map[string]string{
+		"forwarding":          "1", // for this interface alone: the node's others stay as they are
+		"rp_filter":           "0", // the source is looked up in tables that do not know it
+		"send_redirects":      "0",
+		"accept_redirects":    "0",
+		"accept_source_route": "0",
+		"arp_ignore":          "1", // answer only for this interface's address
+		"arp_announce":        "2", // and ask only in its name
+	}
+	for _, key := range slices.Sorted(maps.Keys(settings)) { // forwarding resets some, but none that sorts before it
+		if err := setSysctl("ipv4/conf/"+name+"/"+key, settings[key]); err != nil {
+			return err
+		}
+	}
+	return setSysctl("ipv6/conf/"+name+"/disable_ipv6", "1")
+}
+
+// sharedSysctls relaxes what "all" would impose on our interfaces, and hands a source filter it imposed on the node's
+// other interfaces down to each of them.
+func sharedSysctls() error {
+	if err := setSysctl("ipv4/conf/all/send_redirects", "0"); err != nil {
+		return err
+	}
+	all, err := os.ReadFile(sysctlPath("ipv4/conf/all/rp_filter"))
+	if err != nil || strings.TrimSpace(string(all)) == "0" {
+		return err
+	}
+	others, err := filepath.Glob(sysctlPath("ipv4/conf/*/rp_filter"))
+	if err != nil {
+		return err
+	}
+	for _, path := range others {
+		name := filepath.Base(filepath.Dir(path))
+		if name == "all" || tagOfName(name) != 0 {
+			continue
+		}
+		own, err := os.ReadFile(path)
+		if err != nil {
+			continue // the interface has just gone
+		}
+		if stricter := max(strings.TrimSpace(string(own)), strings.TrimSpace(string(all))); stricter != strings.TrimSpace(string(own)) {
+			_ = setSysctl("ipv4/conf/"+name+"/rp_filter", stricter)
+		}
+	}
+	return setSysctl("ipv4/conf/all/rp_filter", "0")
+}
+
+func sysctlPath(key string) string { return "/proc/sys/net/" + key }
+
+// setSysctl writes a setting of the current namespace, unless it is so already. A kernel without IPv6 has none to set.
+func setSysctl(key, value string) error {
+	path := sysctlPath(key)
+	have, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) && strings.HasPrefix(key, "ipv6/") {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("sysctl: %w", err)
+	}
+	if strings.TrimSpace(string(have)) == value {
+		return nil
+	}
+	if err := os.WriteFile(path, []byte(value), 0); err != nil {
+		return fmt.Errorf("sysctl: %w", err)
+	}
+	return nil
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}

@@ -1,0 +1,142 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// ownRule sends what the node itself sends from a connection's address into the connection's table. "iif lo" keeps
+// passing packets with a forged source out of it.
+func ownRule(tag int, own netip.Addr) *netlink.Rule {
+	rule := netlink.NewRule()
+	rule.Family, rule.Priority, rule.Table = unix.AF_INET, PriorityOwn, TableNumber(tag)
+	rule.IifName = "lo"
+	rule.Src = ipNet(netip.PrefixFrom(own, own.BitLen()))
+	return rule
+}
+
+// gateRule lets what came in through one side be routed by the connection's table.
+func gateRule(tag int, side Side) *netlink.Rule {
+	rule := netlink.NewRule()
+	rule.Family, rule.Priority, rule.Table = unix.AF_INET, PriorityGate, TableNumber(tag)
+	rule.IifName = InterfaceName(tag, side)
+	return rule
+}
+
+// wallRule ends the lookup for packets that came in through any connection and that no open gate took.
+func wallRule() *netlink.Rule {
+	rule := netlink.NewRule()
+	mask := MarkMask
+	rule.Family, rule.Priority, rule.Type = unix.AF_INET, PriorityWall, unix.RTN_BLACKHOLE
+	rule.Mark, rule.Mask = MarkBase, &mask
+	return rule
+}
+
+// addRule adds a rule and reports whether it was missing.
+func (d *Datapath) addRule(rule *netlink.Rule) (added bool, err error) {
+	err = d.netlink.RuleAdd(rule)
+	if errors.Is(err, unix.EEXIST) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("rule %d: %w", rule.Priority, err)
+	}
+	return true, nil
+}
+
+// deleteRule deletes every copy of a rule.
+func (d *Datapath) deleteRule(rule *netlink.Rule) error {
+	for range maxCopies {
+		if err := d.netlink.RuleDel(rule); err != nil {
+			if err := ignoreMissing(err); err != nil {
+				return fmt.Errorf("rule %d: %w", rule.Priority, err)
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("rule %d has more than %d copies", rule.Priority, maxCopies)
+}
+
+// maxCopies bounds the deletion of copies; the kernel refuses to add a second one, other tools may force it.
+const maxCopies = 16
+
+func (d *Datapath) setGateRules(tag int, open bool) error {
+	for _, side := range []Side{SideA, SideZ} {
+		if !open {
+			if err := d.deleteRule(gateRule(tag, side)); err != nil {
+				return err
+			}
+			continue
+		}
+		if _, err := d.addRule(gateRule(tag, side)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rulesOf lists the rules that belong to one connection, or to any for tag 0.
+func (d *Datapath) rulesOf(tag int) (map[int][]netlink.Rule, error) {
+	all, err := d.netlink.RuleList(netlink.FAMILY_V4)
+	if err != nil {
+		return nil, fmt.Errorf("rules: %w", err)
+	}
+	rules := map[int][]netlink.Rule{}
+	for _, rule := range all {
+		owner := rule.Table - TableBase
+		if owner < MinTag || owner > MaxTag {
+			owner = tagOfName(rule.IifName)
+		}
+		if owner != 0 && (tag == 0 || owner == tag) {
+			rules[owner] = append(rules[owner], rule)
+		}
+	}
+	return rules, nil
+}
+
+// pruneOwnRules removes the rules of addresses the connection no longer has.
+func (d *Datapath) pruneOwnRules(c Connection) error {
+	rules, err := d.rulesOf(c.Tag)
+	if err != nil {
+		return err
+	}
+	current := []string{ownRule(c.Tag, c.A.Address.Addr()).Src.String(), ownRule(c.Tag, c.Z.Address.Addr()).Src.String()}
+	for _, rule := range rules[c.Tag] {
+		if rule.Priority == PriorityOwn && (rule.Src == nil || !slices.Contains(current, rule.Src.String())) {
+			if err := d.deleteRule(&rule); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (d *Datapath) removeRules(tag int) error {
+	rules, err := d.rulesOf(tag)
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, rule := range rules[tag] {
+		problems = append(problems, d.deleteRule(&rule))
+	}
+	return errors.Join(problems...)
+}
+
+func (d *Datapath) removeWall() error { return d.deleteRule(wallRule()) }
+
+func (d *Datapath) tagsOfRules(seen map[int]bool) error {
+	rules, err := d.rulesOf(0)
+	if err != nil {
+		return err
+	}
+	for tag := range rules {
+		seen[tag] = true
+	}
+	return nil
+}

@@ -1,0 +1,104 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+)
+
+const namespaceDir = "/run/netns" // where iproute2 looks
+
+// makeNamespace adds a named namespace, silent on IPv6, with its loopback up.
+func makeNamespace(ctx context.Context, name string) error {
+	if out, err := exec.CommandContext(ctx, "ip", "netns", "add", name).CombinedOutput(); err != nil {
+		return fmt.Errorf("ip netns add %s: %w: %s", name, err, strings.TrimSpace(string(out)))
+	}
+	return inNamespace(namespaceDir+"/"+name, func() error {
+		for _, scope := range []string{"all", "default"} { // before there is an interface to speak
+			err := os.WriteFile("/proc/sys/net/ipv6/conf/"+scope+"/disable_ipv6", []byte("1"), 0)
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+		}
+		return linkUp("lo")
+	})
+}
+
+// inNamespace runs f on a thread that is in the namespace.
+func inNamespace(path string, f func() error) error {
+	runtime.LockOSThread()
+	home, err := netns.Get()
+	if err != nil {
+		runtime.UnlockOSThread()
+		return err
+	}
+	defer home.Close()
+	there, err := netns.GetFromPath(path)
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("namespace %s: %w", path, err)
+	}
+	defer there.Close()
+	if err := netns.Set(there); err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("namespace %s: %w", path, err)
+	}
+	defer func() {
+		if netns.Set(home) == nil { // else the thread ends with its goroutine
+			runtime.UnlockOSThread()
+		}
+	}()
+	return f()
+}
+
+// linkNamespaces makes a veth pair between two namespaces; an empty path is the caller's.
+func linkNamespaces(pathA, nameA, pathB, nameB string) error {
+	veth := &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs(), PeerName: nameB}
+	veth.Name = nameA
+	for path, field := range map[string]*any{pathA: &veth.Namespace, pathB: &veth.PeerNamespace} {
+		if path == "" {
+			path = "/proc/thread-self/ns/net"
+		}
+		ns, err := netns.GetFromPath(path)
+		if err != nil {
+			return fmt.Errorf("namespace %s: %w", path, err)
+		}
+		defer ns.Close()
+		*field = netlink.NsFd(int(ns))
+	}
+	if err := netlink.LinkAdd(veth); err != nil {
+		return fmt.Errorf("link %s to %s: %w", nameA, nameB, err)
+	}
+	return nil
+}
+
+// linkUp sets an interface of the current namespace up.
+func linkUp(name string) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return netlink.LinkSetUp(link)
+}
+
+// configureAddress sets an interface of the current namespace up, with the address.
+func configureAddress(name string, address netip.Prefix) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	ip := &net.IPNet{IP: address.Addr().AsSlice(), Mask: net.CIDRMask(address.Bits(), address.Addr().BitLen())}
+	if err := netlink.AddrReplace(link, &netlink.Addr{IPNet: ip}); err != nil {
+		return fmt.Errorf("address %s of %s: %w", address, name, err)
+	}
+	return netlink.LinkSetUp(link)
+}
