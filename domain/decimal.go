@@ -58,6 +58,9 @@ func MustDecimal(s string) Decimal {
 // DecimalFromInt returns n.
 func DecimalFromInt(n int64) Decimal { return Decimal{new(big.Rat).SetInt64(n)} }
 
+// DecimalFromBig returns n, which may be changed afterwards.
+func DecimalFromBig(n *big.Int) Decimal { return Decimal{new(big.Rat).SetInt(n)} }
+
 func (d Decimal) rat() *big.Rat {
 	if d.r == nil {
 		return new(big.Rat)
@@ -80,6 +83,10 @@ func (d Decimal) Quo(o Decimal) Decimal { return Decimal{new(big.Rat).Quo(d.rat(
 // Cmp returns −1, 0 or +1 as d is less than, equal to or greater than o.
 func (d Decimal) Cmp(o Decimal) int { return d.rat().Cmp(o.rat()) }
 
+// Given reports whether d was read or computed: the zero value is 0, but nobody said so. Requests use it to tell a
+// missing number from a zero.
+func (d Decimal) Given() bool { return d.r != nil }
+
 // Sign returns −1, 0 or +1.
 func (d Decimal) Sign() int { return d.rat().Sign() }
 
@@ -95,6 +102,12 @@ func (d Decimal) Round(places int) *big.Int {
 	return half
 }
 
+// Fits reports whether d has at most the given number of digits after the point.
+func (d Decimal) Fits(places int) bool {
+	needed, exact := d.rat().FloatPrec() // despite its name a count of decimal digits; no float is made
+	return exact && needed <= places
+}
+
 // Exact reports whether d has a decimal form with at most [MaxDecimalFraction] digits after the point.
 func (d Decimal) Exact() bool {
 	_, ok := d.exact()
@@ -103,10 +116,18 @@ func (d Decimal) Exact() bool {
 
 func (d Decimal) exact() (string, bool) {
 	places, exact := d.rat().FloatPrec() // despite its name a count of decimal digits; no float is made
-	if !exact || places > MaxDecimalFraction {
-		return d.rat().FloatString(MaxDecimalFraction), false
+	if exact && places <= MaxDecimalFraction {
+		return d.rat().FloatString(places), true
 	}
-	return d.rat().FloatString(places), true
+	// FloatString rounds its last digit. A cut number must not: 2/3 has no 7 in it, and rounding the text once more to
+	// a currency's digits has to give what rounding the number gives.
+	scaled := new(big.Int).Mul(d.rat().Num(), pow10(MaxDecimalFraction))
+	scaled.Quo(scaled, d.rat().Denom()) // towards zero
+	cut := new(big.Rat).SetFrac(scaled, pow10(MaxDecimalFraction)).FloatString(MaxDecimalFraction)
+	if scaled.Sign() == 0 && d.Sign() < 0 {
+		cut = "-" + cut
+	}
+	return cut, false
 }
 
 // String returns the exact decimal form, without trailing zeros in the fraction. A quotient that has none, such as

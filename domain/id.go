@@ -44,6 +44,15 @@ func NewID(prefix string, at time.Time, random io.Reader) (string, error) {
 	return prefix + "_" + encodeID(uuid7(at, entropy, 7)), nil
 }
 
+// NewEventID mints an event id, a UUIDv7 of the given time. It returns an error only if random does.
+func NewEventID(at time.Time, random io.Reader) ([16]byte, error) {
+	var entropy [10]byte
+	if _, err := io.ReadFull(random, entropy[:]); err != nil {
+		return [16]byte{}, Errorf(Internal, "domain.NewEventID", "the random source failed: %w", err)
+	}
+	return uuid7(at, entropy, 7), nil
+}
+
 // DeriveID returns the identifier that the parts determine: the same time and parts give the same identifier on every
 // machine, so a step that is run twice names the same thing. It is a UUIDv8 with the time where UUIDv7 has it.
 func DeriveID(prefix string, at time.Time, parts ...string) string {

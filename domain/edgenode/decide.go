@@ -1,0 +1,61 @@
+package edgenode
+
+import (
+	"net/netip"
+	"time"
+
+	"crossbill/domain"
+)
+
+// Limits on what an edge node is called, in characters.
+const (
+	MaxName     = 60
+	MaxMetro    = 40
+	MaxFacility = 120
+)
+
+// Command is what can be asked of an edge node.
+type Command interface{ command() }
+
+// Register makes an edge node.
+type Register struct {
+	EdgeNodeID string
+	Name       string
+	Metro      string // the city or market it is in
+	Facility   string // the building
+	ASN        uint32
+	RouterID   string // four octets in dotted form, not all zero
+	At         time.Time
+}
+
+func (Register) command() {}
+
+// Decide returns the events that a command makes of a state.
+// It returns an Invalid error for wrong fields and a Conflict for an edge node that exists.
+func Decide(s State, c Command) ([]domain.Event, error) {
+	const op = "edgenode.Decide"
+	switch c := c.(type) {
+	case Register:
+		if s.ID != "" {
+			return nil, domain.Exists(op, "edge node", s.ID)
+		}
+		var p domain.Problems
+		p.ID("/edge_node_id", domain.PrefixEdgeNode, c.EdgeNodeID)
+		p.Text("/name", c.Name, MaxName)
+		p.Text("/metro", c.Metro, MaxMetro)
+		p.Text("/facility", c.Facility, MaxFacility)
+		p.ASN("/asn", c.ASN)
+		// RFC 6286 section 2.1: a BGP identifier is any four octets but zero.
+		id, err := netip.ParseAddr(c.RouterID)
+		p.Check(err == nil && id.Is4() && !id.IsUnspecified(), "/router_id", "must be four octets in dotted form, not all zero")
+		p.Time("/at", c.At)
+		if err := p.Err(op); err != nil {
+			return nil, err
+		}
+		return []domain.Event{Registered{
+			EdgeNodeID: c.EdgeNodeID, Name: c.Name, Metro: c.Metro, Facility: c.Facility, ASN: c.ASN, RouterID: c.RouterID,
+			At: domain.Instant(c.At),
+		}}, nil
+	}
+	return nil, domain.UnknownCommand(op, c)
+}

@@ -1,0 +1,184 @@
+package order
+
+import (
+	"slices"
+	"time"
+
+	"crossbill/domain"
+	"crossbill/domain/listing"
+	"crossbill/domain/port"
+	"crossbill/domain/quote"
+)
+
+// Limits on an order.
+const (
+	MaxPurchaseOrder = 60  // characters
+	MaxBy            = 120 // characters
+	MaxDeadline      = 90 * 24 * time.Hour
+)
+
+// Command is what can be asked of an order.
+type Command interface{ command() }
+
+// Place makes an order from a quote. The caller appends it together with the quote's acceptance.
+type Place struct {
+	OrderID       string
+	ConnectionID  string // of the connection that it makes
+	CustomerID    string // who orders
+	Quote         quote.State
+	QuoteHash     string        // of the quote the customer has read
+	MaxTotal      *domain.Money // refuse a quote whose total is above it; nil for no such limit
+	Listing       listing.State // that the quote is for; may be retired or published anew since
+	PortID        string
+	Port          port.State // that PortID names; zero if there is none
+	ProviderPort  port.State // that the quoted version of the listing names
+	BGP           BGP
+	Deadline      time.Time // the provider answers before it; after At, by at most [MaxDeadline]
+	PurchaseOrder string    // the customer's own reference; may be empty
+	At            time.Time
+}
+
+// Accept makes the platform carry the order out. An order that awaits the provider is accepted by the provider; any
+// other by the platform itself.
+type Accept struct {
+	By string // who accepts
+	At time.Time
+}
+
+// Reject is the provider's refusal.
+type Reject struct {
+	Reason string
+	At     time.Time
+}
+
+// Complete ends an order whose connection is in production.
+type Complete struct {
+	At time.Time
+}
+
+// Fail ends an order that could not be carried out, or that nobody answered before its deadline.
+type Fail struct {
+	Reason string
+	At     time.Time
+}
+
+// Cancel ends an order that the customer no longer wants.
+type Cancel struct {
+	Reason string
+	At     time.Time
+}
+
+func (Place) command()    {}
+func (Accept) command()   {}
+func (Reject) command()   {}
+func (Complete) command() {}
+func (Fail) command()     {}
+func (Cancel) command()   {}
+
+// moves says which states a command takes an order from, and where to. It is the whole state machine after Place.
+var moves = map[string][]string{
+	StateInProgress: {StateAcknowledged, StateAwaitingProvider},
+	StateRejected:   {StateAwaitingProvider},
+	StateCompleted:  {StateInProgress},
+	StateFailed:     {StateAcknowledged, StateAwaitingProvider, StateInProgress},
+	StateCancelled:  {StateAcknowledged, StateAwaitingProvider, StateInProgress},
+}
+
+// Decide returns the events that a command makes of a state. A command that was carried out already does nothing when
+// it says the same again, so that every step of a saga can be repeated.
+//
+// It returns an Invalid error for wrong fields, with pointers into the request for an order; NotFound for an order or
+// quote that does not exist, or a quote that is another customer's; a Conflict for an order whose state does not allow
+// the command or to which it was done with other content, and for a quote that is used, expired, or not the one the
+// customer has read.
+func Decide(s State, c Command) ([]domain.Event, error) {
+	const op = "order.Decide"
+	if place, ok := c.(Place); ok {
+		if s.ID != "" {
+			return nil, domain.Exists(op, "order", s.ID)
+		}
+		return place.decide(op)
+	}
+	if s.ID == "" {
+		return nil, domain.Missing(op, "order")
+	}
+	switch c := c.(type) {
+	case Accept:
+		if s.State == StateAwaitingProvider && !c.At.Before(s.Deadline) {
+			return nil, domain.Errorf(domain.Conflict, op, "the order %s had to be answered before %s", s.ID, s.Deadline.Format(time.RFC3339)).
+				WithHint("ask the customer to order again")
+		}
+		repeated := s.AcceptedAt != nil && !s.lost()
+		return s.move(op, StateInProgress, repeated, "/by", c.By, s.AcceptedBy, c.At,
+			Accepted{OrderID: s.ID, By: c.By, At: domain.Instant(c.At)})
+	case Reject:
+		return s.close(op, StateRejected, c.Reason, c.At, Rejected{OrderID: s.ID, Reason: c.Reason, At: domain.Instant(c.At)})
+	case Complete:
+		if s.State == StateCompleted {
+			return nil, nil
+		}
+		if s.State != StateInProgress {
+			return nil, s.refuse(op, StateCompleted)
+		}
+		var p domain.Problems
+		p.Time("/at", c.At)
+		if err := p.Err(op); err != nil {
+			return nil, err
+		}
+		return []domain.Event{Completed{OrderID: s.ID, At: domain.Instant(c.At)}}, nil
+	case Fail:
+		return s.close(op, StateFailed, c.Reason, c.At, Failed{OrderID: s.ID, Reason: c.Reason, At: domain.Instant(c.At)})
+	case Cancel:
+		return s.close(op, StateCancelled, c.Reason, c.At, Cancelled{OrderID: s.ID, Reason: c.Reason, At: domain.Instant(c.At)})
+	}
+	return nil, domain.UnknownCommand(op, c)
+}
+
+// lost reports whether the order ended without a connection.
+func (s State) lost() bool { return s.Final() && s.State != StateCompleted }
+
+// close decides one of the ends that have a reason.
+func (s State) close(op, to, reason string, at time.Time, e domain.Event) ([]domain.Event, error) {
+	return s.move(op, to, s.State == to, "/reason", reason, s.Reason, at, e)
+}
+
+// move decides a step whose content is one text. repeated says that the step was made before, with the text before.
+func (s State) move(op, to string, repeated bool, pointer, text, before string, at time.Time, e domain.Event) ([]domain.Event, error) {
+	limit := domain.MaxReason
+	if to == StateInProgress {
+		limit = MaxBy
+	}
+	var p domain.Problems
+	p.Text(pointer, text, limit)
+	p.Time("/at", at)
+	if err := p.Err(op); err != nil {
+		return nil, err
+	}
+	switch {
+	case repeated && text == before:
+		return nil, nil
+	case repeated:
+		return nil, domain.Differs(op, "order", s.ID, pointer[1:])
+	case !slices.Contains(moves[to], s.State):
+		return nil, s.refuse(op, to)
+	}
+	return []domain.Event{e}, nil
+}
+
+// refuse returns the Conflict for a move that the state does not allow, with what can be done instead.
+func (s State) refuse(op, to string) error {
+	e := domain.InState(op, "order", s.ID, s.State)
+	switch {
+	case s.State == StateCompleted:
+		return e.WithHint("terminate the connection %s", s.ConnectionID)
+	case s.Final():
+		return e.WithHint("place a new order")
+	case to == StateCompleted:
+		return e.WithHint("accept it first")
+	case to == StateRejected && s.State == StateInProgress:
+		return e.WithHint("it was accepted; the customer may cancel it")
+	case to == StateRejected:
+		return e.WithHint("this listing's orders are accepted automatically; the customer may cancel it")
+	}
+	return e.WithHint("read the order again")
+}

@@ -1,0 +1,200 @@
+package quote
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"crossbill/domain"
+	"crossbill/domain/feeschedule"
+	"crossbill/domain/listing"
+	"crossbill/domain/pricing"
+)
+
+// Limits on a quote.
+const (
+	MaxValidity = 90 * 24 * time.Hour
+
+	// MaxEstimatedGB is more than the fastest port ([domain.MaxMbps]) moves both ways in a month of 31 days.
+	MaxEstimatedGB = 1_000_000_000
+)
+
+// estimateDigits is how many digits an estimate in GB may have after the point: it then is a whole number of bytes.
+const estimateDigits = 9
+
+// Command is what can be asked of a quote.
+type Command interface{ command() }
+
+// Issue makes a quote from what a listing offers at the moment.
+type Issue struct {
+	QuoteID       string
+	CustomerID    string
+	Listing       listing.State // zero for one that does not exist
+	BandwidthMbps int           // one of the listing's
+	EstimatedGB   domain.Decimal
+	Fee           feeschedule.Version // in force at At
+	ValidFor      time.Duration       // above 0, at most [MaxValidity]
+	At            time.Time
+}
+
+// Accept records that an order is placed from the quote. The same order again does nothing.
+type Accept struct {
+	OrderID string
+	At      time.Time
+}
+
+// Withdraw takes a quote back from which no order was placed. Withdrawing a withdrawn quote does nothing.
+type Withdraw struct {
+	At time.Time
+}
+
+func (Issue) command()    {}
+func (Accept) command()   {}
+func (Withdraw) command() {}
+
+// Decide returns the events that a command makes of a state. It returns an Invalid error for wrong fields, with pointers
+// into the request for a quote; NotFound for a quote or listing that does not exist or is not on the market; a Conflict
+// for a quote that has expired, was withdrawn, or was accepted by another order.
+func Decide(s State, c Command) ([]domain.Event, error) {
+	const op = "quote.Decide"
+	if issue, ok := c.(Issue); ok {
+		if s.QuoteID != "" {
+			return nil, domain.Exists(op, "quote", s.QuoteID)
+		}
+		return issue.decide(op)
+	}
+	if s.QuoteID == "" {
+		return nil, domain.Missing(op, "quote")
+	}
+	switch c := c.(type) {
+	case Accept:
+		if s.State == StateAccepted && s.OrderID == c.OrderID {
+			return nil, nil
+		}
+		var p domain.Problems
+		p.ID("/order_id", domain.PrefixOrder, c.OrderID)
+		p.Time("/at", c.At)
+		if err := p.Err(op); err != nil {
+			return nil, err
+		}
+		if err := s.Usable(op, c.At); err != nil {
+			return nil, err
+		}
+		return []domain.Event{Accepted{QuoteID: s.QuoteID, OrderID: c.OrderID, At: domain.Instant(c.At)}}, nil
+	case Withdraw:
+		switch s.State {
+		case StateWithdrawn:
+			return nil, nil
+		case StateAccepted:
+			return nil, domain.InState(op, "quote", s.QuoteID, s.State).WithHint("cancel the order %s", s.OrderID)
+		}
+		var p domain.Problems
+		p.Time("/at", c.At)
+		if err := p.Err(op); err != nil {
+			return nil, err
+		}
+		return []domain.Event{Withdrawn{QuoteID: s.QuoteID, At: domain.Instant(c.At)}}, nil
+	}
+	return nil, domain.UnknownCommand(op, c)
+}
+
+// Usable returns a Conflict unless an order can be placed from the quote at a time.
+func (s State) Usable(op string, now time.Time) error {
+	if state := s.StateAt(now); state != StateIssued {
+		return domain.InState(op, "quote", s.QuoteID, state).WithHint("ask for a new quote")
+	}
+	return nil
+}
+
+func (c Issue) decide(op string) ([]domain.Event, error) {
+	if c.Listing.State != listing.StatePublished {
+		return nil, domain.Missing(op, "listing").WithHint("search the listings that are on the market")
+	}
+	terms, ok := c.Listing.TermsOf(c.Listing.Version)
+	if !ok {
+		return nil, domain.Errorf(domain.Internal, op, "the listing %s has no version %d", c.Listing.ID, c.Listing.Version)
+	}
+	if err := c.check(op, terms); err != nil {
+		return nil, err
+	}
+	q := Issued{
+		QuoteID: c.QuoteID, CustomerID: c.CustomerID, ProviderID: c.Listing.ProviderID, ListingID: c.Listing.ID,
+		ListingVersion: c.Listing.Version, BandwidthMbps: c.BandwidthMbps, EstimatedGB: c.EstimatedGB, Plan: terms.Plan,
+		FeeScheduleID: c.Fee.FeeScheduleID, FeeScheduleVersion: c.Fee.Version, BasisPoints: c.Fee.BasisPoints,
+		At: domain.Instant(c.At), ValidUntil: domain.Instant(c.At.Add(c.ValidFor)),
+	}
+	if err := q.price(op); err != nil {
+		return nil, err
+	}
+	q.Hash = Hash(q)
+	return []domain.Event{q}, nil
+}
+
+func (c Issue) check(op string, terms listing.Terms) error {
+	var p domain.Problems
+	p.ID("/quote_id", domain.PrefixQuote, c.QuoteID)
+	p.ID("/customer_id", domain.PrefixOrganisation, c.CustomerID)
+	p.Check(slices.Contains(terms.BandwidthsMbps, c.BandwidthMbps), "/bandwidth_mbps", "must be one of %v", terms.BandwidthsMbps)
+	p.Check(c.EstimatedGB.Sign() >= 0, "/estimated_gb", "must not be negative")
+	p.Check(c.EstimatedGB.Cmp(domain.DecimalFromInt(MaxEstimatedGB)) <= 0, "/estimated_gb", "must be at most %d", MaxEstimatedGB)
+	p.Check(c.EstimatedGB.Fits(estimateDigits), "/estimated_gb", "must have at most %d digits after the point", estimateDigits)
+	p.Check(c.ValidFor > 0 && c.ValidFor <= MaxValidity, "/valid_for", "must be above 0 and at most %s", MaxValidity)
+	p.Time("/at", c.At)
+	p.ID("/fee_schedule_id", domain.PrefixFeeSchedule, c.Fee.FeeScheduleID)
+	p.Check(!c.Fee.EffectiveFrom.After(c.At), "/fee_schedule_id", "is not in force yet")
+	return p.Err(op)
+}
+
+// price computes the lines for a full month: each charge exactly, rounded once; then the fee on the sum of what was rounded.
+func (q *Issued) price(op string) error {
+	bytes := q.EstimatedGB.Round(estimateDigits) // one GB is 10⁹ bytes
+	zero := domain.Money{Currency: q.Plan.Currency}
+	q.Passthrough, q.Fee, q.Total = zero, zero, zero
+	for _, charge := range q.Plan.Charges {
+		quantity := domain.DecimalFromInt(1) // a month
+		if charge.Kind == pricing.KindUsage {
+			quantity = charge.Quantity(bytes)
+		}
+		exact, _ := charge.Rate(quantity)
+		amount, err := domain.RoundMoney(exact, q.Plan.Currency)
+		if err != nil {
+			return tooLarge(op, err)
+		}
+		if q.Passthrough, err = q.Passthrough.Add(amount); err != nil {
+			return tooLarge(op, err)
+		}
+		q.Lines = append(q.Lines, Line{charge.ID, LinePassthrough, charge.Description, amount})
+	}
+	schedule := pricing.FeeSchedule{BasisPoints: q.BasisPoints}
+	exact, _ := schedule.Rate(q.Passthrough)
+	var err error
+	if q.Fee, err = domain.RoundMoney(exact, q.Plan.Currency); err != nil {
+		return tooLarge(op, err)
+	}
+	if q.Total, err = q.Passthrough.Add(q.Fee); err != nil {
+		return tooLarge(op, err)
+	}
+	q.Lines = append(q.Lines, Line{pricing.FeeChargeID, LineFee, "Platform fee, " + schedule.Percent() + " of the provider's price", q.Fee})
+	return nil
+}
+
+// tooLarge makes an overflow the request's fault: the only thing in it without a price of its own is the estimate.
+func tooLarge(op string, cause error) error {
+	e := domain.Errorf(domain.Invalid, op, "the estimate comes to more money than can be billed: %w", cause)
+	e.Fields = []domain.FieldError{{Pointer: "/estimated_gb", Detail: "is too large for this listing's prices"}}
+	return e
+}
+
+// Hash returns the SHA-256, in lower-case hexadecimal, of the quote's content: its JSON as the log holds it, with an
+// empty hash. An order that names it has seen every line. It panics on a quote without JSON, which no Decide makes.
+func Hash(q Issued) string {
+	q.Hash = ""
+	content, err := json.Marshal(q)
+	if err != nil {
+		panic("quote: a quote without JSON: " + err.Error())
+	}
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:])
+}
