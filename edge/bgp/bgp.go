@@ -1,0 +1,257 @@
+// Package bgp is the BGP speaker of an edge node: GoBGP, embedded, with two neighbours for every connection.
+//
+// For each connection it peers with the customer's router on side a and the provider's router on side z, accepts from
+// each exactly the prefixes registered for that session, and tells each what the other one may reach it by. The routes
+// it accepts are handed out by [Speaker.Routes]; it never touches the kernel's routing tables, interfaces or addresses
+// itself, and it never originates anything but the two link subnets of a connection, so that a far router can answer
+// a probe sent from the node's own address.
+//
+// # Why a RIB for each connection
+//
+// Two customers may use the same private prefixes, so their routes must never meet in one table. GoBGP's own answer,
+// VRFs, is not taken, for three reasons that can be read in its source (v3.37.0, pkg/server):
+//   - For every update and every established neighbour of the whole server, CanImportToVrf compiles a regular
+//     expression to compare route targets. The work is routes × all neighbours of the node, which a node with hundreds
+//     of sessions cannot pay.
+//   - When the best path falls away in favour of the neighbour's own, filterPathFromSourcePeer returns a withdrawal
+//     cloned from the VPN path, which goes out on a session that speaks plain IPv4 unicast.
+//   - Isolation would rest on route targets being right; one wrong one is a leak between customers.
+//
+// So each connection has a GoBGP server of its own inside this process, listening on the connection's own addresses:
+// the isolation is the absence of any shared table, and the work is linear. A [Speaker] is the set of them.
+//
+// Registered prefixes are matched exactly: 10.1.0.0/16 admits 10.1.0.0/16 and neither 10.1.2.0/24 nor 10.0.0.0/8.
+//
+// Start reading at [Speaker.Ensure].
+package bgp
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"crossbill/domain"
+
+	gobgp "github.com/osrg/gobgp/v3/pkg/server"
+)
+
+// Timers and limits.
+const (
+	DefaultHoldTime     = 90 * time.Second // RFC 4271 section 10
+	DefaultConnectRetry = time.Second      // the far router may come up long after the node; look often
+	idleAfterReset      = time.Second      // between a lost session and the next attempt
+	maxPrefixes         = 10_000           // registered prefixes of one session
+	DefaultPort         = 179
+)
+
+// Side names the end of a connection a session belongs to.
+type Side string
+
+// A is the customer's side of a connection, Z the provider's.
+const (
+	A Side = "a"
+	Z Side = "z"
+)
+
+// Options configure a [Speaker].
+type Options struct {
+	ASN          uint32     // the node's AS number, the same on every session
+	RouterID     netip.Addr // the node's BGP identifier, an IPv4 address
+	Port         int        // to listen on; 0 means 179, -1 means not to listen and only to call
+	HoldTime     time.Duration
+	ConnectRetry time.Duration
+	Logger       *slog.Logger
+}
+
+// Session is what one neighbour of a connection is to be.
+type Session struct {
+	Local       netip.Prefix // the node's own address on the link, with the link's length
+	Peer        netip.Addr
+	PeerASN     uint32
+	Prefixes    []netip.Prefix // accepted from the peer: these exactly, nothing longer or shorter
+	PrefixLimit int            // the session is closed when the peer announces more; 0 means no limit
+	Password    string         // TCP MD5 (RFC 2385); empty means none
+}
+
+// Connection is one pair of neighbours. Tag is unique on the node.
+type Connection struct {
+	Tag  int
+	A, Z Session
+}
+
+// Speaker holds the node's sessions. Its methods may be called from several goroutines.
+type Speaker struct {
+	options Options
+	changes chan struct{}
+
+	mu          sync.Mutex // also serialises Ensure and Remove
+	connections map[int]*connection
+	idle        []*gobgp.BgpServer // stopped servers for the next connection; see acquire
+	stopped     bool
+}
+
+// Start returns a speaker without sessions. It fails with Invalid when the AS number or the router id is missing.
+func Start(options Options) (*Speaker, error) {
+	var problems domain.Problems
+	problems.Check(options.ASN != 0, "/asn", "the AS number is missing")
+	problems.Check(options.RouterID.Is4(), "/router_id", "the BGP identifier has to be an IPv4 address")
+	if err := problems.Err("bgp.Start"); err != nil {
+		return nil, err
+	}
+	if options.Port == 0 {
+		options.Port = DefaultPort
+	}
+	if options.HoldTime == 0 {
+		options.HoldTime = DefaultHoldTime
+	}
+	if options.ConnectRetry == 0 {
+		options.ConnectRetry = DefaultConnectRetry
+	}
+	if options.Logger == nil {
+		options.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Speaker{options: options, changes: make(chan struct{}, 1), connections: map[int]*connection{}}, nil
+}
+
+// Ensure makes the sessions of one connection what c says, and does nothing if they are. New prefixes and limits are
+// taken over without closing a session; another peer, AS number or password restarts that session alone, another
+// address of ours both. The addresses have to be on the node already. It returns once the sessions are configured, not
+// once they are established. Errors: Invalid for a connection that cannot be, Unavailable if an address cannot be
+// listened on (yet).
+func (s *Speaker) Ensure(ctx context.Context, c Connection) error {
+	c = c.normal()
+	if err := c.check(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return domain.Errorf(domain.Unavailable, "bgp.Ensure", "the speaker is stopped")
+	}
+	if c.A.Password != "" || c.Z.Password != "" {
+		if err := md5Error(); err != nil {
+			return domain.Errorf(domain.Unavailable, "bgp.Ensure", "tag %d needs TCP MD5: %w", c.Tag, err).
+				WithHint("use a kernel with CONFIG_TCP_MD5SIG, and no GODEBUG=multipathtcp=1 or 2")
+		}
+	}
+	if old, ok := s.connections[c.Tag]; ok {
+		if old.takes(c) {
+			return old.change(ctx, c)
+		}
+		s.drop(old)
+	}
+	started, err := s.start(ctx, c)
+	if err != nil {
+		return err
+	}
+	s.connections[c.Tag] = started
+	return nil
+}
+
+// Remove closes the sessions of a connection and forgets its routes. A tag that is not there is no error.
+func (s *Speaker) Remove(tag int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c, ok := s.connections[tag]; ok {
+		s.drop(c)
+	}
+}
+
+// List returns the tags of the connections with sessions, ascending.
+func (s *Speaker) List() []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	tags := make([]int, 0, len(s.connections))
+	for tag := range s.connections {
+		tags = append(tags, tag)
+	}
+	slices.Sort(tags)
+	return tags
+}
+
+// Changes is signalled after the state of any session or any accepted route has changed. Signals are merged: one
+// receive may stand for many changes.
+func (s *Speaker) Changes() <-chan struct{} { return s.changes }
+
+// Stop closes all sessions. The speaker cannot be used again.
+func (s *Speaker) Stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = true
+	var wait sync.WaitGroup
+	for _, c := range s.connections {
+		wait.Go(c.stop)
+	}
+	wait.Wait()
+	clear(s.connections)
+	s.idle = nil
+}
+
+func (s *Speaker) drop(c *connection) {
+	c.stop()
+	delete(s.connections, c.want.Tag)
+	s.idle = append(s.idle, c.server)
+	s.signal()
+}
+
+// acquire returns a GoBGP server that is not in use. GoBGP has no way to end a server's goroutine, so stopped servers
+// are kept for the next connection: there are never more of them than there have been connections at one time.
+func (s *Speaker) acquire() *gobgp.BgpServer {
+	if n := len(s.idle); n > 0 {
+		server := s.idle[n-1]
+		s.idle = s.idle[:n-1]
+		return server
+	}
+	server := gobgp.NewBgpServer(gobgp.LoggerOption(&logAdapter{s.options.Logger}))
+	go server.Serve()
+	return server
+}
+
+func (s *Speaker) signal() {
+	select {
+	case s.changes <- struct{}{}:
+	default:
+	}
+}
+
+// normal brings a connection into a form in which equal ones compare equal.
+func (c Connection) normal() Connection {
+	for _, session := range []*Session{&c.A, &c.Z} {
+		prefixes := make([]netip.Prefix, len(session.Prefixes))
+		for i, p := range session.Prefixes {
+			prefixes[i] = p.Masked()
+		}
+		slices.SortFunc(prefixes, netip.Prefix.Compare)
+		session.Prefixes = slices.Compact(prefixes)
+	}
+	return c
+}
+
+func (c Connection) check() error {
+	var problems domain.Problems
+	for _, end := range []struct {
+		side    Side
+		session Session
+	}{{A, c.A}, {Z, c.Z}} {
+		at, session := "/"+string(end.side), end.session
+		problems.Check(session.Local.IsValid() && session.Local.Addr().Is4(), at+"/local", "an IPv4 address with its prefix length is needed")
+		problems.Check(session.Peer.IsValid() && session.Peer != session.Local.Addr() && session.Local.Contains(session.Peer),
+			at+"/peer", "the peer %v has to be another address of the link %v", session.Peer, session.Local)
+		problems.Check(session.PeerASN != 0, at+"/peer_asn", "the peer's AS number is missing")
+		problems.Check(session.PrefixLimit >= 0, at+"/prefix_limit", "the limit is negative")
+		problems.Check(len(session.Prefixes) <= maxPrefixes, at+"/prefixes", "more than %d prefixes", maxPrefixes)
+		for _, p := range session.Prefixes {
+			problems.Check(p.IsValid() && p.Addr().Is4(), at+"/prefixes", "%v is not an IPv4 prefix", p)
+		}
+	}
+	// Equal prefixes on both sides would leave the path of traffic to GoBGP's tie break.
+	for _, p := range c.A.Prefixes {
+		problems.Check(!slices.Contains(c.Z.Prefixes, p), "/z/prefixes", "%v is registered on both sides", p)
+	}
+	problems.Check(c.A.Peer != c.Z.Peer, "/z/peer", "both sides have the peer %v", c.Z.Peer)
+	return problems.Err(fmt.Sprintf("bgp.Ensure(tag %d)", c.Tag))
+}

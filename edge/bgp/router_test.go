@@ -1,0 +1,228 @@
+package bgp
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// inNamespace marks the copy of the test binary that runs in a network namespace of its own.
+const inNamespace = "CROSSBILL_TEST_IN_NAMESPACE"
+
+// TestMain runs the tests in a new network namespace: they put addresses on interfaces and listen on port 179.
+func TestMain(m *testing.M) {
+	if os.Geteuid() != 0 || os.Getenv(inNamespace) != "" {
+		if os.Getenv(inNamespace) != "" {
+			if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+				fmt.Fprintf(os.Stderr, "set lo up: %v: %s\n", err, out)
+				os.Exit(1)
+			}
+		}
+		os.Exit(m.Run())
+	}
+	child := exec.Command("/proc/self/exe", os.Args[1:]...)
+	child.Env = append(os.Environ(), inNamespace+"=1")
+	child.Stdin, child.Stdout, child.Stderr = os.Stdin, os.Stdout, os.Stderr
+	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	if err := child.Run(); err != nil {
+		if child.ProcessState == nil {
+			fmt.Fprintln(os.Stderr, "run the tests in a network namespace:", err)
+		}
+		os.Exit(1)
+	}
+}
+
+func needsRouters(t *testing.T, programs ...string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for network namespaces")
+	}
+	for _, p := range append(programs, "ip") {
+		if _, err := exec.LookPath(p); err != nil {
+			t.Skipf("needs %s: apt-get install bird2 frr iproute2", p)
+		}
+	}
+}
+
+var routers atomic.Int32
+
+// router is a namespace with one link to the node.
+type router struct {
+	t         testing.TB
+	namespace string
+	local     netip.Prefix // the node's address
+	peer      netip.Addr
+	dir       string
+}
+
+// newRouter makes a namespace joined to the test's own by a link 100.64.0.4n/30: the node is .1 of it, the router .2.
+func newRouter(t testing.TB) *router {
+	t.Helper()
+	n := int(routers.Add(1))
+	base := netip.AddrFrom4([4]byte{100, 64, byte(n / 64), byte(n % 64 * 4)})
+	r := &router{t: t, namespace: fmt.Sprintf("cbbgp%d-%d", os.Getpid(), n),
+		local: netip.PrefixFrom(base.Next(), 30), peer: base.Next().Next(), dir: t.TempDir()}
+	device := fmt.Sprintf("r%d", n)
+	r.ip("netns", "add", r.namespace)
+	t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", r.namespace).Run() })
+	r.ip("link", "add", device, "type", "veth", "peer", "name", "node", "netns", r.namespace)
+	t.Cleanup(func() { _ = exec.Command("ip", "link", "del", device).Run() })
+	r.ip("addr", "add", r.local.String(), "dev", device)
+	r.ip("link", "set", device, "up")
+	r.ip("-n", r.namespace, "addr", "add", netip.PrefixFrom(r.peer, 30).String(), "dev", "node")
+	r.ip("-n", r.namespace, "link", "set", "node", "up")
+	r.ip("-n", r.namespace, "link", "set", "lo", "up")
+	return r
+}
+
+func (r *router) ip(args ...string) {
+	r.t.Helper()
+	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+		r.t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, out)
+	}
+}
+
+type birdConfig struct {
+	asn, nodeASN uint32
+	routerID     string // "" means the link address
+	password     string
+	routes       []string
+	passive      bool
+}
+
+// bird runs BIRD in the router's namespace until the test ends, or takes a new configuration into the running one.
+func (r *router) bird(c birdConfig) {
+	r.t.Helper()
+	if c.routerID == "" {
+		c.routerID = r.peer.String()
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "router id %s;\nprotocol device {}\nprotocol static nets { ipv4;\n", c.routerID)
+	for _, route := range c.routes {
+		fmt.Fprintf(&b, "  route %s blackhole;\n", route)
+	}
+	fmt.Fprintf(&b, "}\nprotocol bgp node {\n  local %s as %d;\n  neighbor %s as %d;\n", r.peer, c.asn, r.local.Addr(), c.nodeASN)
+	if c.password != "" {
+		fmt.Fprintf(&b, "  password \"%s\";\n", c.password)
+	}
+	if c.passive {
+		b.WriteString("  passive;\n")
+	}
+	b.WriteString("  connect delay time 1; connect retry time 1; error wait time 1, 2;\n")
+	b.WriteString("  ipv4 { import all; export where source = RTS_STATIC; };\n}\n")
+	config, socket := filepath.Join(r.dir, "bird.conf"), filepath.Join(r.dir, "bird.ctl")
+	if err := os.WriteFile(config, []byte(b.String()), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	if _, err := os.Stat(socket); err == nil {
+		r.birdc("configure")
+		return
+	}
+	r.run("bird", "-f", "-c", config, "-s", socket)
+	eventually(r.t, 5*time.Second, func() string {
+		if _, err := os.Stat(socket); err != nil {
+			return "BIRD does not start"
+		}
+		return ""
+	})
+}
+
+// run starts a daemon in the namespace and kills it when the test ends.
+func (r *router) run(args ...string) *exec.Cmd {
+	r.t.Helper()
+	daemon := exec.Command("ip", append([]string{"netns", "exec", r.namespace}, args...)...)
+	var log bytes.Buffer
+	daemon.Stdout, daemon.Stderr = &log, &log
+	daemon.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := daemon.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() {
+		_ = daemon.Process.Kill()
+		_ = daemon.Wait()
+		if r.t.Failed() {
+			r.t.Logf("%s in %s:\n%s", args[0], r.namespace, log.String())
+		}
+	})
+	return daemon
+}
+
+func (r *router) birdc(command ...string) string {
+	r.t.Helper()
+	args := append([]string{"-s", filepath.Join(r.dir, "bird.ctl")}, command...)
+	out, err := exec.Command("birdc", args...).CombinedOutput()
+	if err != nil {
+		r.t.Fatalf("birdc %v: %v: %s", command, err, out)
+	}
+	return string(out)
+}
+
+// learnt returns what BIRD has from the node, as "prefix via next-hop".
+func (r *router) learnt() []string {
+	r.t.Helper()
+	lines := strings.Split(r.birdc("show", "route", "protocol", "node"), "\n")
+	var routes []string
+	for i, line := range lines {
+		fields := strings.Fields(line)
+		if len(fields) > 1 && strings.Contains(fields[0], "/") && i+1 < len(lines) {
+			via := strings.Fields(lines[i+1])
+			routes = append(routes, fields[0]+" via "+via[1])
+		}
+	}
+	return routes
+}
+
+// eventually waits until f has nothing to complain about.
+func eventually(t testing.TB, within time.Duration, f func() string) {
+	t.Helper()
+	deadline := time.Now().Add(within)
+	for {
+		complaint := f()
+		if complaint == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after %v: %s", within, complaint)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// frr runs FRR's bgpd in the router's namespace until the test ends. It refuses updates whose first AS is not the
+// node's (bgp enforce-first-as), as many routers do.
+func (r *router) frr(asn, nodeASN uint32, networks ...string) {
+	r.t.Helper()
+	var b strings.Builder
+	fmt.Fprintf(&b, "router bgp %d\n bgp router-id %s\n no bgp ebgp-requires-policy\n no bgp network import-check\n", asn, r.peer)
+	fmt.Fprintf(&b, " neighbor %s remote-as %d\n neighbor %s timers connect 1\n address-family ipv4 unicast\n", r.local.Addr(), nodeASN, r.local.Addr())
+	for _, n := range networks {
+		fmt.Fprintf(&b, "  network %s\n", n)
+	}
+	b.WriteString(" exit-address-family\n")
+	config := filepath.Join(r.dir, "bgpd.conf")
+	if err := os.WriteFile(config, []byte(b.String()), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	// -n: no kernel routes; the daemon has no zebra to speak to. It gives its rights up to the user, who must be able to
+	// write into the directory, so it stays root.
+	r.run(frrBGPD, "-Z", "-n", "-S", "-f", config, "-i", filepath.Join(r.dir, "bgpd.pid"), "--vty_socket", r.dir, "-A", "127.0.0.1", "-u", "root", "-g", "root")
+}
+
+// frrRoutes returns what FRR accepted from the node.
+func (r *router) frrRoutes() string {
+	out, err := exec.Command("ip", "netns", "exec", r.namespace, "vtysh", "--vty_socket", r.dir, "-c", "show bgp ipv4 unicast").CombinedOutput()
+	if err != nil {
+		return err.Error() + ": " + string(out)
+	}
+	return string(out)
+}
+
+const frrBGPD = "/usr/lib/frr/bgpd"

@@ -1,0 +1,171 @@
+package bgp
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	api "github.com/osrg/gobgp/v3/api"
+)
+
+// SessionStatus is what is known of one session.
+type SessionStatus struct {
+	Tag              int
+	Side             Side
+	State            string    // idle, connect, active, opensent, openconfirm or established (RFC 4271 section 8.2.2)
+	Since            time.Time // UTC, microseconds
+	PrefixesReceived int       // announced by the peer and within its limit
+	PrefixesAccepted int       // of these, registered
+	PrefixesSent     int
+	Message          string // what a person has to know, or empty
+}
+
+// Route is an accepted path: traffic for Prefix leaves on Side. The next hop is always the session's peer; a
+// third-party next hop (RFC 4271 section 5.1.3) would lead out of the connection.
+type Route struct {
+	Side    Side
+	Prefix  netip.Prefix
+	NextHop netip.Addr
+}
+
+// Established is the state of a session over which routes are exchanged.
+const Established = "established"
+
+// Status returns the state of all sessions, by tag and side.
+func (s *Speaker) Status(ctx context.Context) ([]SessionStatus, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []SessionStatus
+	for _, c := range s.connections {
+		pair, err := c.status(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, pair...)
+	}
+	slices.SortFunc(all, func(x, y SessionStatus) int {
+		if x.Tag != y.Tag {
+			return x.Tag - y.Tag
+		}
+		return strings.Compare(string(x.Side), string(y.Side))
+	})
+	return all, nil
+}
+
+// ConnectionStatus returns the state of the sessions of one connection: a, then z, or nothing for an unknown tag.
+func (s *Speaker) ConnectionStatus(ctx context.Context, tag int) ([]SessionStatus, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, ok := s.connections[tag]
+	if !ok {
+		return nil, nil
+	}
+	return c.status(ctx)
+}
+
+// Routes returns the accepted best paths of a connection, by prefix.
+func (s *Speaker) Routes(ctx context.Context, tag int) ([]Route, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, ok := s.connections[tag]
+	if !ok {
+		return nil, nil
+	}
+	return c.routes(ctx)
+}
+
+func (c *connection) observe(event *api.WatchEventResponse, at time.Time) {
+	peer := event.GetPeer().GetPeer()
+	if peer == nil {
+		return // a route changed; it is read from the table
+	}
+	address, err := netip.ParseAddr(peer.GetState().GetNeighborAddress())
+	if err != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	session, ok := c.sessions[address]
+	if !ok {
+		return
+	}
+	if state := strings.ToLower(peer.State.SessionState.String()); state != session.state && state != "unknown" {
+		session.state, session.since = state, at
+	}
+	session.tooMany = peer.State.AdminState == api.PeerState_PFX_CT
+	session.routerID = peer.State.RouterId
+}
+
+func (c *connection) status(ctx context.Context) ([]SessionStatus, error) {
+	counts := map[string]*api.AfiSafiState{}
+	err := c.server.ListPeer(ctx, &api.ListPeerRequest{EnableAdvertised: true}, func(p *api.Peer) {
+		for _, family := range p.AfiSafis {
+			if family.State != nil {
+				counts[p.State.NeighborAddress] = family.State
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	accepted := map[Side]int{}
+	routes, err := c.routes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range routes {
+		accepted[r.Side]++
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var pair []SessionStatus
+	for _, end := range []struct {
+		side           Side
+		session, other Session
+	}{{A, c.want.A, c.want.Z}, {Z, c.want.Z, c.want.A}} {
+		status := SessionStatus{Tag: c.want.Tag, Side: end.side, State: "idle"}
+		if o := c.sessions[end.session.Peer]; o != nil {
+			status.State, status.Since = o.state, o.since.UTC().Truncate(time.Microsecond)
+			if o.tooMany {
+				status.Message = fmt.Sprintf("closed: the peer announced more than %d prefixes", end.session.PrefixLimit)
+			} else if p := c.sessions[end.other.Peer]; p != nil && o.state == Established && p.state == Established && o.routerID == p.routerID {
+				// GoBGP tells where a route came from by the router's identifier alone.
+				status.Message = fmt.Sprintf("both routers use the BGP identifier %s; no routes cross until one of them has another", o.routerID)
+			}
+		}
+		if n := counts[end.session.Peer.String()]; n != nil && status.State == Established {
+			status.PrefixesReceived, status.PrefixesSent = int(n.Received), int(n.Advertised)
+			status.PrefixesAccepted = accepted[end.side]
+		}
+		pair = append(pair, status)
+	}
+	return pair, nil
+}
+
+func (c *connection) routes(ctx context.Context) ([]Route, error) {
+	var routes []Route
+	err := c.server.ListPath(ctx, &api.ListPathRequest{TableType: api.TableType_GLOBAL, Family: ipv4Unicast}, func(d *api.Destination) {
+		for _, p := range d.Paths {
+			if !p.Best {
+				continue
+			}
+			prefix, err := netip.ParsePrefix(d.Prefix)
+			if err != nil {
+				continue
+			}
+			for _, end := range []struct {
+				side    Side
+				session Session
+			}{{A, c.want.A}, {Z, c.want.Z}} {
+				if p.NeighborIp == end.session.Peer.String() { // ours have no neighbour
+					routes = append(routes, Route{Side: end.side, Prefix: prefix, NextHop: end.session.Peer})
+				}
+			}
+		}
+	})
+	slices.SortFunc(routes, func(x, y Route) int { return x.Prefix.Compare(y.Prefix) })
+	return routes, err
+}
