@@ -130,21 +130,17 @@ CREATE TABLE read_fee_schedules (
 CREATE TABLE read_edge_nodes (
     edge_node_id text COLLATE "C" PRIMARY KEY,
     position     bigint NOT NULL UNIQUE,
-    name         text NOT NULL,
-    metro        text NOT NULL,
-    facility     text NOT NULL,
-    asn          bigint NOT NULL, -- 32 bits without a sign (RFC 6793)
-    router_id    text NOT NULL
+    version      bigint NOT NULL,
+    doc          json NOT NULL
 );
 
 CREATE TABLE read_ports (
     port_id         text COLLATE "C" PRIMARY KEY,
     position        bigint NOT NULL UNIQUE,
+    version         bigint NOT NULL,
     edge_node_id    text COLLATE "C" NOT NULL,
     organisation_id text COLLATE "C" NOT NULL,
-    name            text NOT NULL,
-    interface       text NOT NULL,
-    capacity_mbps   integer NOT NULL
+    doc             json NOT NULL
 );
 CREATE INDEX read_ports_organisation ON read_ports (organisation_id, position);
 

@@ -14,7 +14,7 @@ import (
 	"crossbill/events"
 )
 
-var connections = familyOf("connection", connection.Events())
+var connectionEvents = familyOf("connection", connection.Events())
 
 // applyConnections keeps every connection, and for each edge node the revision of what it should be: the position of
 // the last event that changed its desired state. An event that changes nothing the node is told (a session that came up)
@@ -37,7 +37,7 @@ func applyConnections(ctx context.Context, tx pgx.Tx, batch []events.Recorded) e
 		}
 	}
 	rows, err := folder[connection.State]{
-		family: connections,
+		family: connectionEvents,
 		evolve: connection.Evolve,
 		load:   `SELECT connection_id, position, version, doc FROM read_connections WHERE connection_id = ANY($1)`,
 		step: func(e events.Recorded, before, after connection.State) {

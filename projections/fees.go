@@ -2,10 +2,12 @@ package projections
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"crossbill/domain"
 	"crossbill/domain/feeschedule"
 	"crossbill/events"
 )
@@ -47,24 +49,25 @@ func applyFees(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error {
 	return err
 }
 
-// FeeSchedule is the platform's fee as one publication set it.
-type FeeSchedule struct {
-	ID            string
-	Version       int
-	BasisPoints   int       // hundredths of a percent of the passthrough
-	EffectiveFrom time.Time // UTC
-}
-
 // FeeSchedule returns the newest published fee schedule, under which new quotes are made, or a NotFound error if none
 // was ever published.
-func (q Queries) FeeSchedule(ctx context.Context) (FeeSchedule, error) {
-	return one(ctx, q.DB, "projections.FeeSchedule", "no fee schedule has been published",
-		func(row pgx.CollectableRow) (f FeeSchedule, err error) {
-			err = row.Scan(&f.ID, &f.Version, &f.BasisPoints, &f.EffectiveFrom)
-			f.EffectiveFrom = f.EffectiveFrom.UTC()
-			return f, err
-		}, `
+func (q Queries) FeeSchedule(ctx context.Context) (feeschedule.Version, error) {
+	const op = "projections.FeeSchedule"
+	rows, err := q.DB.Query(ctx, `
 		SELECT fee_schedule_id, version, basis_points, effective_from
 		FROM read_fee_schedules -- read_fee_schedules_position_key
 		ORDER BY position DESC LIMIT 1`)
+	if err != nil {
+		return feeschedule.Version{}, unavailable(op, err)
+	}
+	newest, err := pgx.CollectOneRow(rows, func(row pgx.CollectableRow) (v feeschedule.Version, err error) {
+		err = row.Scan(&v.FeeScheduleID, &v.Version, &v.BasisPoints, &v.EffectiveFrom)
+		v.EffectiveFrom = v.EffectiveFrom.UTC()
+		return v, err
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return feeschedule.Version{}, domain.Errorf(domain.NotFound, op, "no fee schedule has been published").
+			WithHint("an operator publishes one before the first quote")
+	}
+	return newest, unavailable(op, err)
 }

@@ -12,38 +12,39 @@ import (
 	"crossbill/events"
 )
 
-// family is the events of one category of streams: all that a stream "<category>-<id>" can hold.
+// family is the event types that live in one category of streams, "<category>-<id>".
 type family struct {
 	category string
 	types    map[string]bool
 }
 
-func familyOf(category string, all []domain.Event) family {
+func familyOf(category string, all []domain.Event, except ...domain.Event) family {
 	f := family{category, make(map[string]bool, len(all))}
 	for _, e := range all {
 		f.types[e.EventType()] = true
 	}
+	for _, e := range except {
+		delete(f.types, e.EventType())
+	}
 	return f
 }
 
-// id returns the aggregate's id if the event is of this family. What belongs to another family is left alone; what
-// belongs to none this program knows stops the projection, because a skipped fact would be missing for good:
-// an event that did not decode, or one in a stream of this family whose type the family does not have.
+// id returns the aggregate's id if the event is of this family. What belongs to another family is left alone. What
+// belongs to none stops the projection, because a skipped fact would be missing for good: an event that did not decode,
+// and one whose type and stream are not of the same family.
 func (f family) id(e events.Recorded) (id string, ours bool, err error) {
 	const op = "projections.family.id"
 	if e.Event == nil {
 		return "", false, domain.Errorf(domain.Internal, op, "event %d (%s) has not been decoded", e.Position, e.Type).
 			WithHint("run a version of crossbill that knows this event type")
 	}
-	category, id, found := strings.Cut(e.Stream, "-")
-	if !found || category != f.category {
-		return "", false, nil
+	category, id, _ := strings.Cut(e.Stream, "-")
+	ours = category == f.category
+	if f.types[e.Event.EventType()] != ours {
+		return "", false, domain.Errorf(domain.Internal, op, "event %d has the type %s, which has no place in stream %s",
+			e.Position, e.Event.EventType(), e.Stream).WithHint("run a version of crossbill that knows it there")
 	}
-	if !f.types[e.Event.EventType()] {
-		return "", false, domain.Errorf(domain.Internal, op, "event %d in stream %s has the type %s, which no %s stream can hold",
-			e.Position, e.Stream, e.Event.EventType(), f.category).WithHint("run a version of crossbill that knows it")
-	}
-	return id, true, nil
+	return id, ours, nil
 }
 
 // unhandled stops a projection at an event that its family has and its switch has not: a new type must be decided on

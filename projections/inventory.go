@@ -10,86 +10,74 @@ import (
 	"crossbill/events"
 )
 
-var (
-	edgeNodes = familyOf("edge_node", edgenode.Events())
-	ports     = familyOf("port", port.Events())
-)
-
-func applyInventory(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error {
-	inserts := new(pgx.Batch)
-	for _, e := range batch {
-		nodeID, isNode, err := edgeNodes.id(e)
-		if err != nil {
-			return err
-		}
-		portID, isPort, err := ports.id(e)
-		if err != nil {
-			return err
-		}
-		if !isNode && !isPort {
-			continue
-		}
-		switch r := e.Event.(type) {
-		case edgenode.Registered:
-			inserts.Queue(`
-				INSERT INTO read_edge_nodes (edge_node_id, position, name, metro, facility, asn, router_id)
-				VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-				nodeID, e.Position, storable(r.Name), storable(r.Metro), storable(r.Facility), r.ASN, r.RouterID)
-		case port.Registered:
-			inserts.Queue(`
-				INSERT INTO read_ports (port_id, position, edge_node_id, organisation_id, name, interface, capacity_mbps)
-				VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-				portID, e.Position, r.EdgeNodeID, r.OrganisationID, storable(r.Name), storable(r.Interface), r.CapacityMbps)
-		default:
-			return unhandled(e)
-		}
-	}
-	if inserts.Len() == 0 {
-		return nil
-	}
-	return tx.SendBatch(ctx, inserts).Close()
+var edgeNodes = folder[edgenode.State]{
+	family: familyOf("edge_node", edgenode.Events()),
+	evolve: edgenode.Evolve,
+	load:   `SELECT edge_node_id, position, version, doc FROM read_edge_nodes WHERE edge_node_id = ANY($1)`,
 }
 
-// EdgeNode is a machine at a point of presence.
-type EdgeNode struct {
-	ID       string
-	Name     string
-	Metro    string
-	Facility string
-	ASN      uint32
-	RouterID string // BGP identifier in dotted form
+var ports = folder[port.State]{
+	family: familyOf("port", port.Events()),
+	evolve: port.Evolve,
+	load:   `SELECT port_id, position, version, doc FROM read_ports WHERE port_id = ANY($1)`,
+}
+
+// applyInventory keeps the edge nodes and the ports on them.
+func applyInventory(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error {
+	if err := applyEdgeNodes(ctx, tx, batch); err != nil {
+		return err
+	}
+	return applyPorts(ctx, tx, batch)
+}
+
+func applyEdgeNodes(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error {
+	rows, err := edgeNodes.fold(ctx, tx, batch)
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	c, err := columnsOf(rows)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `
+		INSERT INTO read_edge_nodes (edge_node_id, position, version, doc)
+		SELECT id, position, version, doc::json
+		FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[]) AS t (id, position, version, doc)
+		ON CONFLICT (edge_node_id) DO UPDATE SET version = EXCLUDED.version, doc = EXCLUDED.doc`,
+		c.ids, c.positions, c.versions, c.docs)
+	return err
+}
+
+func applyPorts(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error {
+	rows, err := ports.fold(ctx, tx, batch)
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	c, err := columnsOf(rows)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `
+		INSERT INTO read_ports (port_id, position, version, edge_node_id, organisation_id, doc)
+		SELECT id, position, version, edge_node_id, organisation_id, doc::json
+		FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[])
+			AS t (id, position, version, edge_node_id, organisation_id, doc)
+		ON CONFLICT (port_id) DO UPDATE SET version = EXCLUDED.version, doc = EXCLUDED.doc`,
+		c.ids, c.positions, c.versions,
+		each(rows, func(s port.State) string { return s.EdgeNodeID }),
+		each(rows, func(s port.State) string { return s.OrganisationID }),
+		c.docs)
+	return err
 }
 
 // EdgeNode returns one edge node, or a NotFound error.
-func (q Queries) EdgeNode(ctx context.Context, id string) (EdgeNode, error) {
-	return one(ctx, q.DB, "projections.EdgeNode", "there is no such edge node",
-		func(row pgx.CollectableRow) (n EdgeNode, err error) {
-			err = row.Scan(&n.ID, &n.Name, &n.Metro, &n.Facility, &n.ASN, &n.RouterID)
-			return n, err
-		}, `
-		SELECT edge_node_id, name, metro, facility, asn, router_id
-		FROM read_edge_nodes WHERE edge_node_id = $1`, id)
+func (q Queries) EdgeNode(ctx context.Context, id string) (edgenode.State, error) {
+	return oneDoc[edgenode.State](ctx, q.DB, "projections.EdgeNode", "there is no such edge node",
+		`SELECT position, doc FROM read_edge_nodes WHERE edge_node_id = $1`, id)
 }
 
-// Port is an organisation's interface on an edge node.
-type Port struct {
-	ID             string
-	EdgeNodeID     string
-	OrganisationID string
-	Name           string
-	Interface      string // its name on the edge node
-	CapacityMbps   int    // 10⁶ bits a second
-}
-
-const portColumns = `port_id, edge_node_id, organisation_id, name, interface, capacity_mbps`
-
-func scanPort(row pgx.CollectableRow) (p Port, err error) {
-	err = row.Scan(&p.ID, &p.EdgeNodeID, &p.OrganisationID, &p.Name, &p.Interface, &p.CapacityMbps)
-	return p, err
-}
-
-// Port returns one port, or a NotFound error. It does not ask whose it is.
-func (q Queries) Port(ctx context.Context, id string) (Port, error) {
-	return one(ctx, q.DB, "projections.Port", "there is no such port", scanPort,
-		`SELECT `+portColumns+` FROM read_ports WHERE port_id = $1`, id)
+// Port returns one port, or a NotFound error. It does not ask whose it is: the state says so.
+func (q Queries) Port(ctx context.Context, id string) (port.State, error) {
+	return oneDoc[port.State](ctx, q.DB, "projections.Port", "there is no such port",
+		`SELECT position, doc FROM read_ports WHERE port_id = $1`, id)
 }

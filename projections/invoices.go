@@ -10,7 +10,7 @@ import (
 )
 
 var invoices = folder[invoice.State]{
-	family: familyOf("invoice", invoice.Events()),
+	family: familyOf("invoice", invoice.Events(), invoice.NumberTaken{}), // that one has a stream of its own
 	evolve: invoice.Evolve,
 	load:   `SELECT invoice_id, position, version, doc FROM read_invoices WHERE invoice_id = ANY($1)`,
 }

@@ -150,6 +150,8 @@ func (q Queries) SearchListings(ctx context.Context, search ListingSearch) ([]Li
 	}
 	var problems domain.Problems
 	problems.Check(utf8.RuneCountInString(text) <= MaxSearchText, "/q", "must have at most %d characters", MaxSearchText)
+	problems.Check(utf8.ValidString(search.Text), "/q", "must be UTF-8")
+	problems.Check(utf8.ValidString(search.Metro), "/metro", "must be UTF-8")
 	problems.Check(search.BandwidthMbps >= 0, "/bandwidth_mbps", "must be positive")
 	if err := problems.Err(op); err != nil {
 		return nil, "", err

@@ -91,18 +91,17 @@ func docsPage[S any](ctx context.Context, db Database, op string, p page, sql st
 	return docs, next, nil
 }
 
-// one returns the only row of a query, or a NotFound error with the given message.
-func one[T any](ctx context.Context, db Database, op, missing string, scan pgx.RowToFunc[T], sql string, args ...any) (T, error) {
-	var zero T
-	rows, err := db.Query(ctx, sql, args...)
-	if err != nil {
-		return zero, unavailable(op, err)
+// oneDoc returns the document of the only row of a query, or a NotFound error with the given message.
+func oneDoc[S any](ctx context.Context, db Database, op, missing, sql string, args ...any) (S, error) {
+	found, err := selectDocs[S](ctx, db, op, sql, args...)
+	if err != nil || len(found) == 0 {
+		var zero S
+		if err == nil {
+			err = domain.Errorf(domain.NotFound, op, "%s", missing)
+		}
+		return zero, err
 	}
-	found, err := pgx.CollectOneRow(rows, scan)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return zero, domain.Errorf(domain.NotFound, op, "%s", missing)
-	}
-	return found, unavailable(op, err)
+	return found[0].doc, nil
 }
 
 // unavailable gives a database error the code that says "ask again"; an error that has a code keeps it.

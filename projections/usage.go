@@ -49,7 +49,8 @@ func applyUsage(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error {
 	if len(connections) == 0 {
 		return nil
 	}
-	// One statement writes the readings and adds them up, so the two cannot part.
+	// One statement writes the readings and adds them up, so the two cannot part. What was there is added before the
+	// INSERT and not in its ON CONFLICT arm, because the table's CHECK is made on the proposed row.
 	_, err := tx.Exec(ctx, `
 		WITH batch AS (
 			SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::timestamptz[],
@@ -62,15 +63,18 @@ func applyUsage(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error {
 				bytes_out, packets_in, packets_out, dropped_in, dropped_out, source)
 			SELECT * FROM batch
 		)
-		INSERT INTO read_usage AS u (connection_id, readings, bytes_in, bytes_out, last_to, last_version)
-		SELECT connection_id, count(*), sum(bytes_in), sum(bytes_out), max(to_at), max(version)
-		FROM batch GROUP BY connection_id ORDER BY connection_id
+		INSERT INTO read_usage (connection_id, readings, bytes_in, bytes_out, last_to, last_version)
+		SELECT b.connection_id,
+			coalesce(u.readings, 0) + b.readings, coalesce(u.bytes_in, 0) + b.bytes_in,
+			coalesce(u.bytes_out, 0) + b.bytes_out, greatest(u.last_to, b.last_to), b.last_version
+		FROM (
+			SELECT connection_id, count(*) AS readings, sum(bytes_in) AS bytes_in, sum(bytes_out) AS bytes_out,
+				max(to_at) AS last_to, max(version) AS last_version
+			FROM batch GROUP BY connection_id
+		) AS b LEFT JOIN read_usage AS u USING (connection_id)
 		ON CONFLICT (connection_id) DO UPDATE SET
-			readings = u.readings + EXCLUDED.readings,
-			bytes_in = u.bytes_in + EXCLUDED.bytes_in,
-			bytes_out = u.bytes_out + EXCLUDED.bytes_out,
-			last_to = greatest(u.last_to, EXCLUDED.last_to),
-			last_version = EXCLUDED.last_version`,
+			readings = EXCLUDED.readings, bytes_in = EXCLUDED.bytes_in, bytes_out = EXCLUDED.bytes_out,
+			last_to = EXCLUDED.last_to, last_version = EXCLUDED.last_version`,
 		connections, versions, edgeNodes, epochs, sequences, from, to, bytesIn, bytesOut, packetsIn, packetsOut,
 		droppedIn, droppedOut, sources)
 	return err
