@@ -1,0 +1,119 @@
+package reading
+
+import (
+	"math/bits"
+	"time"
+
+	"crossbill/domain"
+	"crossbill/domain/connection"
+)
+
+// Limits on a reading.
+const (
+	// MaxSpan bounds the time a reading covers. Far more than an interval: counting goes on while an agent is down, and
+	// what it then finds is one reading.
+	MaxSpan = 31 * 24 * time.Hour
+
+	// SpeedSlack is added to the span when its bytes are held against the port's speed: the counters are not read in the
+	// instant the boundary passes, and a queue may drain into a short reading.
+	SpeedSlack = time.Second
+)
+
+// Command is what can be asked of the readings of a connection.
+type Command interface{ command() }
+
+// Record adds a reading. The log sees to it that an identity is recorded once; see [EventID].
+type Record struct {
+	Reading      Recorded
+	Connection   connection.State // that the reading names; zero if there is none
+	CapacityMbps int              // of the customer's port; 0 if unknown, and then its speed bounds nothing
+	At           time.Time        // the platform's clock on receipt
+}
+
+func (Record) command() {}
+
+// Decide returns the event of a reading. It depends on the connection and not on earlier readings, which may be delivered
+// in any order.
+//
+// It returns an Invalid error for wrong fields, with pointers into the reading, among them a time before billing began or
+// after the edge node closed the connection; NotFound for a connection that does not exist or is not on the edge node;
+// and Unavailable when the edge node has opened the gate, as it was asked to, and only has not reported it yet.
+func Decide(_ State, c Command) ([]domain.Event, error) {
+	const op = "reading.Decide"
+	switch c := c.(type) {
+	case Record:
+		return c.decide(op)
+	}
+	return nil, domain.UnknownCommand(op, c)
+}
+
+func (c Record) decide(op string) ([]domain.Event, error) {
+	r, conn := c.Reading, c.Connection
+	if conn.ID == "" || conn.ID != r.ConnectionID || conn.EdgeNodeID == "" || conn.EdgeNodeID != r.EdgeNodeID {
+		return nil, domain.Missing(op, "connection").WithHint("an edge node reports the connections that are on it")
+	}
+	r.From, r.To = domain.Instant(r.From), domain.Instant(r.To)
+	var p domain.Problems
+	p.Check(r.Epoch >= 1, "/epoch", "must be at least 1")
+	p.Check(r.Sequence >= 1, "/sequence", "must be at least 1")
+	p.OneOf("/source", r.Source, SourceEBPF, SourceSoftware)
+	counted := true
+	for _, n := range []struct {
+		pointer string
+		count   int64
+	}{
+		{"/bytes_in", r.BytesIn}, {"/bytes_out", r.BytesOut}, {"/packets_in", r.PacketsIn}, {"/packets_out", r.PacketsOut},
+		{"/dropped_in", r.DroppedIn}, {"/dropped_out", r.DroppedOut},
+	} {
+		p.Check(n.count >= 0, n.pointer, "must not be negative")
+		counted = counted && n.count >= 0
+	}
+	timed := c.checkTimes(&p, r)
+	if counted && timed && c.CapacityMbps > 0 {
+		most := capacityBytes(c.CapacityMbps, r.To.Sub(r.From)+SpeedSlack)
+		p.Check(uint64(r.BytesIn) <= most, "/bytes_in", "is more than the port can carry in that time, %d", most)
+		p.Check(uint64(r.BytesOut) <= most, "/bytes_out", "is more than the port can carry in that time, %d", most)
+	}
+	if err := p.Err(op); err != nil {
+		return nil, err
+	}
+	if conn.BillingFrom == nil {
+		return nil, domain.Errorf(domain.Unavailable, op, "the gate of the connection %s is not reported open yet", conn.ID).
+			WithHint("report when it was opened, then send the reading again")
+	}
+	return []domain.Event{r}, nil
+}
+
+// checkTimes records what is wrong with the reading's times, and reports whether they span anything.
+func (c Record) checkTimes(p *domain.Problems, r Recorded) bool {
+	conn := c.Connection
+	p.Time("/from", c.Reading.From)
+	p.Time("/to", c.Reading.To)
+	if c.Reading.From.IsZero() || c.Reading.To.IsZero() {
+		return false
+	}
+	p.Check(r.To.After(r.From), "/to", "must be after from")
+	p.Check(r.To.Sub(r.From) <= MaxSpan, "/to", "must be at most %s after from", MaxSpan)
+	p.Check(!r.To.After(c.At.Add(domain.MaxClockSkew)), "/to", "must not be in the future")
+	switch {
+	case conn.BillingFrom != nil:
+		p.Check(!r.From.Before(*conn.BillingFrom), "/from", "must not be before billing began, %s", conn.BillingFrom.Format(time.RFC3339Nano))
+	case conn.DesiredPhase() != connection.PhaseProduction:
+		p.Add("/connection_id", "has not been in production: it is %s", conn.State)
+	}
+	if conn.EdgeClosedAt != nil {
+		p.Check(!r.To.After(conn.EdgeClosedAt.Add(domain.MaxClockSkew)), "/to", "must not be after the connection was closed, %s", conn.EdgeClosedAt.Format(time.RFC3339Nano))
+	}
+	return r.To.After(r.From)
+}
+
+// capacityBytes returns how many bytes a port carries in a time, at most the largest uint64: Mbps × 10⁶ / 8 × seconds.
+func capacityBytes(mbps int, span time.Duration) uint64 {
+	const bytesPerMbpsSecond = 125_000
+	hi, lo := bits.Mul64(uint64(mbps)*bytesPerMbpsSecond, uint64(span))
+	if hi >= uint64(time.Second) { // the quotient would not fit; cannot be with MaxMbps and MaxSpan
+		return 1<<64 - 1
+	}
+	quotient, _ := bits.Div64(hi, lo, uint64(time.Second))
+	return quotient
+}
