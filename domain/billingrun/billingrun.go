@@ -23,8 +23,8 @@ type Completed struct {
 // EventType is the name in the log.
 func (Completed) EventType() string { return "billing_run.completed" }
 
-// Events returns one zero value of every event type of this package.
-func Events() []domain.Event { return []domain.Event{Completed{}} }
+// Events returns one zero value of every event type of this package: those of a run's own stream, and PeriodClosed.
+func Events() []domain.Event { return []domain.Event{Completed{}, PeriodClosed{}} }
 
 // Stream names the stream of one run.
 func Stream(id string) string { return "billing_run-" + id }
