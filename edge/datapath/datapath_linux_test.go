@@ -152,12 +152,8 @@ func (p *pop) wire() (all [2]datapath.Counters) {
 		var err error
 		all[i].BytesIn, all[i].BytesOut, err = p.WireBytes(side)
 		must(p.t, err)
-		var lost uint64
-		all[i].PacketsIn, all[i].PacketsOut, lost, err = p.WirePackets(side)
+		all[i].PacketsIn, all[i].PacketsOut, all[i].DroppedOut, err = p.WirePackets(side)
 		must(p.t, err)
-		if lost != 0 {
-			p.t.Errorf("port of side %s lost %d frames: the lab overran it", side, lost)
-		}
 	}
 	return all
 }
@@ -182,6 +178,7 @@ func minus(a, b [2]datapath.Counters) (d [2]datapath.Counters) {
 	for i := range d {
 		d[i].BytesIn, d[i].BytesOut = a[i].BytesIn-b[i].BytesIn, a[i].BytesOut-b[i].BytesOut
 		d[i].PacketsIn, d[i].PacketsOut = a[i].PacketsIn-b[i].PacketsIn, a[i].PacketsOut-b[i].PacketsOut
+		d[i].DroppedOut = a[i].DroppedOut - b[i].DroppedOut // on the wire: lost by the port, which none of these tests may
 	}
 	return d
 }
@@ -275,11 +272,11 @@ func TestFiftyMegabytesToTheByte(t *testing.T) {
 		moved, err = p.Iperf(t.Context(), "a", hostA, hostZ, size)
 		must(t, err)
 	})
-	if moved.BytesReceived < size || wire[1].BytesOut < uint64(moved.BytesReceived) {
+	if moved.BytesSent < size || wire[1].BytesOut < uint64(moved.BytesSent) {
 		t.Errorf("moved %+v with %+v on the wire", moved, wire)
 	}
 	t.Logf("%d bytes of payload in %s, %d bytes on the wire, %d retransmits",
-		moved.BytesReceived, moved.Elapsed.Round(time.Millisecond), wire[1].BytesOut, moved.Retransmits)
+		moved.BytesSent, moved.Elapsed.Round(time.Millisecond), wire[1].BytesOut, moved.Retransmits)
 }
 
 func TestGate(t *testing.T) {
@@ -453,6 +450,7 @@ func TestLostMapsBeginAnEpoch(t *testing.T) {
 	must(t, p.Datapath.Close())
 	must(t, os.RemoveAll(p.PinDir()))
 	p.open()
+	time.Sleep(100 * time.Millisecond) // the kernel detaches programs some time after their last pin is gone
 	p.wantPing("a", hostA, hostZ, false, "without programs nothing crosses")
 	if _, _, err := p.Counters(c.Tag); domain.CodeOf(err) != domain.NotFound {
 		t.Errorf("Counters of a lost map: %v", err)
@@ -575,6 +573,7 @@ func TestEnsureRepairs(t *testing.T) {
 	p := newPoP(t)
 	c := connection(61, 100, 200)
 	p.carry(c, "a", "z")
+	p.wantPing("a", hostA, hostZ, true, "unharmed") // and the routers have their neighbour: asking again takes them a second
 	a := datapath.InterfaceName(c.Tag, datapath.SideA)
 	z := datapath.InterfaceName(c.Tag, datapath.SideZ)
 	table := fmt.Sprint(datapath.TableNumber(c.Tag))
@@ -609,9 +608,9 @@ func TestEnsureRepairs(t *testing.T) {
 		{"own rules deleted", func() { ip("rule", "del", "priority", fmt.Sprint(datapath.PriorityOwn))() }, true},
 		{"gate rules deleted", func() { ip("rule", "del", "priority", fmt.Sprint(datapath.PriorityGate))() }, true},
 		{"wall deleted", ip("rule", "del", "priority", fmt.Sprint(datapath.PriorityWall)), true},
-		{"hardware address changed", ip("link", "set", a, "address", "02:00:00:00:00:99"), false},
+		{"hardware address changed", ip("link", "set", a, "address", "02:00:00:00:00:99"), true},
 		{"forwarding off", func() { p.run(lab.PoP, "sysctl", "-w", "net.ipv4.conf."+a+".forwarding=0") }, false},
-		{"port programs detached", pin("link-*-port_*"), false},
+		{"port programs detached", pin("link-*-port_*"), true},
 		{"interface programs detached", pin("link-*-interface_egress"), true},
 		{"another kind of interface with the name", func() {
 			ip("link", "del", a)()
@@ -782,5 +781,29 @@ func TestValidate(t *testing.T) {
 		if err := c.Validate(); domain.CodeOf(err) != domain.Invalid {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestNoProgramRunsTwice takes away pins, as a careless person would, and converges at once: the kernel detaches the old
+// programs some time later, and frames must not count twice meanwhile.
+func TestNoProgramRunsTwice(t *testing.T) {
+	t.Parallel()
+	p := newPoP(t)
+	c := connection(44, 100, 200)
+	p.carry(c, "a", "z")
+	p.wantPing("a", hostA, hostZ, true, "before")
+	for range 20 {
+		pins, err := filepath.Glob(p.PinDir() + "/link-*")
+		must(t, err)
+		if len(pins) != 6 {
+			t.Fatalf("%d links, want 6: %v", len(pins), pins)
+		}
+		for _, pin := range pins {
+			must(t, os.Remove(pin))
+		}
+		must(t, p.Datapath.Close())
+		p.open() // with programs of its own: to the kernel they are others
+		must(t, p.Ensure(c))
+		p.wantExact("right after", []int{c.Tag}, func() { p.wantPing("a", hostA, hostZ, true, "right after") })
 	}
 }

@@ -278,6 +278,7 @@ func interfaceSysctls(name string) error {
 		"accept_source_route": "0",
 		"arp_ignore":          "1", // answer only for this interface's address
 		"arp_announce":        "2", // and ask only in its name
+		"arp_notify":          "1", // tell the peer when the interface comes up or changes its hardware address
 	}
 	for _, key := range slices.Sorted(maps.Keys(settings)) { // forwarding resets some, but none that sorts before it
 		if err := setSysctl("ipv4/conf/"+name+"/"+key, settings[key]); err != nil {
@@ -288,10 +289,15 @@ func interfaceSysctls(name string) error {
 }
 
 // sharedSysctls relaxes what "all" would impose on our interfaces, and hands a source filter it imposed on the node's
-// other interfaces down to each of them.
+// other interfaces down to each of them. ICMP errors come from the address of the interface where the packet came in,
+// so that the rule for our own addresses finds their way back.
 func sharedSysctls() error {
-	if err := setSysctl("ipv4/conf/all/send_redirects", "0"); err != nil {
-		return err
+	for key, value := range map[string]string{
+		"ipv4/conf/all/send_redirects": "0", "ipv4/icmp_errors_use_inbound_ifaddr": "1",
+	} {
+		if err := setSysctl(key, value); err != nil {
+			return err
+		}
 	}
 	all, err := os.ReadFile(sysctlPath("ipv4/conf/all/rp_filter"))
 	if err != nil || strings.TrimSpace(string(all)) == "0" {

@@ -36,7 +36,8 @@ type RouterConfig struct {
 
 // Transfer is what iperf3 moved.
 type Transfer struct {
-	BytesSent, BytesReceived int64 // TCP payload
-	Elapsed                  time.Duration
-	Retransmits              int
+	BytesSent     int64 // TCP payload, all of it acknowledged
+	BytesReceived int64 // what the receiver had read when the sender ended: up to a window less
+	Elapsed       time.Duration
+	Retransmits   int
 }
