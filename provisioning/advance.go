@@ -1,0 +1,147 @@
+package provisioning
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
+
+	"crossbill/domain"
+	"crossbill/domain/connection"
+	"crossbill/domain/order"
+	"crossbill/events"
+)
+
+// Bounds of one job. A saga from order to production has six steps; every lost race means that somebody else's append
+// went through.
+const (
+	maxStepsPerJob  = 32
+	maxRacesPerJob  = 64
+	longestSnooze   = 30 * time.Second // a longer wait has a timer of its own
+	shortestSnooze  = time.Millisecond // a timer may run a little before its deadline by this node's clock
+	operatorsFuture = "look for the job in river_job; a restart of any node tries it again"
+)
+
+// AdvanceArgs name the saga a job is to advance, by its order or its connection; either leads to the other.
+type AdvanceArgs struct {
+	OrderID      string `json:"order_id,omitempty"`
+	ConnectionID string `json:"connection_id,omitempty"`
+	Cause        string `json:"cause"`           // log position of the event that asked for it, for tracing
+	Timer        bool   `json:"timer,omitempty"` // it was scheduled for a deadline
+}
+
+// Kind implements river.JobArgs. It is stored with each job and never changes.
+func (AdvanceArgs) Kind() string { return "advance" }
+
+// insertOpts are those of a job for now, or for a later instant.
+func insertOpts(at time.Time) *river.InsertOpts {
+	return &river.InsertOpts{Queue: queue, MaxAttempts: maxAttempts, ScheduledAt: at}
+}
+
+// saga is what the log says of an order and its connection at one moment.
+type saga struct {
+	order             order.State
+	orderVersion      int64
+	connection        connection.State
+	connectionVersion int64
+	cause             string
+}
+
+type worker struct {
+	river.WorkerDefaults[AdvanceArgs]
+	provisioner *Provisioner
+}
+
+// Work runs a job: it advances the saga and, when the next step depends on nothing but time, asks to be run then.
+func (w *worker) Work(ctx context.Context, job *river.Job[AdvanceArgs]) error {
+	step, err := w.provisioner.advance(ctx, job.Args)
+	if err != nil {
+		return err
+	}
+	if step.Until.IsZero() {
+		return nil
+	}
+	wait := max(step.Until.Sub(w.provisioner.now()), shortestSnooze)
+	if job.Args.Timer || wait <= longestSnooze {
+		return river.JobSnooze(wait)
+	}
+	return nil
+}
+
+// NextRetry implements river.Worker.
+func (w *worker) NextRetry(job *river.Job[AdvanceArgs]) time.Time {
+	return time.Now().Add(w.provisioner.backOff(job.Attempt))
+}
+
+// advance does the saga's steps until it has to wait or is done, and returns that last step.
+func (p *Provisioner) advance(ctx context.Context, args AdvanceArgs) (Step, error) {
+	const op = "provisioning.advance"
+	races := 0
+	for range maxStepsPerJob + maxRacesPerJob {
+		s, err := p.load(ctx, args)
+		if err != nil {
+			return Step{}, err
+		}
+		step := Next(s.order, s.connection, p.now(), p.policy)
+		if step.Kind == Wait || step.Kind == Done {
+			return step, nil
+		}
+		err = p.do(ctx, s, step, races)
+		switch {
+		case domain.CodeOf(err) == domain.Conflict && races < maxRacesPerJob:
+			races++ // somebody moved on, or took what was about to be allocated: look again
+		case err != nil:
+			return Step{}, err
+		default:
+			p.options.Logger.InfoContext(ctx, "saga step", "step", step.Kind, "reason", step.Reason,
+				"order", s.order.ID, "connection", s.connection.ID, "cause", args.Cause)
+		}
+	}
+	return Step{}, domain.Errorf(domain.Unavailable, op, "the saga of %s%s did not come to rest", args.OrderID, args.ConnectionID)
+}
+
+// load reads both halves of the saga. A connection that nobody asked for yet is the zero state.
+func (p *Provisioner) load(ctx context.Context, args AdvanceArgs) (s saga, err error) {
+	s.cause = args.Cause
+	orderID, connectionID := args.OrderID, args.ConnectionID
+	if orderID == "" {
+		if s.connection, s.connectionVersion, err = loadConnection(ctx, p.options.Log, connectionID); err != nil {
+			return s, err
+		}
+		orderID = s.connection.OrderID
+	}
+	if s.order, s.orderVersion, err = events.Load(ctx, p.options.Log, order.Stream(orderID), order.Evolve); err != nil {
+		return s, err
+	}
+	if connectionID == "" {
+		s.connection, s.connectionVersion, err = loadConnection(ctx, p.options.Log, s.order.ConnectionID)
+	}
+	return s, err
+}
+
+func loadConnection(ctx context.Context, log *events.Log, id string) (connection.State, int64, error) {
+	return events.Load(ctx, log, connection.Stream(id), connection.Evolve)
+}
+
+// errorHandler tells the operator of a job that will not be tried again.
+type errorHandler struct{ logger *slog.Logger }
+
+// HandleError implements river.ErrorHandler.
+func (h *errorHandler) HandleError(ctx context.Context, job *rivertype.JobRow, err error) *river.ErrorHandlerResult {
+	level, message := slog.LevelWarn, "saga step failed, will be tried again"
+	if job.Attempt >= job.MaxAttempts {
+		level, message = slog.LevelError, "saga step given up, a person is needed"
+	}
+	h.logger.Log(ctx, level, message, "error", err, "attempt", job.Attempt, "job", job.ID,
+		"args", string(job.EncodedArgs), "hint", operatorsFuture)
+	return nil
+}
+
+// HandlePanic implements river.ErrorHandler.
+func (h *errorHandler) HandlePanic(ctx context.Context, job *rivertype.JobRow, value any, trace string) *river.ErrorHandlerResult {
+	h.logger.ErrorContext(ctx, "saga step panicked", "panic", value, "attempt", job.Attempt, "job", job.ID,
+		"args", string(job.EncodedArgs), "trace", trace, "hint", operatorsFuture)
+	return nil
+}

@@ -1,0 +1,143 @@
+package provisioning
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+
+	"crossbill/domain"
+	"crossbill/domain/connection"
+	"crossbill/domain/order"
+	"crossbill/events"
+)
+
+// actor is who did what a saga does.
+const actor = "system"
+
+// change is a step on its way into the log: what happens to the order, to the connection, and to the reservations, in
+// one append that happens whole or not at all.
+type change struct {
+	order      []order.Command
+	connection []connection.Command
+	ask        func(ctx context.Context, tx pgx.Tx) error
+}
+
+// do carries one step out. It returns a Conflict if the saga is no longer as it was loaded; then nothing was done.
+// races is how often that happened to this job.
+func (p *Provisioner) do(ctx context.Context, s saga, step Step, races int) error {
+	const op = "provisioning.do"
+	now, id := p.now(), s.connection.ID
+	switch step.Kind {
+	case AcceptOrder:
+		return p.append(ctx, s, change{order: []order.Command{order.Accept{By: actor, At: now}}})
+	case Allocate:
+		return p.allocate(ctx, s, races)
+	case StartTesting:
+		return p.append(ctx, s, change{connection: []connection.Command{
+			connection.StartTesting{Deadline: now.Add(p.options.TestingDeadline), At: now}}})
+	case RequestProbe:
+		return p.append(ctx, s, change{connection: []connection.Command{
+			connection.RequestProbe{ProbeID: probeID(s.connection, step.Attempt), At: now}}})
+	case RequestCutover:
+		return p.append(ctx, s, change{connection: []connection.Command{connection.RequestCutover{At: now}}})
+	case CompleteOrder:
+		return p.append(ctx, s, change{order: []order.Command{order.Complete{At: now}}})
+	case RequestUndo:
+		return p.append(ctx, s, change{connection: []connection.Command{connection.RequestCancellation{Reason: step.Reason, At: now}}})
+	case Undo:
+		return p.undo(ctx, s, step.Reason)
+	case FinishDecommission:
+		return p.append(ctx, s, change{
+			connection: []connection.Command{connection.Decommission{At: now}},
+			ask:        func(ctx context.Context, tx pgx.Tx) error { return release(ctx, tx, id) },
+		})
+	}
+	return domain.Errorf(domain.Internal, op, "there is no rule for the step %q", step.Kind)
+}
+
+// undo ends a connection of which no edge node has anything, and the order with it if that has not ended already.
+func (p *Provisioner) undo(ctx context.Context, s saga, reason string) error {
+	now, id := p.now(), s.connection.ID
+	c := change{ask: func(ctx context.Context, tx pgx.Tx) error { return release(ctx, tx, id) }}
+	if s.connection.State != connection.StateCancelling {
+		c.connection = append(c.connection, connection.RequestCancellation{Reason: reason, At: now})
+	}
+	c.connection = append(c.connection, connection.Cancel{At: now})
+	if !s.order.Final() {
+		c.order = append(c.order, order.Fail{Reason: reason, At: now})
+	}
+	return p.append(ctx, s, c)
+}
+
+// append decides a change on the saga as it was loaded and records it at exactly those versions.
+func (p *Provisioner) append(ctx context.Context, s saga, c change) error {
+	a := events.Append{Ask: c.ask}
+	if len(c.order) > 0 {
+		decided, err := decideAll(s.order, c.order, order.Decide, order.Evolve)
+		if err != nil {
+			return err
+		}
+		a.Streams = append(a.Streams, s.streamAppend(order.Stream(s.order.ID), s.orderVersion, decided))
+	}
+	if len(c.connection) > 0 {
+		decided, err := decideAll(s.connection, c.connection, connection.Decide, connection.Evolve)
+		if err != nil {
+			return err
+		}
+		a.Streams = append(a.Streams, s.streamAppend(connection.Stream(s.connection.ID), s.connectionVersion, decided))
+	}
+	_, err := p.appender.Append(ctx, a)
+	return err
+}
+
+// decideAll decides commands one after the other. Next chose them by the same state, so a refusal is a defect, and no
+// Conflict that looking again would mend.
+func decideAll[S, C any](state S, commands []C, decide func(S, C) ([]domain.Event, error), evolve func(S, domain.Event) S) ([]domain.Event, error) {
+	const op = "provisioning.decideAll"
+	var all []domain.Event
+	for _, command := range commands {
+		decided, err := decide(state, command)
+		if err != nil {
+			return nil, domain.Errorf(domain.Internal, op, "the step %T was refused: %w", command, err)
+		}
+		if len(decided) == 0 {
+			return nil, domain.Errorf(domain.Internal, op, "the step %T was taken before", command)
+		}
+		for _, e := range decided {
+			state = evolve(state, e)
+		}
+		all = append(all, decided...)
+	}
+	return all, nil
+}
+
+// streamAppend makes the append to one of the saga's streams. An event's id is that of its place in the stream and its
+// type, so two runs of one step can't record it twice under any circumstances.
+func (s saga) streamAppend(stream string, version int64, decided []domain.Event) events.StreamAppend {
+	parties := []string{s.connection.CustomerID, s.connection.ProviderID}
+	slices.Sort(parties)
+	metadata := events.Metadata{Actor: actor, Correlation: s.connection.OrderID, Causation: s.cause, Parties: slices.Compact(parties)}
+	a := events.StreamAppend{Stream: stream, Expected: events.ExpectedVersion(version)}
+	for i, e := range decided {
+		place := strconv.FormatInt(version+1+int64(i), 10)
+		id := domain.DeriveEventID("provisioning", stream, place, e.EventType())
+		a.Events = append(a.Events, events.NewEvent{ID: id, Event: e, Metadata: metadata})
+	}
+	return a
+}
+
+// probeID names an attempt's probe the same on every run of the step.
+func probeID(c connection.State, attempt int) string {
+	return domain.DeriveID(domain.PrefixProbe, c.RequestedAt, c.ID, strconv.Itoa(attempt))
+}
+
+// short cuts a reason to what an event may hold.
+func short(reason string) string {
+	if utf8.RuneCountInString(reason) <= domain.MaxReason {
+		return reason
+	}
+	return string([]rune(reason)[:domain.MaxReason-1]) + "…"
+}

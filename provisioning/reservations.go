@@ -1,0 +1,122 @@
+package provisioning
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+
+	"crossbill/domain"
+	"crossbill/domain/connection"
+)
+
+// Kinds of reservations, as in migrations/0020_reservations.sql.
+const (
+	reservedVLAN = "vlan"
+	reservedTag  = "tag"
+)
+
+// querier is a pool or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// Reservation is something scarce that a connection holds.
+type Reservation struct {
+	Kind   string // "vlan" or "tag"
+	Scope  string // the port of a VLAN, the edge node of a tag
+	Number int
+	Owner  string // the connection
+	Mbps   int    // taken from the port's capacity
+}
+
+// firstFree returns the (skip+1)-th free number of a scope in [lowest, highest], or ok false when none is left.
+// Sagas that lost a race skip further than the winners did, so that a crowd needs few rounds.
+func firstFree(ctx context.Context, db querier, kind, scope string, lowest, highest, skip int) (number int, ok bool, err error) {
+	// The anti-join reads the scope's rows by the primary key.
+	const query = `
+		WITH free AS (
+			SELECT n, row_number() OVER (ORDER BY n) - 1 AS rank
+			FROM generate_series($3::integer, $4::integer) AS n
+			WHERE NOT EXISTS (SELECT FROM reservations r WHERE r.kind = $1 AND r.scope = $2 AND r.number = n)
+			ORDER BY n LIMIT $5 + 1)
+		SELECT n FROM free WHERE rank <= $5 ORDER BY n DESC LIMIT 1`
+	err = db.QueryRow(ctx, query, kind, scope, lowest, highest, skip).Scan(&number)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return 0, false, nil
+	case err != nil:
+		return 0, false, domain.Errorf(domain.Unavailable, "provisioning.firstFree", "the reservations could not be read: %w", err)
+	}
+	return number, true, nil
+}
+
+// portLoad returns the bandwidth that live connections hold on a port.
+func portLoad(ctx context.Context, db querier, portID string) (mbps int64, err error) {
+	// By the primary key: kind and scope lead it.
+	err = db.QueryRow(ctx, `SELECT coalesce(sum(mbps), 0) FROM reservations WHERE kind = $1 AND scope = $2`,
+		reservedVLAN, portID).Scan(&mbps)
+	return mbps, err
+}
+
+// reserve records in tx what the allocation gives away. It returns a Conflict when somebody else has any of it by now,
+// or when a port's capacity would be passed: the caller looks again at what is free.
+//
+// The sum is safe without a lock of its own: tx is a flush of the log and holds the log's head row, so that no other
+// reservation is written between the sum and the commit.
+func reserve(ctx context.Context, tx pgx.Tx, owner string, mbps int, got connection.Allocate, capacity map[string]int) error {
+	const op = "provisioning.reserve"
+	wanted := []Reservation{
+		{reservedTag, got.EdgeNodeID, got.Tag, owner, 0},
+		{reservedVLAN, got.A.PortID, got.A.VLAN, owner, mbps},
+		{reservedVLAN, got.Z.PortID, got.Z.VLAN, owner, mbps},
+	}
+	for _, w := range wanted {
+		const insert = `
+			INSERT INTO reservations (kind, scope, number, owner, mbps) VALUES ($1, $2, $3, $4, $5)
+			ON CONFLICT (kind, scope, number) DO NOTHING`
+		tag, err := tx.Exec(ctx, insert, w.Kind, w.Scope, w.Number, w.Owner, w.Mbps)
+		if err != nil {
+			return domain.Errorf(domain.Unavailable, op, "the reservation failed: %w", err)
+		}
+		if tag.RowsAffected() == 0 {
+			return domain.Errorf(domain.Conflict, op, "%s %d of %s is taken", w.Kind, w.Number, w.Scope)
+		}
+		if w.Kind != reservedVLAN {
+			continue
+		}
+		load, err := portLoad(ctx, tx, w.Scope)
+		if err != nil {
+			return domain.Errorf(domain.Unavailable, op, "the port's load could not be read: %w", err)
+		}
+		if load > int64(capacity[w.Scope]) {
+			return domain.Errorf(domain.Conflict, op, "%s has no capacity left", w.Scope)
+		}
+	}
+	return nil
+}
+
+// release gives back in tx all that the connection holds.
+func release(ctx context.Context, tx pgx.Tx, connectionID string) error {
+	if _, err := tx.Exec(ctx, `DELETE FROM reservations WHERE owner = $1`, connectionID); err != nil { // index reservations_owner
+		return domain.Errorf(domain.Unavailable, "provisioning.release", "the release failed: %w", err)
+	}
+	return nil
+}
+
+// reservations lists what is held, by owner; all of it if owner is empty.
+func reservations(ctx context.Context, db querier, owner string) ([]Reservation, error) {
+	rows, err := db.Query(ctx, `
+		SELECT kind, scope, number, owner, mbps FROM reservations
+		WHERE $1 = '' OR owner = $1
+		ORDER BY owner, kind, scope, number`, owner)
+	if err != nil {
+		return nil, domain.Errorf(domain.Unavailable, "provisioning.reservations", "the reservations could not be read: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Reservation])
+	if err != nil {
+		return nil, domain.Errorf(domain.Unavailable, "provisioning.reservations", "the reservations could not be read: %w", err)
+	}
+	return found, nil
+}

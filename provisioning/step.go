@@ -1,0 +1,155 @@
+package provisioning
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"crossbill/domain/connection"
+	"crossbill/domain/order"
+)
+
+// StepKind says what a saga is to do next. Every kind but Wait and Done is one append to the log.
+type StepKind string
+
+// The closed set of steps.
+const (
+	Wait               StepKind = "wait"                // for an event, or for Step.Until
+	Done               StepKind = "done"                // nothing is left to do, ever or until something new is asked for
+	AcceptOrder        StepKind = "accept_order"        // the listing approves by itself
+	Allocate           StepKind = "allocate"            // ports, VLANs, tag, addresses; an Undo when there are none
+	StartTesting       StepKind = "start_testing"       // the edge node sets it up; nothing but the probe crosses
+	RequestProbe       StepKind = "request_probe"       // one test packet each way
+	RequestCutover     StepKind = "request_cutover"     // the edge node lets traffic cross
+	CompleteOrder      StepKind = "complete_order"      // the connection is in production
+	RequestUndo        StepKind = "request_undo"        // the edge node takes down what it set up
+	Undo               StepKind = "undo"                // cancels the connection, releases what it holds, fails the order
+	FinishDecommission StepKind = "finish_decommission" // the edge node has taken it down: releases what it holds
+)
+
+// Step is one thing to do.
+type Step struct {
+	Kind    StepKind
+	Reason  string    // with RequestUndo and Undo: what the customer is told
+	Attempt int       // with RequestProbe: 1 is the first
+	Until   time.Time // with Wait: when time alone changes the answer; zero if only an event does
+}
+
+// Policy holds the numbers that [Next] decides by.
+type Policy struct {
+	ProbeAttempts int
+	ProbePause    time.Duration // after a failed probe, times the number of those that failed
+}
+
+// Next says what the saga of an order and its connection is to do now. It is a function of its arguments alone: the
+// same states give the same step on every node and at every repetition, and each step changes the states such that
+// Next goes on from there. That is all that makes a crash at any point harmless.
+func Next(o order.State, c connection.State, now time.Time, policy Policy) Step {
+	switch c.State {
+	case connection.StateRequested, connection.StateAllocated:
+		return beforeTheEdge(o, c, now)
+	case connection.StateTesting:
+		return underTest(o, c, now, policy)
+	case connection.StateCancelling:
+		if c.OnEdge {
+			return Step{Kind: Wait}
+		}
+		return Step{Kind: Undo, Reason: c.Reason}
+	case connection.StateProduction, connection.StateDecommissionRequested, connection.StateDecommissioned:
+		switch {
+		case o.State == order.StateInProgress: // even if terminated before the saga came to it: it was delivered
+			return Step{Kind: CompleteOrder}
+		case c.State != connection.StateDecommissionRequested:
+			return Step{Kind: Done}
+		case c.OnEdge:
+			return Step{Kind: Wait}
+		}
+		return Step{Kind: FinishDecommission}
+	}
+	return Step{Kind: Done} // cancelled, or nothing was ordered
+}
+
+// beforeTheEdge decides while no edge node knows of the connection, so that giving it up takes one append.
+func beforeTheEdge(o order.State, c connection.State, now time.Time) Step {
+	switch o.State {
+	case order.StateAcknowledged:
+		return Step{Kind: AcceptOrder}
+	case order.StateAwaitingProvider:
+		if now.Before(o.Deadline) {
+			return Step{Kind: Wait, Until: o.Deadline}
+		}
+		return Step{Kind: Undo, Reason: "the provider did not answer by " + stamp(o.Deadline)}
+	case order.StateInProgress:
+		if c.State == connection.StateRequested {
+			return Step{Kind: Allocate}
+		}
+		return Step{Kind: StartTesting}
+	case order.StateRejected, order.StateFailed, order.StateCancelled:
+		return Step{Kind: Undo, Reason: endedReason(o)}
+	}
+	return Step{Kind: Done}
+}
+
+// underTest decides while the edge node sets the connection up and nothing may cross yet.
+func underTest(o order.State, c connection.State, now time.Time, policy Policy) Step {
+	deadline := *c.TestingDeadline
+	if o.State != order.StateInProgress {
+		return Step{Kind: RequestUndo, Reason: endedReason(o)}
+	}
+	if !now.Before(deadline) {
+		return Step{Kind: RequestUndo, Reason: short(missing(c) + " by " + stamp(deadline))}
+	}
+	wait := Step{Kind: Wait, Until: deadline}
+	switch {
+	case c.CutoverRequestedAt != nil, !c.Established(), c.ProbePending():
+		return wait
+	case c.ProbePassed():
+		return Step{Kind: RequestCutover}
+	case c.LastProbe == nil:
+		return Step{Kind: RequestProbe, Attempt: 1}
+	}
+	if c.FailedProbes >= policy.ProbeAttempts {
+		return Step{Kind: RequestUndo, Reason: short(missing(c) + fmt.Sprintf(" in %d attempts", c.FailedProbes))}
+	}
+	again := c.LastProbe.ReportedAt.Add(time.Duration(c.FailedProbes) * policy.ProbePause)
+	if now.Before(again) {
+		return Step{Kind: Wait, Until: earlier(again, deadline)}
+	}
+	return Step{Kind: RequestProbe, Attempt: c.FailedProbes + 1}
+}
+
+// missing says what the connection still lacks for production, in the words of the market.
+func missing(c connection.State) string {
+	var down []string
+	for _, side := range []struct{ name, party string }{{connection.SideA, "customer"}, {connection.SideZ, "provider"}} {
+		if c.Sessions[side.name].State != connection.SessionEstablished {
+			down = append(down, side.party)
+		}
+	}
+	switch {
+	case len(down) > 0:
+		return "BGP was not established with the router of the " + strings.Join(down, " and that of the ")
+	case c.CutoverRequestedAt != nil:
+		return "the edge node did not let traffic cross"
+	case c.LastProbe != nil && !c.ProbePending() && c.LastProbe.Detail != "":
+		return "no test packet crossed (" + c.LastProbe.Detail + ")"
+	}
+	return "no test packet crossed"
+}
+
+func endedReason(o order.State) string {
+	reason := "the order is " + strings.ReplaceAll(o.State, "_", " ")
+	if o.Reason != "" {
+		reason += ": " + o.Reason
+	}
+	return short(reason)
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
