@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"text/template"
@@ -37,7 +38,7 @@ type router struct {
 var birdConfig = template.Must(template.New("bird").Parse(`log stderr all;
 router id {{.Address.Addr}};
 protocol device { scan time 5; }
-protocol static networks {
+protocol static announced {
   ipv4;
 {{range .Networks}}  route {{.}} blackhole; # announced only: the addresses are on the loopback
 {{end}}}
@@ -52,7 +53,7 @@ protocol bgp edge {
   error wait time 1, 2;
   hold time 9;
   keepalive time 3;
-  ipv4 { import all; export where proto = "networks"; };
+  ipv4 { import all; export where proto = "announced"; };
 }
 `))
 
@@ -214,7 +215,7 @@ func (l *Lab) ask(ctx context.Context, op, place string, command ...string) (str
 	return out, nil
 }
 
-// RouterRoutes returns the prefixes a router learned by BGP and uses.
+// RouterRoutes returns the prefixes a router learned by BGP and uses, sorted.
 func (l *Lab) RouterRoutes(ctx context.Context, place string) ([]netip.Prefix, error) {
 	out, err := l.ask(ctx, "lab.RouterRoutes", place, "show", "route", "primary", "protocol", "edge")
 	if err != nil {
@@ -233,6 +234,7 @@ func parseRoutes(out string) []netip.Prefix {
 			}
 		}
 	}
+	slices.SortFunc(prefixes, netip.Prefix.Compare)
 	return prefixes
 }
 
