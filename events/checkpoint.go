@@ -1,0 +1,139 @@
+package events
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"crossbill/domain"
+)
+
+// Signer signs checkpoints with a key of its own. Its name is the log's origin.
+type Signer struct {
+	note.Signer
+	verifierKey string
+}
+
+// VerifierKey returns the public key, in the text form of package note, by which others verify checkpoints.
+func (s *Signer) VerifierKey() string { return s.verifierKey }
+
+// LoadOrCreateSigner reads the signing key from a file, and makes both when there is no file yet. origin names the log
+// in its checkpoints, as a host name and path without a scheme; it belongs to the key and can't be changed later.
+// The key is an Ed25519 key. Whoever can read the file can sign in the log's name, so only its owner may.
+//
+// Errors: Invalid if the file holds no key or the key of another origin; Internal if it can't be read or made.
+func LoadOrCreateSigner(path, origin string) (*Signer, error) {
+	const op = "events.LoadOrCreateSigner"
+	key, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		key, err = createKey(path, origin)
+	}
+	if err != nil {
+		return nil, domain.Errorf(domain.Internal, op, "the signing key %s: %w", path, err)
+	}
+	s, err := parseSigner(strings.TrimSpace(string(key)))
+	if err != nil {
+		return nil, domain.Errorf(domain.Invalid, op, "%s does not hold a signing key: %w", path, err)
+	}
+	if s.Name() != origin {
+		return nil, domain.Errorf(domain.Invalid, op, "the key in %s is that of the log %q, not %q", path, s.Name(), origin).
+			WithHint("a log keeps its origin; use the old one")
+	}
+	return s, nil
+}
+
+// createKey makes the file appear whole or not at all. Of several processes that do it at once, the first one's stays.
+func createKey(path, origin string) ([]byte, error) {
+	key, _, err := note.GenerateKey(rand.Reader, origin)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".key-") // mode 0600
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.WriteString(key + "\n")
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return nil, err
+	}
+	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	return os.ReadFile(path)
+}
+
+// parseSigner reads "PRIVATE+KEY+<name>+<hash>+<algorithm and seed>" and finds the public key that belongs to it.
+func parseSigner(key string) (*Signer, error) {
+	signer, err := note.NewSigner(key)
+	if err != nil {
+		return nil, err
+	}
+	fields := strings.SplitN(key, "+", 5) // the last one is base64, which has plus signs of its own
+	data, err := base64.StdEncoding.DecodeString(fields[4])
+	if err != nil || len(data) != 1+ed25519.SeedSize {
+		return nil, errors.New("it is no Ed25519 key")
+	}
+	public := ed25519.NewKeyFromSeed(data[1:]).Public().(ed25519.PublicKey)
+	verifier, err := note.NewEd25519VerifierKey(signer.Name(), public)
+	if err != nil {
+		return nil, err
+	}
+	return &Signer{signer, verifier}, nil
+}
+
+// Checkpoint returns the log's head, signed, in the form of C2SP tlog-checkpoint: a signed note whose text is the
+// origin, the number of events and the root hash in base64, a line each.
+// It returns an Unavailable error if the head can't be read, and an Internal one if the log was opened without a signer.
+func (l *Log) Checkpoint(ctx context.Context) ([]byte, error) {
+	const op = "events.Checkpoint"
+	if l.options.Signer == nil {
+		return nil, domain.Errorf(domain.Internal, op, "the log has no key to sign with")
+	}
+	head, err := l.Head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	text := fmt.Sprintf("%s\n%d\n%s\n", l.options.Signer.Name(), head.Position, base64.StdEncoding.EncodeToString(head.Root[:]))
+	signed, err := note.Sign(&note.Note{Text: text}, l.options.Signer)
+	if err != nil {
+		return nil, domain.Errorf(domain.Internal, op, "the checkpoint can't be signed: %w", err)
+	}
+	return signed, nil
+}
+
+// ParseCheckpoint checks a checkpoint's signature and returns the head it vouches for.
+// It returns an Invalid error if the key is none, if it did not sign the note, or if the note is no checkpoint.
+func ParseCheckpoint(signed []byte, verifierKey string) (Head, error) {
+	const op = "events.ParseCheckpoint"
+	verifier, err := note.NewVerifier(verifierKey)
+	if err != nil {
+		return Head{}, domain.Errorf(domain.Invalid, op, "%.80q is no verifier key: %w", verifierKey, err)
+	}
+	n, err := note.Open(signed, note.VerifierList(verifier))
+	if err != nil {
+		return Head{}, domain.Errorf(domain.Invalid, op, "the checkpoint is not signed by %s: %w", verifier.Name(), err)
+	}
+	// Lines after the third are extensions, which say nothing about the tree.
+	lines := strings.SplitN(n.Text, "\n", 4)
+	if len(lines) < 4 || lines[0] != verifier.Name() {
+		return Head{}, domain.Errorf(domain.Invalid, op, "the note is no checkpoint of %s", verifier.Name())
+	}
+	size, err := strconv.ParseInt(lines[1], 10, 64)
+	root, rootErr := base64.StdEncoding.Strict().DecodeString(lines[2])
+	if err != nil || rootErr != nil || size < 0 || strconv.FormatInt(size, 10) != lines[1] || len(root) != 32 {
+		return Head{}, domain.Errorf(domain.Invalid, op, "the note is no checkpoint: it has the size %.30q and the root %.60q", lines[1], lines[2])
+	}
+	return Head{Position(size), [32]byte(bytes.Clone(root))}, nil
+}

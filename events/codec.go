@@ -1,0 +1,121 @@
+package events
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"crossbill/domain"
+)
+
+// Codec turns events into the bytes that are stored and back. It knows a closed set of types: it refuses to write one
+// it could not read, and to read one it does not know.
+type Codec struct {
+	types   map[string]eventType
+	upcasts map[upcastKey]Upcast
+}
+
+type eventType struct {
+	goType reflect.Type
+	schema int
+}
+
+type upcastKey struct {
+	eventType string
+	schema    int
+}
+
+// Upcast turns a payload of one schema version into one of the next.
+type Upcast func(payload []byte) ([]byte, error)
+
+// NewCodec makes a codec of the events whose zero values are given, a group for each package of the domain.
+// It returns an Internal error for a type that is no struct, has no name, or has another's name.
+func NewCodec(groups ...[]domain.Event) (*Codec, error) {
+	const op = "events.NewCodec"
+	c := &Codec{types: make(map[string]eventType), upcasts: make(map[upcastKey]Upcast)}
+	for _, e := range slices.Concat(groups...) {
+		t := reflect.TypeOf(e)
+		if t == nil || t.Kind() != reflect.Struct {
+			return nil, domain.Errorf(domain.Internal, op, "%T is not a struct", e).WithHint("register the zero value of the event's struct")
+		}
+		name := e.EventType()
+		if name == "" || len(name) > MaxStreamName {
+			return nil, domain.Errorf(domain.Internal, op, "%T has the event type %q", e, name)
+		}
+		if other, taken := c.types[name]; taken {
+			return nil, domain.Errorf(domain.Internal, op, "%s and %T have the same event type %s", other.goType, e, name)
+		}
+		c.types[name] = eventType{t, domain.SchemaOf(e)}
+	}
+	return c, nil
+}
+
+// Upcast registers how payloads of a type's older schema become payloads of the next one (from + 1).
+func (c *Codec) Upcast(eventType string, from int, up Upcast) {
+	c.upcasts[upcastKey{eventType, from}] = up
+}
+
+// Types returns the names of the events it knows, sorted.
+func (c *Codec) Types() []string {
+	names := make([]string, 0, len(c.types))
+	for name := range c.types {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Encode returns an event's type, schema version and payload.
+// It returns an Internal error for a type the codec does not know or that JSON can't hold.
+func (c *Codec) Encode(e domain.Event) (eventType string, schema int, payload []byte, err error) {
+	const op = "events.Codec.Encode"
+	if e == nil {
+		return "", 0, nil, domain.Errorf(domain.Internal, op, "there is no event")
+	}
+	name := e.EventType()
+	t, known := c.types[name]
+	if !known || t.goType != reflect.TypeOf(e) {
+		return "", 0, nil, domain.Errorf(domain.Internal, op, "the codec does not know %T as %q", e, name).
+			WithHint("add it to its package's Events")
+	}
+	payload, err = json.Marshal(e)
+	if err != nil {
+		return "", 0, nil, domain.Errorf(domain.Internal, op, "%s has no JSON: %w", name, err)
+	}
+	return name, t.schema, payload, nil
+}
+
+// Decode returns the event of a stored payload, brought to the present schema.
+// It returns an Internal error for a type or schema it does not know: skipping it would lose a fact.
+func (c *Codec) Decode(eventType string, schema int, payload []byte) (domain.Event, error) {
+	const op = "events.Codec.Decode"
+	t, known := c.types[eventType]
+	if !known {
+		return nil, domain.Errorf(domain.Internal, op, "the event type %q is unknown", eventType).
+			WithHint("run a version of crossbill that knows this event type")
+	}
+	if schema > t.schema || schema < 1 {
+		return nil, domain.Errorf(domain.Internal, op, "%s has schema %d, and the newest known is %d", eventType, schema, t.schema).
+			WithHint("run a version of crossbill that knows this schema")
+	}
+	for ; schema < t.schema; schema++ {
+		up, ok := c.upcasts[upcastKey{eventType, schema}]
+		if !ok {
+			return nil, domain.Errorf(domain.Internal, op, "there is no way from schema %d of %s to the next", schema, eventType)
+		}
+		var err error
+		if payload, err = up(payload); err != nil {
+			return nil, domain.Errorf(domain.Internal, op, "%s can't be brought from schema %d to the next: %w", eventType, schema, err)
+		}
+	}
+	value := reflect.New(t.goType)
+	if err := json.Unmarshal(payload, value.Interface()); err != nil {
+		return nil, domain.Errorf(domain.Internal, op, "the payload of %s can't be read: %w", eventType, err)
+	}
+	event, ok := value.Elem().Interface().(domain.Event)
+	if !ok {
+		return nil, fmt.Errorf("%s: %s is no event", op, t.goType) // NewCodec got it as one
+	}
+	return event, nil
+}
