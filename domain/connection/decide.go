@@ -156,7 +156,7 @@ func (c RequestDecommission) decide(op string, s State) ([]domain.Event, error) 
 	case s.State != StateProduction:
 		return nil, s.refuse(op).WithHint("it is not in production: cancel it instead")
 	}
-	if c.EffectiveAt.IsZero() {
+	if c.EffectiveAt.IsZero() || effective.Equal(at) {
 		// The start is the edge node's clock, which may be ahead: then nothing was billed, and never less than nothing.
 		effective = latest(at, *s.BillingFrom)
 	}
