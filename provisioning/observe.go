@@ -62,6 +62,10 @@ type ProbeObservation struct {
 //   - Conflict for what can't be so: traffic that crosses where none was to, a connection removed that is to be there;
 //   - Unavailable if the connections never stood still, or the log could not be written: nothing was appended.
 func Observe(ctx context.Context, log *events.Log, edgeNodeID, kind string, at time.Time, observations ...Observation) (events.Position, error) {
+	return observe(ctx, log, log, edgeNodeID, kind, at, observations)
+}
+
+func observe(ctx context.Context, log *events.Log, to appender, edgeNodeID, kind string, at time.Time, observations []Observation) (events.Position, error) {
 	const op = "provisioning.Observe"
 	var p domain.Problems
 	p.OneOf("/kind", kind, KindEBPF, KindSoftware)
@@ -83,7 +87,7 @@ func Observe(ctx context.Context, log *events.Log, edgeNodeID, kind string, at t
 		if len(changed.Streams) == 0 {
 			return 0, nil
 		}
-		result, err := log.Append(ctx, changed)
+		result, err := to.Append(ctx, changed)
 		if domain.CodeOf(err) != domain.Conflict {
 			return result.Last, err
 		}
@@ -131,20 +135,23 @@ func (r *report) read(ctx context.Context, log *events.Log, pointer string, o Ob
 		r.order = append(r.order, c)
 	}
 	for i, s := range o.Sessions {
-		r.decide(c, domain.Pointer(pointer+"/sessions", i), connection.ReportSession{Side: s.Side, At: r.at, Session: connection.Session{
+		r.decide(c, domain.Pointer(pointer+"/sessions", i), connection.ReportSession{EdgeNodeID: r.node, Side: s.Side, At: r.at, Session: connection.Session{
 			State: s.State, Since: s.Since, PrefixesReceived: s.PrefixesReceived, PrefixesSent: s.PrefixesSent}})
 	}
 	if o.Probe != nil {
-		r.decide(c, pointer+"/probe", connection.ReportProbe{ProbeID: o.Probe.ProbeID, Passed: o.Probe.Passed, Detail: o.Probe.Detail, At: r.at})
+		r.decide(c, pointer+"/probe", connection.ReportProbe{EdgeNodeID: r.node, ProbeID: o.Probe.ProbeID, Passed: o.Probe.Passed, Detail: o.Probe.Detail, At: r.at})
 	}
 	if o.OpenedAt != nil {
-		r.decide(c, pointer, connection.Activate{OpenedAt: *o.OpenedAt, At: r.at})
+		r.decide(c, pointer, connection.Activate{EdgeNodeID: r.node, OpenedAt: *o.OpenedAt, At: r.at})
 	}
 	var p domain.Problems
 	p.OptionalText(pointer+"/message", o.Message, MaxMessage)
-	p.Check(!o.Removed || o.ClosedAt != nil, pointer+"/closed_at", "must be given with removed")
-	if o.Removed && o.ClosedAt != nil { // closed_at alone is half the way: the readings are still to come
-		r.decide(c, pointer, connection.CloseEdge{ClosedAt: *o.ClosedAt, At: r.at})
+	if o.Removed { // closed_at alone is half the way: the readings are still to come
+		closed := r.at // a node that never let traffic cross has no closing time to tell
+		if o.ClosedAt != nil {
+			closed = *o.ClosedAt
+		}
+		r.decide(c, pointer, connection.CloseEdge{EdgeNodeID: r.node, ClosedAt: closed, At: r.at})
 	}
 	for _, f := range p {
 		r.add(domain.Invalid, "", f)

@@ -1,0 +1,294 @@
+package provisioning
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"crossbill/domain"
+	"crossbill/domain/connection"
+	"crossbill/domain/edgenode"
+	"crossbill/domain/listing"
+	"crossbill/domain/order"
+	"crossbill/domain/port"
+	"crossbill/domain/vocabulary"
+	"crossbill/events"
+	"crossbill/events/pgtest"
+)
+
+const nodeASN = 64600
+
+// world is a log with an edge node, on a database of its own.
+type world struct {
+	testing.TB
+	pool *pgxpool.Pool
+	log  *events.Log
+	node string
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	w := &world{TB: t, pool: pgtest.New(t)}
+	if err := Migrate(t.Context(), w.pool); err != nil {
+		t.Fatal(err)
+	}
+	codec, err := events.NewCodec(vocabulary.Events()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.log, err = events.Open(t.Context(), w.pool, codec, events.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.log.Close)
+	w.node = w.id(domain.PrefixEdgeNode)
+	w.record(edgenode.Stream(w.node), edgenode.Registered{EdgeNodeID: w.node, Name: "lab", ASN: nodeASN, RouterID: "192.0.2.1", At: now()})
+	return w
+}
+
+func now() time.Time { return domain.Instant(time.Now()) }
+
+func (w *world) id(prefix string) string {
+	id, err := domain.NewID(prefix, time.Now(), rand.Reader)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return id
+}
+
+func (w *world) record(stream string, happened ...domain.Event) {
+	w.Helper()
+	a := events.StreamAppend{Stream: stream, Expected: events.Any}
+	for _, e := range happened {
+		a.Events = append(a.Events, events.NewEvent{Event: e})
+	}
+	if _, err := w.log.Append(context.Background(), events.Append{Streams: []events.StreamAppend{a}}); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) port(node string, mbps int) string {
+	id := w.id(domain.PrefixPort)
+	w.record(port.Stream(id), port.Registered{PortID: id, EdgeNodeID: node, OrganisationID: w.id(domain.PrefixOrganisation),
+		Name: "port", Interface: "eth0", CapacityMbps: mbps, At: now()})
+	return id
+}
+
+// wish is what is ordered. Zero fields are filled in by [world.place].
+type wish struct {
+	manual       bool
+	mbps         int // 100
+	a, z         string
+	at, deadline time.Time
+	asn          uint32
+}
+
+// deal is an order and its connection.
+type deal struct{ order, connection string }
+
+func (w *world) place(v wish) deal {
+	w.Helper()
+	if v.mbps == 0 {
+		v.mbps = 100
+	}
+	if v.a == "" {
+		v.a = w.port(w.node, 10_000)
+	}
+	if v.z == "" {
+		v.z = w.port(w.node, 10_000)
+	}
+	if v.at.IsZero() {
+		v.at = now()
+	}
+	if v.deadline.IsZero() {
+		v.deadline = v.at.Add(72 * time.Hour)
+	}
+	if v.asn == 0 {
+		v.asn = 64601
+	}
+	approval := listing.ApprovalAutomatic
+	if v.manual {
+		approval = listing.ApprovalManual
+	}
+	d := deal{w.id(domain.PrefixOrder), w.id(domain.PrefixConnection)}
+	customer, provider := w.id(domain.PrefixOrganisation), w.id(domain.PrefixOrganisation)
+	quote, offer := w.id(domain.PrefixQuote), w.id(domain.PrefixListing)
+	ours, theirs := domain.BGP{ASN: v.asn, Prefixes: []string{"198.51.100.0/24"}}, domain.BGP{ASN: 64602, Prefixes: []string{"203.0.113.0/24"}}
+	requested, err := connection.Decide(connection.State{}, connection.Request{ConnectionID: d.connection, OrderID: d.order, QuoteID: quote,
+		CustomerID: customer, ProviderID: provider, ListingID: offer, ListingVersion: 1, BandwidthMbps: v.mbps,
+		CustomerPortID: v.a, ProviderPortID: v.z, CustomerBGP: ours, ProviderBGP: theirs, At: v.at})
+	if err != nil {
+		w.Fatal(err)
+	}
+	_, err = w.log.Append(context.Background(), events.Append{Streams: []events.StreamAppend{
+		{Stream: order.Stream(d.order), Expected: events.NoStream, Events: []events.NewEvent{{Event: order.Placed{
+			OrderID: d.order, QuoteID: quote, CustomerID: customer, ProviderID: provider, ListingID: offer, ListingVersion: 1,
+			ConnectionID: d.connection, PortID: v.a, BandwidthMbps: v.mbps, BGP: ours, Approval: approval,
+			Deadline: v.deadline, At: v.at}}}},
+		{Stream: connection.Stream(d.connection), Expected: events.NoStream, Events: []events.NewEvent{{Event: requested[0]}}},
+	}})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return d
+}
+
+func (w *world) states(d deal) (order.State, connection.State) {
+	w.Helper()
+	o, _, err := events.Load(context.Background(), w.log, order.Stream(d.order), order.Evolve)
+	if err != nil {
+		w.Fatal(err)
+	}
+	c, _, err := loadConnection(context.Background(), w.log, d.connection)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return o, c
+}
+
+// command does what a party asks through the API.
+func (w *world) commandOrder(d deal, c order.Command) {
+	w.Helper()
+	o, _ := w.states(d)
+	decided, err := order.Decide(o, c)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.record(order.Stream(d.order), decided...)
+}
+
+func (w *world) commandConnection(d deal, c connection.Command) {
+	w.Helper()
+	_, s := w.states(d)
+	decided, err := connection.Decide(s, c)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.record(connection.Stream(d.connection), decided...)
+}
+
+func (w *world) held(owner string) []Reservation {
+	w.Helper()
+	held, err := reservations(context.Background(), w.pool, owner)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return held
+}
+
+// history lists the types of a deal's events, its order's and its connection's, each in order.
+func (w *world) history(d deal) (types []string) {
+	w.Helper()
+	for _, stream := range []string{order.Stream(d.order), connection.Stream(d.connection)} {
+		page, err := w.log.ReadStream(context.Background(), stream, 0, events.MaxRead)
+		if err != nil {
+			w.Fatal(err)
+		}
+		for _, r := range page {
+			types = append(types, r.Type)
+		}
+	}
+	return types
+}
+
+// check holds a deal to what must be true of any that came to rest: production or fully undone, each step taken once,
+// and nothing held by whom nothing is owed.
+func (w *world) check(d deal, wantOrder, wantConnection string) {
+	w.Helper()
+	o, c := w.states(d)
+	types := w.history(d)
+	if o.State != wantOrder || c.State != wantConnection {
+		w.Fatalf("ended as order %s (%s), connection %s (%s); want %s, %s\n%v", o.State, o.Reason, c.State, c.Reason, wantOrder, wantConnection, types)
+	}
+	repeatable := []string{"bgp_session.changed", "connection.probe_requested", "connection.probed"}
+	for i, one := range types {
+		if !slices.Contains(repeatable, one) && slices.Contains(types[i+1:], one) {
+			w.Errorf("%s happened twice: %v", one, types)
+		}
+	}
+	wantHeld := 0
+	if wantConnection == connection.StateProduction {
+		wantHeld = 3 // a tag and two VLANs
+	}
+	if held := w.held(d.connection); len(held) != wantHeld {
+		w.Errorf("a connection that is %s holds %v", c.State, held)
+	}
+	if lost := o.Final() && o.State != order.StateCompleted; lost != (c.State == connection.StateCancelled) {
+		w.Errorf("order %s but connection %s", o.State, c.State)
+	}
+	if lost := c.State == connection.StateCancelled; lost && (o.Reason == "" || c.Reason == "") {
+		w.Errorf("no reason is given: order %q, connection %q", o.Reason, c.Reason)
+	}
+	if c.OnEdge != (c.State == connection.StateProduction) {
+		w.Errorf("the edge node was left with the connection: %+v", c)
+	}
+}
+
+// scriptedEdge plays an edge node through [Observe] alone. Like the real one it is level-triggered: it looks at what it
+// should be and reports what it is, over and over.
+type scriptedEdge struct {
+	w          *world
+	to         appender
+	now        func() time.Time
+	noBGP      bool
+	noGate     bool
+	failProbes int // so many fail; -1: all do
+
+	mu     sync.Mutex
+	opened map[string]time.Time
+	failed map[string]bool // by probe
+}
+
+func (w *world) edge(to appender, now func() time.Time) *scriptedEdge {
+	return &scriptedEdge{w: w, to: to, now: now, opened: map[string]time.Time{}, failed: map[string]bool{}}
+}
+
+// tick reports once and returns whether that was news.
+func (e *scriptedEdge) tick(d deal) (news bool, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, c := e.w.states(d)
+	at := domain.Instant(e.now())
+	o := Observation{ConnectionID: c.ID}
+	switch c.DesiredPhase() {
+	case "":
+		return false, nil
+	case connection.PhaseAbsent:
+		o.Removed = true
+		if opened, was := e.opened[c.ID]; was {
+			o.OpenedAt, o.ClosedAt = &opened, &at
+		}
+	default:
+		for _, side := range []string{connection.SideA, connection.SideZ} {
+			s := SessionObservation{Side: side, State: connection.SessionActive, Since: *c.TestingDeadline}
+			s.Since = c.TestingDeadline.Add(-DefaultTestingDeadline)
+			if !e.noBGP {
+				s.State, s.PrefixesReceived, s.PrefixesSent = connection.SessionEstablished, 1, 1
+			}
+			o.Sessions = append(o.Sessions, s)
+		}
+		if c.ProbePending() {
+			id := c.LastProbe.ID
+			if e.failProbes != 0 && !e.failed[id] {
+				e.failed[id] = true
+				e.failProbes--
+			}
+			o.Probe = &ProbeObservation{ProbeID: id, Passed: !e.failed[id], Detail: "scripted"}
+		}
+		if c.DesiredPhase() == connection.PhaseProduction && !e.noGate {
+			if _, was := e.opened[c.ID]; !was {
+				e.opened[c.ID] = at
+			}
+			opened := e.opened[c.ID]
+			o.OpenedAt = &opened
+		}
+	}
+	position, err := observe(context.Background(), e.w.log, e.to, c.EdgeNodeID, KindSoftware, at, []Observation{o})
+	return position > 0, err
+}
