@@ -124,10 +124,9 @@ func TestMultiStreamIsAtomic(t *testing.T) {
 func TestRepetition(t *testing.T) {
 	t.Parallel()
 	type try struct {
-		a         Append
-		result    Result // of a success
-		duplicate bool
-		conflict  bool
+		a        Append
+		result   Result // of a success
+		conflict bool
 	}
 	first := one("note-a", NoStream, []byte{1, 2}, "x", "y")
 	for name, tries := range map[string][]try{

@@ -148,11 +148,11 @@ func (v *verification) compare() error {
 	if err != nil {
 		return domain.Errorf(domain.Internal, "events.Verify", "the tree over %d leaves has no root: %w", size, err)
 	}
-	if size == v.proven.Position && root != v.proven.Root {
-		return broken("the first %d events hash to the root %x; the checkpoint of that size vouches for %x", size, root, v.proven.Root)
-	}
 	if size == v.head.Position && root != v.head.Root {
 		return broken("the %d events hash to the root %x; the head row has %x", size, root, v.head.Root)
+	}
+	if size == v.proven.Position && root != v.proven.Root {
+		return broken("the first %d events hash to the root %x; the checkpoint of that size vouches for %x", size, root, v.proven.Root)
 	}
 	return nil
 }
