@@ -138,7 +138,10 @@ func missing(c connection.State) string {
 }
 
 func endedReason(o order.State) string {
-	reason := "the order is " + strings.ReplaceAll(o.State, "_", " ")
+	reason := "the order was " + o.State
+	if o.State == order.StateFailed {
+		reason = "the order failed"
+	}
 	if o.Reason != "" {
 		reason += ": " + o.Reason
 	}

@@ -1,0 +1,122 @@
+package provisioning
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"crossbill/domain"
+	"crossbill/domain/connection"
+	"crossbill/domain/order"
+)
+
+func TestNext(t *testing.T) {
+	t.Parallel()
+	noon := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	at := func(seconds int) time.Time { return noon.Add(time.Duration(seconds) * time.Second) }
+	policy := Policy{ProbeAttempts: 3, ProbePause: 10 * time.Second}
+
+	// A connection in testing until noon + 120 s, with BGP up, changed by each case.
+	onTest := func(change func(c *connection.State)) connection.State {
+		deadline := at(120)
+		c := connection.State{ID: "con", State: connection.StateTesting, OnEdge: true, TestingDeadline: &deadline,
+			Sessions: map[string]connection.Session{"a": {State: "established"}, "z": {State: "established"}}}
+		if change != nil {
+			change(&c)
+		}
+		return c
+	}
+	probed := func(failed int, passed bool, seconds int) func(c *connection.State) {
+		return func(c *connection.State) {
+			reported := at(seconds)
+			c.FailedProbes, c.LastProbe = failed, &connection.Probe{ID: "prb", ReportedAt: &reported, Passed: passed, Detail: "no answer"}
+		}
+	}
+	down := func(sides ...string) func(c *connection.State) {
+		return func(c *connection.State) {
+			for _, side := range sides {
+				c.Sessions[side] = connection.Session{State: "active"}
+			}
+		}
+	}
+	both := func(changes ...func(c *connection.State)) func(c *connection.State) {
+		return func(c *connection.State) {
+			for _, change := range changes {
+				change(c)
+			}
+		}
+	}
+	cutover := func(c *connection.State) { requested := at(5); c.CutoverRequestedAt = &requested }
+
+	requested, allocated := connection.State{State: connection.StateRequested}, connection.State{State: connection.StateAllocated}
+	in := func(state string) order.State { return order.State{State: state, Deadline: at(60), Reason: "why"} }
+	running := in(order.StateInProgress)
+	wait := Step{Kind: Wait}
+	untilDeadline := Step{Kind: Wait, Until: at(120)}
+
+	for _, c := range []struct {
+		name  string
+		order order.State
+		con   connection.State
+		now   int
+		want  Step
+	}{
+		{"nothing was ordered", order.State{}, connection.State{}, 0, Step{Kind: Done}},
+		{"automatic approval", in(order.StateAcknowledged), requested, 0, Step{Kind: AcceptOrder}},
+		{"the provider has time", in(order.StateAwaitingProvider), requested, 59, Step{Kind: Wait, Until: at(60)}},
+		{"the provider's time is over", in(order.StateAwaitingProvider), requested, 60, Step{Kind: Undo, Reason: "the provider did not answer by 2026-03-01T12:01:00Z"}},
+		{"accepted", running, requested, 0, Step{Kind: Allocate}},
+		{"allocated", running, allocated, 0, Step{Kind: StartTesting}},
+		{"rejected", in(order.StateRejected), requested, 0, Step{Kind: Undo, Reason: "the order was rejected: why"}},
+		{"cancelled early", in(order.StateCancelled), requested, 0, Step{Kind: Undo, Reason: "the order was cancelled: why"}},
+		{"cancelled when allocated", in(order.StateCancelled), allocated, 0, Step{Kind: Undo, Reason: "the order was cancelled: why"}},
+		{"failed when allocated", in(order.StateFailed), allocated, 0, Step{Kind: Undo, Reason: "the order failed: why"}},
+		{"cancelled while testing", in(order.StateCancelled), onTest(nil), 0, Step{Kind: RequestUndo, Reason: "the order was cancelled: why"}},
+
+		{"BGP down on the customer's side", running, onTest(down("a")), 0, untilDeadline},
+		{"BGP down on the provider's side", running, onTest(down("z")), 0, untilDeadline},
+		{"BGP up", running, onTest(nil), 0, Step{Kind: RequestProbe, Attempt: 1}},
+		{"probe under way", running, onTest(func(c *connection.State) { c.LastProbe = &connection.Probe{ID: "prb"} }), 0, untilDeadline},
+		{"probe failed just now", running, onTest(probed(1, false, 0)), 9, Step{Kind: Wait, Until: at(10)}},
+		{"probe failed a while ago", running, onTest(probed(1, false, 0)), 10, Step{Kind: RequestProbe, Attempt: 2}},
+		{"two probes failed just now", running, onTest(probed(2, false, 0)), 19, Step{Kind: Wait, Until: at(20)}},
+		{"two probes failed a while ago", running, onTest(probed(2, false, 0)), 20, Step{Kind: RequestProbe, Attempt: 3}},
+		{"the pause ends after the deadline", running, onTest(probed(2, false, 115)), 116, untilDeadline},
+		{"all probes failed", running, onTest(probed(3, false, 0)), 0, Step{Kind: RequestUndo, Reason: "no test packet crossed (no answer) in 3 attempts"}},
+		{"probe passed", running, onTest(probed(0, true, 0)), 0, Step{Kind: RequestCutover}},
+		{"probe passed at last", running, onTest(probed(3, true, 0)), 0, Step{Kind: RequestCutover}},
+		{"probe passed and BGP down since", running, onTest(both(probed(0, true, 0), down("z"))), 0, untilDeadline},
+		{"probe failed and BGP down since", running, onTest(both(probed(1, false, 0), down("a"))), 60, untilDeadline},
+		{"cutover requested", running, onTest(both(probed(0, true, 0), cutover)), 0, untilDeadline},
+
+		{"deadline, BGP down on one side", running, onTest(down("z")), 120, Step{Kind: RequestUndo, Reason: "BGP was not established with the router of the provider by 2026-03-01T12:02:00Z"}},
+		{"deadline, BGP up", running, onTest(nil), 121, Step{Kind: RequestUndo, Reason: "no test packet crossed by 2026-03-01T12:02:00Z"}},
+		{"deadline, cutover requested", running, onTest(both(probed(0, true, 0), cutover)), 120, Step{Kind: RequestUndo, Reason: "the edge node did not let traffic cross by 2026-03-01T12:02:00Z"}},
+
+		{"being undone, still on the edge", running, connection.State{State: connection.StateCancelling, OnEdge: true, Reason: "late"}, 0, wait},
+		{"being undone, gone from the edge", running, connection.State{State: connection.StateCancelling, EdgeRemoved: true, Reason: "late"}, 0, Step{Kind: Undo, Reason: "late"}},
+		{"undone", in(order.StateFailed), connection.State{State: connection.StateCancelled}, 0, Step{Kind: Done}},
+
+		{"in production", running, connection.State{State: connection.StateProduction, OnEdge: true}, 999, Step{Kind: CompleteOrder}},
+		{"delivered", in(order.StateCompleted), connection.State{State: connection.StateProduction, OnEdge: true}, 999, Step{Kind: Done}},
+		{"terminated before the order was completed", running, connection.State{State: connection.StateDecommissionRequested, OnEdge: true}, 0, Step{Kind: CompleteOrder}},
+		{"terminated, still on the edge", in(order.StateCompleted), connection.State{State: connection.StateDecommissionRequested, OnEdge: true}, 0, wait},
+		{"terminated, gone from the edge", in(order.StateCompleted), connection.State{State: connection.StateDecommissionRequested, EdgeRemoved: true}, 0, Step{Kind: FinishDecommission}},
+		{"decommissioned", in(order.StateCompleted), connection.State{State: connection.StateDecommissioned}, 0, Step{Kind: Done}},
+	} {
+		if got := Next(c.order, c.con, at(c.now), policy); got != c.want {
+			t.Errorf("%s: got %+v, want %+v", c.name, got, c.want)
+		}
+	}
+}
+
+func TestReasonsFitAnEvent(t *testing.T) {
+	t.Parallel()
+	o := order.State{State: order.StateCancelled, Reason: strings.Repeat("ü", domain.MaxReason)}
+	step := Next(o, connection.State{State: connection.StateRequested}, time.Time{}, Policy{})
+	var p domain.Problems
+	p.Text("/reason", step.Reason, domain.MaxReason)
+	if err := p.Err(""); err != nil {
+		t.Error(err)
+	}
+}
