@@ -1,0 +1,137 @@
+package billing
+
+import (
+	"cmp"
+	"encoding/json"
+	"slices"
+	"unicode/utf8"
+
+	"crossbill/billing/rating"
+	"crossbill/domain"
+	"crossbill/domain/invoice"
+)
+
+// Compute makes the content of an invoice of facts: one customer, one currency, one period, one position. It has no
+// identity yet: id, number, run and time are empty. The order of the facts does not matter.
+//
+// It returns an Internal error for facts that can't stand on one invoice.
+func Compute(facts []Facts) (invoice.Issued, error) {
+	const op = "billing.Compute"
+	if len(facts) == 0 {
+		return invoice.Issued{}, domain.Errorf(domain.Internal, op, "there is nothing to bill")
+	}
+	facts = slices.SortedFunc(slices.Values(facts), byConnection)
+	first := facts[0]
+	currency := first.Quote.Plan.Currency
+	zero := domain.Money{Currency: currency}
+	i := invoice.Issued{
+		CustomerID: first.Connection.CustomerID, PeriodStart: first.Period.From, PeriodEnd: first.Period.To, Currency: currency,
+		Passthrough: zero, Fee: zero, Total: zero, LogPosition: int64(first.Position),
+	}
+	for n, f := range facts {
+		if f.Connection.CustomerID != i.CustomerID || f.Quote.Plan.Currency != currency || !f.Period.Equal(first.Period) ||
+			f.Position != first.Position || n > 0 && f.Connection.ID == facts[n-1].Connection.ID {
+			return invoice.Issued{}, domain.Errorf(domain.Internal, op, "%s and %s can't be on one invoice", first.Connection.ID, f.Connection.ID)
+		}
+		lines, err := f.lines()
+		if err != nil {
+			return invoice.Issued{}, err
+		}
+		for _, l := range lines {
+			l.Number = len(i.Lines) + 1
+			i.Lines = append(i.Lines, l)
+			sum := &i.Passthrough
+			if l.Kind == invoice.LineFee {
+				sum = &i.Fee
+			}
+			if *sum, err = sum.Add(l.Amount); err != nil {
+				return invoice.Issued{}, err
+			}
+		}
+	}
+	var err error
+	i.Total, err = i.Passthrough.Add(i.Fee)
+	return i, err
+}
+
+func byConnection(a, b Facts) int { return cmp.Compare(a.Connection.ID, b.Connection.ID) }
+
+// lines returns the connection's lines: a passthrough line for each charge, then the fee.
+func (f *Facts) lines() ([]invoice.Line, error) {
+	items, fee, err := f.rate()
+	if err != nil {
+		return nil, err
+	}
+	lines := make([]invoice.Line, 0, len(items)+1)
+	for _, item := range items {
+		lines = append(lines, f.line(invoice.LinePassthrough, item))
+	}
+	return append(lines, f.line(invoice.LineFee, fee)), nil
+}
+
+func (f *Facts) line(kind string, item rating.Item) invoice.Line {
+	steps := make([]string, len(item.Steps))
+	for i, s := range item.Steps {
+		steps[i] = shortened(s, invoice.MaxStep)
+	}
+	return invoice.Line{
+		ItemID: item.ID, Kind: kind, ProviderID: f.Connection.ProviderID, ConnectionID: f.Connection.ID,
+		ChargeID: item.ChargeID, Description: item.Description, Quantity: item.Quantity.String(), Unit: item.Unit,
+		Exact: item.Exact.String(), Amount: item.Amount, Steps: steps,
+		Plan:    invoice.PlanRef{ListingID: f.Quote.ListingID, Version: f.Quote.ListingVersion},
+		QuoteID: f.Quote.QuoteID, Evidence: f.evidenceOf(item.ChargeID),
+	}
+}
+
+// shortened cuts a step that a plan with very many tiers makes too long for a line. Only what people read is cut.
+func shortened(s string, limit int) string {
+	if utf8.RuneCountInString(s) <= limit {
+		return s
+	}
+	return string([]rune(s)[:limit-1]) + "…"
+}
+
+// drafts makes one invoice per customer and currency, in that order, or more where one would not fit into an event.
+func drafts(facts []Facts) ([]invoice.Issued, error) {
+	facts = slices.SortedFunc(slices.Values(facts), func(a, b Facts) int {
+		return cmp.Or(cmp.Compare(a.Connection.CustomerID, b.Connection.CustomerID),
+			cmp.Compare(a.Quote.Plan.Currency, b.Quote.Plan.Currency), byConnection(a, b))
+	})
+	var all []invoice.Issued
+	for len(facts) > 0 {
+		n, bytes := 0, 0
+		for ; n < len(facts) && sameInvoice(facts[0], facts[n]); n++ {
+			lines, err := facts[n].lines()
+			if err != nil {
+				return nil, err
+			}
+			size, err := sizeOf(lines)
+			if err != nil {
+				return nil, err
+			}
+			if n > 0 && (bytes+size > maxDocumentBytes || n == maxConnections) {
+				break
+			}
+			bytes += size
+		}
+		i, err := Compute(facts[:n])
+		if err != nil {
+			return nil, err
+		}
+		all, facts = append(all, i), facts[n:]
+	}
+	return all, nil
+}
+
+func sameInvoice(a, b Facts) bool {
+	return a.Connection.CustomerID == b.Connection.CustomerID && a.Quote.Plan.Currency == b.Quote.Plan.Currency
+}
+
+// sizeOf returns how many bytes a value has in the log.
+func sizeOf(v any) (int, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return 0, domain.Errorf(domain.Internal, "billing.sizeOf", "%T has no JSON: %w", v, err)
+	}
+	return len(b), nil
+}

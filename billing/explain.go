@@ -1,0 +1,171 @@
+package billing
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
+
+	"crossbill/billing/rating"
+	"crossbill/domain"
+	"crossbill/domain/connection"
+	"crossbill/domain/invoice"
+	"crossbill/domain/pricing"
+	"crossbill/domain/quote"
+	"crossbill/domain/reading"
+	"crossbill/events"
+)
+
+// Explanation shows how a line came about. There is none for a line that does not come out the same.
+type Explanation struct {
+	Line       invoice.Line
+	Recomputed domain.Money // equal to the line's amount
+	Exact      string       // before rounding
+	Steps      []string     // the arithmetic
+	Events     []EvidenceEvent
+}
+
+// EvidenceEvent names an event that a line was computed from.
+type EvidenceEvent struct {
+	Position events.Position
+	ID       [16]byte
+	Type     string
+	Stream   string
+	Version  int64
+	LeafHash string // lower-case hexadecimal; the line's evidence has a digest over these
+}
+
+// Explain computes a line of an invoice again from its own evidence, exactly those events and no others. It returns
+// NotFound for a line that the invoice does not have, and an Internal error if the events are not those that the line
+// names, or if they come to another amount: both mean that the invoice or the log was altered.
+func Explain(ctx context.Context, log Log, i invoice.Content, number int) (Explanation, error) {
+	const op = "billing.Explain"
+	n := slices.IndexFunc(i.Lines, func(l invoice.Line) bool { return l.Number == number })
+	if n < 0 {
+		return Explanation{}, domain.Missing(op, "invoice line")
+	}
+	line := i.Lines[n]
+	r := replay{line: line, facts: Facts{Position: events.Position(i.LogPosition), Period: Period{From: i.PeriodStart.UTC(), To: i.PeriodEnd.UTC()}}}
+	if err := r.read(ctx, log); err != nil {
+		return Explanation{}, err
+	}
+	item, err := r.item()
+	if err != nil {
+		return Explanation{}, err
+	}
+	kind := invoice.LinePassthrough
+	if item.ChargeID == pricing.FeeChargeID {
+		kind = invoice.LineFee
+	}
+	again := r.facts.line(kind, item)
+	again.Number = line.Number
+	if err := same(op, line, again); err != nil {
+		return Explanation{}, err
+	}
+	return Explanation{Line: line, Recomputed: item.Amount, Exact: item.Exact.String(), Steps: again.Steps, Events: r.events}, nil
+}
+
+// replay is facts that are filled from a line's evidence.
+type replay struct {
+	line   invoice.Line
+	facts  Facts
+	events []EvidenceEvent
+}
+
+// read fills the facts in the order that they need each other: what is billed, its price, its readings.
+func (r *replay) read(ctx context.Context, log Log) error {
+	const op = "billing.Explain"
+	known := 0
+	for _, source := range []struct {
+		stream string
+		add    func(events.Recorded) error
+		into   *ranges
+		then   func(string) error
+	}{
+		{connection.Stream(r.line.ConnectionID), r.facts.addConnection, &r.facts.connection, r.facts.setBillable},
+		{quote.Stream(r.line.QuoteID), r.facts.addQuote, &r.facts.quote, r.facts.checkQuote},
+		{reading.Stream(r.line.ConnectionID), r.facts.addReading, &r.facts.usage, nil},
+	} {
+		for _, e := range r.line.Evidence {
+			if e.Stream != source.stream {
+				continue
+			}
+			known++
+			err := scan(ctx, log, e.Stream, e.FromVersion, e.ToVersion, r.facts.Position, func(e events.Recorded) error {
+				before := source.into.all.count
+				if err := source.add(e); err != nil || source.into.all.count == before {
+					return err
+				}
+				r.events = append(r.events, EvidenceEvent{e.Position, e.ID, e.Type, e.Stream, e.Version, hex.EncodeToString(e.LeafHash[:])})
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		if source.then != nil {
+			if err := source.then(op); err != nil {
+				return err
+			}
+		}
+	}
+	if known != len(r.line.Evidence) {
+		return domain.Errorf(domain.Internal, op, "line %d names evidence that has nothing to do with it", r.line.Number)
+	}
+	return nil
+}
+
+// item rates the facts and returns the line's item.
+func (r *replay) item() (rating.Item, error) {
+	items, fee, err := r.facts.rate()
+	if err != nil {
+		return rating.Item{}, err
+	}
+	for _, item := range append(items, fee) {
+		if item.ChargeID == r.line.ChargeID {
+			return item, nil
+		}
+	}
+	return rating.Item{}, domain.Errorf(domain.Internal, "billing.Explain", "the plan has no charge %q", r.line.ChargeID)
+}
+
+// Recompute computes an invoice again from the log up to the invoice's own position, and returns what comes out. It
+// returns an Internal error unless that is, byte for byte, the invoice.
+func Recompute(ctx context.Context, log Log, i invoice.Issued) (invoice.Issued, error) {
+	const op = "billing.Recompute"
+	period := Period{From: i.PeriodStart.UTC(), To: i.PeriodEnd.UTC()}
+	var facts []Facts
+	for _, id := range connectionsOf(i) {
+		f, err := Gather(ctx, log, id, period, events.Position(i.LogPosition))
+		if err != nil {
+			return invoice.Issued{}, err
+		}
+		if f.Billable.Empty() {
+			return invoice.Issued{}, domain.Errorf(domain.Internal, op, "%s is not billable in the period of %s", id, i.Number)
+		}
+		facts = append(facts, f)
+	}
+	again, err := Compute(facts)
+	if err != nil {
+		return invoice.Issued{}, err
+	}
+	again.InvoiceID, again.Number, again.RunID, again.At = i.InvoiceID, i.Number, i.RunID, i.At // given to it, not computed
+	return again, same(op, i, again)
+}
+
+// same returns an Internal error unless two values have the same JSON.
+func same(op string, issued, again any) error {
+	a, err := json.Marshal(issued)
+	if err != nil {
+		return domain.Errorf(domain.Internal, op, "it has no JSON: %w", err)
+	}
+	b, err := json.Marshal(again)
+	if err != nil {
+		return domain.Errorf(domain.Internal, op, "what was computed again has no JSON: %w", err)
+	}
+	if string(a) != string(b) {
+		return domain.Errorf(domain.Internal, op, "computed again it is not the same: issued %.300s… and now %.300s…", a, b).
+			WithHint("the invoice or the log was altered after it was issued: verify the log")
+	}
+	return nil
+}
