@@ -447,3 +447,57 @@ func TestMigrateTwiceAndAtOnce(t *testing.T) {
 		t.Errorf("%d jobs", n)
 	}
 }
+
+// Two sagas choose the same last thing, and one is overtaken between choosing and appending: it must look again.
+func TestOvertakenBetweenChoosingAndAppending(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name     string
+		capacity int
+		occupied string // what is not free
+		reason   string // "" when there is enough for both
+	}{
+		{"bandwidth", 199, "", "has 99 Mbps of its 199 left"},
+		{"VLAN", 1000, `SELECT 'vlan', $1, n, 'con_other', 0 FROM generate_series(2, 4093) AS n WHERE $2 <> ''`, "has no VLAN left"},
+		{"tag", 1000, `SELECT 'tag', $2, n, 'con_other', 0 FROM generate_series(1, 16382) AS n WHERE $1 <> ''`, "has no room for another connection"},
+		{"nothing is scarce", 1000, "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			z := w.port(w.node, c.capacity)
+			if c.occupied != "" {
+				if _, err := w.pool.Exec(t.Context(), `INSERT INTO reservations `+c.occupied, z, w.node); err != nil {
+					t.Fatal(err)
+				}
+			}
+			slow, fast := w.place(wish{z: z}), w.place(wish{z: z})
+			overtaking, calls := w.provisioner(Options{}, nil), 0
+			overtaken := w.provisioner(Options{}, appenderFunc(func(ctx context.Context, a events.Append) (events.Result, error) {
+				if calls++; calls == 2 { // the first is the acceptance
+					if _, err := overtaking.advance(ctx, AdvanceArgs{OrderID: fast.order}); err != nil {
+						t.Error(err)
+					}
+				}
+				return w.log.Append(ctx, a)
+			}))
+			if _, err := overtaken.advance(t.Context(), AdvanceArgs{ConnectionID: slow.connection}); err != nil {
+				t.Fatal(err)
+			}
+			o, s := w.states(slow)
+			_, f := w.states(fast)
+			if f.State != connection.StateTesting {
+				t.Fatalf("the overtaking connection is %s", f.State)
+			}
+			switch {
+			case c.reason != "":
+				w.check(slow, order.StateFailed, connection.StateCancelled)
+				if !strings.Contains(o.Reason, c.reason) {
+					t.Errorf("failed because %q, want %q", o.Reason, c.reason)
+				}
+			case s.State != connection.StateTesting || s.Tag == f.Tag || s.Z.VLAN == f.Z.VLAN:
+				t.Errorf("%s with tag %d and VLAN %d, the other has %d and %d", s.State, s.Tag, s.Z.VLAN, f.Tag, f.Z.VLAN)
+			}
+		})
+	}
+}
