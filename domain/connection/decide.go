@@ -145,6 +145,10 @@ func (c RequestDecommission) decide(op string, s State) ([]domain.Event, error) 
 	if err := p.Err(op); err != nil {
 		return nil, err
 	}
+	if s.BillingFrom != nil && (c.EffectiveAt.IsZero() || effective.Equal(at)) {
+		// The start is the edge node's clock, which may be ahead: then nothing was billed, and never less than nothing.
+		effective = latest(at, *s.BillingFrom)
+	}
 	switch {
 	case s.BillingTo != nil: // a decommission was requested, whatever came of it since
 		if s.Reason == c.Reason && (c.EffectiveAt.IsZero() || effective.Equal(*s.BillingTo)) {
@@ -155,10 +159,6 @@ func (c RequestDecommission) decide(op string, s State) ([]domain.Event, error) 
 		return nil, s.refuse(op)
 	case s.State != StateProduction:
 		return nil, s.refuse(op).WithHint("it is not in production: cancel it instead")
-	}
-	if c.EffectiveAt.IsZero() || effective.Equal(at) {
-		// The start is the edge node's clock, which may be ahead: then nothing was billed, and never less than nothing.
-		effective = latest(at, *s.BillingFrom)
 	}
 	p.Check(!effective.After(latest(at, *s.BillingFrom)), "/effective_at", "must not be in the future")
 	p.Check(!effective.Before(at.Add(-MaxBackdating)), "/effective_at", "must not be more than %s ago", MaxBackdating)

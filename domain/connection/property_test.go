@@ -1,0 +1,171 @@
+package connection
+
+import (
+	"maps"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"crossbill/domain"
+	"crossbill/domain/internal/scenario"
+)
+
+// table is the state machine, written down apart from the code: the state each event leads to from each state. An event
+// that is missing in a state must not happen in it.
+var table = map[string]map[string]string{
+	"":             {"connection.requested": StateRequested},
+	StateRequested: {"connection.allocated": StateAllocated, "connection.cancellation_requested": StateCancelling},
+	StateAllocated: {"connection.testing_started": StateTesting, "connection.cancellation_requested": StateCancelling},
+	StateTesting: {
+		"bgp_session.changed": StateTesting, "connection.probe_requested": StateTesting, "connection.probed": StateTesting,
+		"connection.cutover_requested": StateTesting, "connection.activated": StateProduction,
+		"connection.cancellation_requested": StateCancelling,
+	},
+	StateProduction: {"bgp_session.changed": StateProduction, "connection.decommission_requested": StateDecommissionRequested},
+	StateDecommissionRequested: {
+		"bgp_session.changed": StateDecommissionRequested, "connection.edge_closed": StateDecommissionRequested,
+		"connection.decommissioned": StateDecommissioned,
+	},
+	StateDecommissioned: {},
+	StateCancelling: {
+		"bgp_session.changed": StateCancelling, "connection.edge_closed": StateCancelling, "connection.cancelled": StateCancelled,
+	},
+	StateCancelled: {},
+}
+
+// walk is one random life.
+type walk struct {
+	t       *testing.T
+	seed    uint64
+	state   State
+	history []domain.Event
+	happens map[string]int // events by type
+}
+
+// Random commands, in an order that mostly makes sense and often does not: the connection never leaves the table, billing
+// starts and stops at most once and in this order, a step repeated at any later time does nothing, and the history reads
+// back to the same state.
+func TestRandomCommands(t *testing.T) {
+	t.Parallel()
+	ends, happened := map[string]int{}, map[string]int{}
+	for seed := range uint64(3000) {
+		rng := rand.New(rand.NewPCG(seed, 11))
+		w := walk{t: t, seed: seed, happens: map[string]int{}}
+		for second := range 60 {
+			w.do(randomCommand(rng, w.state, second))
+		}
+		ends[w.state.State]++
+		for e, n := range w.happens {
+			happened[e] += n
+		}
+		scenario.CheckReplay(t, Evolve, w.history...)
+	}
+	for _, e := range Events() { // walks that never get anywhere prove nothing
+		if happened[e.EventType()] < 100 {
+			t.Errorf("%s happened %d times", e.EventType(), happened[e.EventType()])
+		}
+	}
+	if ends[StateDecommissioned] < 100 || ends[StateCancelled] < 100 {
+		t.Errorf("the walks ended %v", ends)
+	}
+}
+
+func (w *walk) do(c Command) {
+	w.t.Helper()
+	before := w.state
+	sessions := maps.Clone(before.Sessions)
+	events, err := Decide(w.state, c)
+	if err != nil {
+		if events != nil || domain.CodeOf(err) == domain.Internal {
+			w.t.Fatalf("seed %d: %T on %q gave %v and %v", w.seed, c, before.State, events, err)
+		}
+		return
+	}
+	for _, e := range events {
+		from := w.state.State
+		want, ok := table[from][e.EventType()]
+		w.state = Evolve(w.state, e)
+		w.history = append(w.history, e)
+		w.happens[e.EventType()]++
+		if !ok || w.state.State != want {
+			w.t.Fatalf("seed %d: %s took the connection from %q to %q", w.seed, e.EventType(), from, w.state.State)
+		}
+	}
+	if !maps.Equal(before.Sessions, sessions) {
+		w.t.Fatalf("seed %d: %T changed the state before it", w.seed, c)
+	}
+	w.checkBilling(before)
+	w.checkEdge()
+	if again, err := Decide(w.state, c); err != nil || again != nil {
+		w.t.Fatalf("seed %d: %T again on %q gave %v and %v", w.seed, c, w.state.State, again, err)
+	}
+}
+
+func (w *walk) checkBilling(before State) {
+	w.t.Helper()
+	s := w.state
+	fail := func(what string) { w.t.Fatalf("seed %d: %s: %+v", w.seed, what, s) }
+	switch s.Billing {
+	case BillingNone, "":
+		if s.BillingFrom != nil || s.BillingTo != nil {
+			fail("billed without accruing")
+		}
+	case BillingAccruing:
+		if s.State != StateProduction || s.BillingFrom == nil || s.BillingTo != nil {
+			fail("accrues outside production")
+		}
+	case BillingStopped:
+		if s.BillingFrom == nil || s.BillingTo == nil || s.BillingTo.Before(*s.BillingFrom) {
+			fail("stopped before it started")
+		}
+	}
+	if before.BillingFrom != nil && !s.BillingFrom.Equal(*before.BillingFrom) || before.BillingTo != nil && !s.BillingTo.Equal(*before.BillingTo) {
+		fail("the billed time moved")
+	}
+	if w.happens["connection.activated"] > 1 || w.happens["connection.decommission_requested"] > 1 {
+		fail("billing started or stopped twice")
+	}
+}
+
+// checkEdge holds the final states to nothing left on the edge, and the gate to a probe that passed.
+func (w *walk) checkEdge() {
+	w.t.Helper()
+	s := w.state
+	if s.Final() && (s.OnEdge || s.DesiredPhase() != "") {
+		w.t.Fatalf("seed %d: ended with something on the edge: %+v", w.seed, s)
+	}
+	if s.DesiredPhase() == PhaseProduction && !s.ProbePassed() {
+		w.t.Fatalf("seed %d: the gate is to open without a probe that passed: %+v", w.seed, s)
+	}
+}
+
+// randomCommand returns a command that fits the state half of the time, and any at all otherwise.
+func randomCommand(rng *rand.Rand, s State, second int) Command {
+	at := scenario.After(second)
+	pick := func(texts ...string) string { return texts[rng.IntN(len(texts))] }
+	node := edgeNode
+	if rng.IntN(20) == 0 {
+		node = scenario.ID(domain.PrefixEdgeNode, 2)
+	}
+	near := at.Add(time.Duration(rng.IntN(5)-2) * time.Second) // a clock that is a little off
+	up := ReportSession{node, pick(SideA, SideZ), Session{SessionEstablished, scenario.Noon, 1, 1}, at}
+	report := ReportProbe{node, pick(probe1, probe2), rng.IntN(3) > 0, pick("", "no answer"), at}
+	if s.ProbePending() && rng.IntN(2) == 0 {
+		report.ProbeID = s.LastProbe.ID
+	}
+	all := []Command{
+		request(), allocate(), StartTesting{at.Add(time.Hour), at}, up,
+		ReportSession{node, pick(SideA, SideZ, "b"), Session{pick(SessionIdle, SessionActive, "up"), near, rng.IntN(3), 0}, at},
+		RequestProbe{pick(probe1, probe2), at}, report, RequestCutover{at}, Activate{node, near, at},
+		RequestDecommission{pick("moved", "sold", ""), time.Time{}, at}, RequestDecommission{"moved", near, at}, CloseEdge{node, near, at},
+		Decommission{at}, RequestCancellation{pick("no BGP", "late", ""), at}, Cancel{at},
+	}
+	fitting := map[string][]Command{
+		"": all[:1], StateRequested: all[1:2], StateAllocated: all[2:3], StateTesting: {up, all[5], report, all[7], all[8]},
+		StateProduction: all[8:11], StateDecommissionRequested: all[11:13], StateCancelling: {all[11], all[14]},
+	}[s.State]
+	if len(fitting) > 0 && rng.IntN(2) == 0 {
+		return fitting[rng.IntN(len(fitting))]
+	}
+	return all[rng.IntN(len(all))]
+}

@@ -1,0 +1,132 @@
+package listing
+
+import (
+	"strings"
+	"testing"
+
+	"crossbill/domain"
+	"crossbill/domain/internal/scenario"
+	"crossbill/domain/port"
+	"crossbill/domain/pricing"
+)
+
+var (
+	listingID = scenario.ID(domain.PrefixListing, 1)
+	provider  = scenario.ID(domain.PrefixOrganisation, 1)
+	portID    = scenario.ID(domain.PrefixPort, 1)
+	onPort    = port.State{ID: portID, OrganisationID: provider, CapacityMbps: 1000}
+)
+
+func terms(title string) Terms {
+	return Terms{
+		Title: title, Description: "A private connection.\nOver one port.", Category: "private_connect", PortID: portID, Metro: "Amsterdam",
+		BandwidthsMbps: []int{100, 1000}, Approval: ApprovalManual, BGP: BGPTerms{ASN: 64501, Prefixes: []string{"203.0.113.0/24"}},
+		Plan: pricing.Plan{Currency: "USD", Charges: []pricing.Charge{
+			{ID: "port", Kind: pricing.KindRecurring, Description: "Port", Amount: domain.MustDecimal("400")}}},
+	}
+}
+
+func draft(title string) Draft {
+	return Draft{ListingID: listingID, ProviderID: provider, Terms: terms(title), Port: onPort, At: scenario.Noon}
+}
+
+func drafted(title string) Drafted {
+	return Drafted{listingID, provider, terms(title), scenario.Noon}
+}
+
+func published(version int, title string) Published {
+	return Published{listingID, provider, version, terms(title), scenario.After(1)}
+}
+
+func TestLife(t *testing.T) {
+	t.Parallel()
+	retired := Retired{listingID, scenario.After(2)}
+	market := []domain.Event{drafted("One"), published(1, "One")}
+	other := draft("Two")
+	other.ProviderID, other.Port.OrganisationID = scenario.ID(domain.PrefixOrganisation, 2), scenario.ID(domain.PrefixOrganisation, 2)
+	scenario.Run(t, Decide, Evolve, []scenario.Case[Command]{
+		{Name: "draft", When: draft("One"), Then: []domain.Event{drafted("One")}},
+		{Name: "draft again the same", Given: market[:1], When: draft("One")},
+		{Name: "draft again", Given: market[:1], When: draft("Two"), Then: []domain.Event{drafted("Two")}},
+		{Name: "draft of another provider's", Given: market[:1], When: other, Code: domain.NotFound},
+		{Name: "publish", Given: market[:1], When: Publish{scenario.After(1)}, Then: []domain.Event{published(1, "One")}},
+		{Name: "publish without a draft", Given: market, When: Publish{scenario.After(1)}, Code: domain.Conflict},
+		{Name: "draft beside what is published", Given: market, When: draft("One"), Then: []domain.Event{drafted("One")}},
+		{Name: "publish again", Given: append(market, drafted("Two")), When: Publish{scenario.After(1)}, Then: []domain.Event{published(2, "Two")}},
+		{Name: "retire", Given: market, When: Retire{scenario.After(2)}, Then: []domain.Event{retired}},
+		{Name: "retire a draft", Given: market[:1], When: Retire{scenario.After(2)}, Then: []domain.Event{retired}},
+		{Name: "retire again", Given: append(market, retired), When: Retire{scenario.After(3)}},
+		{Name: "draft a retired one", Given: append(market, retired), When: draft("Two"), Code: domain.Conflict},
+		{Name: "publish a retired one", Given: []domain.Event{drafted("One"), retired}, When: Publish{scenario.After(3)}, Code: domain.Conflict},
+		{Name: "publish nothing", When: Publish{scenario.Noon}, Code: domain.NotFound},
+		{Name: "retire nothing", When: Retire{scenario.Noon}, Code: domain.NotFound},
+		{Name: "publish at no time", Given: market[:1], When: Publish{}, Code: domain.Invalid, Fields: []string{"/at"}},
+		{Name: "retire at no time", Given: market[:1], When: Retire{}, Code: domain.Invalid, Fields: []string{"/at"}},
+	})
+
+	s := scenario.Fold(Evolve, drafted("One"), published(1, "One"), drafted("Two"))
+	if s.State != StatePublished || s.Version != 1 || s.Draft.Title != "Two" {
+		t.Errorf("the state is %+v", s)
+	}
+	a, b := Evolve(s, published(2, "A")), Evolve(s, published(2, "B"))
+	for version, want := range map[int]string{0: "", 1: "One", 2: "A", 3: ""} {
+		if got, ok := a.TermsOf(version); got.Title != want || ok != (want != "") {
+			t.Errorf("version %d is %q, want %q", version, got.Title, want)
+		}
+	}
+	if got, _ := b.TermsOf(2); got.Title != "B" {
+		t.Error("two states share their versions")
+	}
+}
+
+func TestVersionsEnd(t *testing.T) {
+	t.Parallel()
+	s := scenario.Fold(Evolve, drafted("One"))
+	s.Version, s.State = MaxVersions, StatePublished
+	_, err := Decide(s, Publish{scenario.Noon})
+	scenario.CheckError(t, err, domain.Conflict)
+}
+
+func TestTerms(t *testing.T) {
+	t.Parallel()
+	many := func(n int) []int {
+		var all []int
+		for i := range n {
+			all = append(all, i+1)
+		}
+		return all
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*Draft)
+		fields []string
+	}{
+		{"nothing", func(d *Draft) { *d = Draft{} }, []string{"/listing_id", "/provider_id", "/title", "/description", "/category", "/metro",
+			"/approval", "/bgp/asn", "/bgp/prefixes", "/plan/currency", "/plan/charges", "/port_id", "/port_id", "/bandwidths_mbps", "/at"}},
+		{"title", func(d *Draft) { d.Terms.Title = strings.Repeat("a", MaxTitle+1) }, []string{"/title"}},
+		{"description", func(d *Draft) { d.Terms.Description = "a\x00" }, []string{"/description"}},
+		{"category", func(d *Draft) { d.Terms.Category = "Private" }, []string{"/category"}},
+		{"approval", func(d *Draft) { d.Terms.Approval = "never" }, []string{"/approval"}},
+		{"no such port", func(d *Draft) { d.Port = port.State{} }, []string{"/port_id"}},
+		{"another's port", func(d *Draft) { d.Port.OrganisationID = scenario.ID(domain.PrefixOrganisation, 9) }, []string{"/port_id"}},
+		{"another port", func(d *Draft) { d.Port.ID = scenario.ID(domain.PrefixPort, 9) }, []string{"/port_id"}},
+		{"more than the port", func(d *Draft) { d.Port.CapacityMbps = 999 }, []string{"/bandwidths_mbps/1"}},
+		{"bandwidths", func(d *Draft) { d.Terms.BandwidthsMbps = []int{0, 100, 100} }, []string{"/bandwidths_mbps/0", "/bandwidths_mbps/2"}},
+		{"most bandwidths", func(d *Draft) { d.Terms.BandwidthsMbps = many(MaxBandwidths) }, nil},
+		{"more bandwidths", func(d *Draft) { d.Terms.BandwidthsMbps = many(MaxBandwidths + 1) }, []string{"/bandwidths_mbps"}},
+		{"plan", func(d *Draft) { d.Terms.Plan.Charges[0].Amount = domain.MustDecimal("-1") }, []string{"/plan/charges/0/amount"}},
+		{"prefix", func(d *Draft) { d.Terms.BGP.Prefixes = []string{"203.0.113.0/24", "203.0.113.1/24", "203.0.113.0/24"} }, []string{"/bgp/prefixes/1", "/bgp/prefixes/2"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			d := draft("One")
+			c.change(&d)
+			code := domain.Invalid
+			if c.fields == nil {
+				code = ""
+			}
+			_, err := Decide(State{}, d)
+			scenario.CheckError(t, err, code, c.fields...)
+		})
+	}
+}

@@ -1,0 +1,167 @@
+package order
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"crossbill/domain"
+	"crossbill/domain/internal/scenario"
+	"crossbill/domain/listing"
+	"crossbill/domain/port"
+	"crossbill/domain/quote"
+)
+
+var (
+	orderID      = scenario.ID(domain.PrefixOrder, 1)
+	connectionID = scenario.ID(domain.PrefixConnection, 1)
+	quoteID      = scenario.ID(domain.PrefixQuote, 1)
+	listingID    = scenario.ID(domain.PrefixListing, 1)
+	customer     = scenario.ID(domain.PrefixOrganisation, 1)
+	provider     = scenario.ID(domain.PrefixOrganisation, 2)
+	edgeNode     = scenario.ID(domain.PrefixEdgeNode, 1)
+	customerPort = scenario.ID(domain.PrefixPort, 1)
+	providerPort = scenario.ID(domain.PrefixPort, 2)
+	quoteHash    = strings.Repeat("0a", 32)
+)
+
+func usd(minor int64) *domain.Money { return &domain.Money{Minor: minor, Currency: "USD"} }
+
+// place orders from a quote over the listing's first version, which was published anew since.
+func place(approval string) Place {
+	return Place{
+		OrderID: orderID, ConnectionID: connectionID, CustomerID: customer,
+		Quote: quote.State{State: quote.StateIssued, Content: quote.Content{
+			QuoteID: quoteID, CustomerID: customer, ProviderID: provider, ListingID: listingID, ListingVersion: 1, BandwidthMbps: 100,
+			Total: *usd(63286), ValidUntil: scenario.After(3600), Hash: quoteHash,
+		}},
+		QuoteHash: quoteHash, MaxTotal: usd(63286),
+		Listing: listing.State{ID: listingID, ProviderID: provider, State: listing.StatePublished, Version: 2, Versions: []listing.Terms{
+			{PortID: providerPort, Approval: approval, BGP: listing.BGPTerms{ASN: 64502, Prefixes: []string{"203.0.113.0/24"}}},
+			{PortID: scenario.ID(domain.PrefixPort, 9), Approval: "not this one"},
+		}},
+		PortID:       customerPort,
+		Port:         port.State{ID: customerPort, OrganisationID: customer, EdgeNodeID: edgeNode, CapacityMbps: 100},
+		ProviderPort: port.State{ID: providerPort, OrganisationID: provider, EdgeNodeID: edgeNode, CapacityMbps: 1000},
+		BGP:          BGP{ASN: 64501, Prefixes: []string{"198.51.100.0/24"}},
+		Deadline:     scenario.After(600), PurchaseOrder: "PO-7", At: scenario.Noon,
+	}
+}
+
+func placed(approval string) Placed {
+	return Placed{
+		OrderID: orderID, QuoteID: quoteID, QuoteHash: quoteHash, CustomerID: customer, ProviderID: provider, ListingID: listingID,
+		ListingVersion: 1, ConnectionID: connectionID, PortID: customerPort, BandwidthMbps: 100,
+		BGP: BGP{ASN: 64501, Prefixes: []string{"198.51.100.0/24"}}, Approval: approval, Deadline: scenario.After(600),
+		PurchaseOrder: "PO-7", At: scenario.Noon,
+	}
+}
+
+func TestPlace(t *testing.T) {
+	t.Parallel()
+	with := func(change func(*Place)) Place {
+		c := place(listing.ApprovalManual)
+		change(&c)
+		return c
+	}
+	unlimited, noReference := placed(listing.ApprovalManual), placed(listing.ApprovalManual)
+	noReference.PurchaseOrder = ""
+	wrong := func(name string, field string, change func(*Place)) scenario.Case[Command] {
+		return scenario.Case[Command]{Name: name, When: with(change), Code: domain.Invalid, Fields: []string{field}}
+	}
+	scenario.Run(t, Decide, Evolve, []scenario.Case[Command]{
+		{Name: "manual", When: place(listing.ApprovalManual), Then: []domain.Event{placed(listing.ApprovalManual)}},
+		{Name: "automatic", When: place(listing.ApprovalAutomatic), Then: []domain.Event{placed(listing.ApprovalAutomatic)}},
+		{Name: "exists", Given: []domain.Event{placed(listing.ApprovalManual)}, When: place(listing.ApprovalManual), Code: domain.Conflict},
+		{Name: "without a limit", When: with(func(c *Place) { c.MaxTotal = nil }), Then: []domain.Event{unlimited}},
+		{Name: "without a reference", When: with(func(c *Place) { c.PurchaseOrder = "" }), Then: []domain.Event{noReference}},
+
+		{Name: "no quote", When: with(func(c *Place) { c.Quote = quote.State{} }), Code: domain.NotFound},
+		{Name: "another's quote", When: with(func(c *Place) { c.Quote.CustomerID = provider }), Code: domain.NotFound},
+		{Name: "another quote's hash", When: with(func(c *Place) { c.QuoteHash = strings.Repeat("0b", 32) }), Code: domain.Conflict},
+		{Name: "used quote", When: with(func(c *Place) { c.Quote.State = quote.StateAccepted }), Code: domain.Conflict},
+		{Name: "withdrawn quote", When: with(func(c *Place) { c.Quote.State = quote.StateWithdrawn }), Code: domain.Conflict},
+		{Name: "expired quote", When: with(func(c *Place) { c.Quote.ValidUntil = scenario.Noon }), Code: domain.Conflict},
+		{Name: "another listing", When: with(func(c *Place) { c.Listing.ID = "" }), Code: domain.Internal},
+		{Name: "another provider port", When: with(func(c *Place) { c.ProviderPort.ID = customerPort }), Code: domain.Internal},
+
+		wrong("total", "/max_total", func(c *Place) { c.MaxTotal = usd(63285) }),
+		wrong("currency", "/max_total/currency", func(c *Place) { c.MaxTotal.Currency = "EUR" }),
+		wrong("no port", "/port_id", func(c *Place) { c.Port = port.State{} }),
+		wrong("another's port", "/port_id", func(c *Place) { c.Port.OrganisationID = provider }),
+		wrong("a port elsewhere", "/port_id", func(c *Place) { c.Port.EdgeNodeID = scenario.ID(domain.PrefixEdgeNode, 2) }),
+		wrong("a narrow port", "/port_id", func(c *Place) { c.Port.CapacityMbps = 99 }),
+		wrong("reserved AS number", "/bgp/asn", func(c *Place) { c.BGP.ASN = 23456 }),
+		wrong("the provider's AS number", "/bgp/asn", func(c *Place) { c.BGP.ASN = 64502 }),
+		wrong("the provider's prefix", "/bgp/prefixes/0", func(c *Place) { c.BGP.Prefixes = []string{"203.0.113.0/24"} }),
+		wrong("default route", "/bgp/prefixes/0", func(c *Place) { c.BGP.Prefixes = []string{"0.0.0.0/0"} }),
+		wrong("no prefix", "/bgp/prefixes", func(c *Place) { c.BGP.Prefixes = nil }),
+		wrong("too many prefixes", "/bgp/prefixes", func(c *Place) { c.BGP.Prefixes = make([]string, domain.MaxPrefixes+1) }),
+		wrong("hash", "/quote_hash", func(c *Place) { c.QuoteHash = quoteHash[1:] }),
+		wrong("reference", "/purchase_order", func(c *Place) { c.PurchaseOrder = strings.Repeat("x", MaxPurchaseOrder+1) }),
+		wrong("deadline now", "/deadline", func(c *Place) { c.Deadline = c.At }),
+		wrong("distant deadline", "/deadline", func(c *Place) { c.Deadline = c.At.Add(MaxDeadline + 1) }),
+		wrong("ids", "/order_id", func(c *Place) { c.OrderID = connectionID }),
+		wrong("ids", "/connection_id", func(c *Place) { c.ConnectionID = orderID }),
+	})
+}
+
+func TestAnswers(t *testing.T) {
+	t.Parallel()
+	at := scenario.After(60)
+	accepted := Accepted{orderID, provider, at}
+	rejected := Rejected{orderID, "full", at}
+	failed := Failed{orderID, "no VLAN", at}
+	cancelled := Cancelled{orderID, "changed my mind", at}
+	completed := Completed{orderID, at}
+	awaiting, acknowledged := []domain.Event{placed(listing.ApprovalManual)}, []domain.Event{placed(listing.ApprovalAutomatic)}
+	after := func(e ...domain.Event) []domain.Event {
+		return append([]domain.Event{placed(listing.ApprovalManual)}, e...)
+	}
+	long := strings.Repeat("x", domain.MaxReason+1)
+
+	scenario.Run(t, Decide, Evolve, []scenario.Case[Command]{
+		{Name: "accept", Given: awaiting, When: Accept{provider, at}, Then: []domain.Event{accepted}},
+		{Name: "accept automatically", Given: acknowledged, When: Accept{"platform", at}, Then: []domain.Event{Accepted{orderID, "platform", at}}},
+		{Name: "accept automatically after the deadline", Given: acknowledged, When: Accept{"platform", scenario.After(600)},
+			Then: []domain.Event{Accepted{orderID, "platform", scenario.After(600)}}},
+		{Name: "accept too late", Given: awaiting, When: Accept{provider, scenario.After(600)}, Code: domain.Conflict},
+		{Name: "accept just in time", Given: awaiting, When: Accept{provider, scenario.After(600).Add(-time.Microsecond)},
+			Then: []domain.Event{Accepted{orderID, provider, scenario.After(600).Add(-time.Microsecond)}}},
+		{Name: "accept again", Given: after(accepted), When: Accept{provider, scenario.After(900)}},
+		{Name: "accept again, another", Given: after(accepted), When: Accept{"platform", at}, Code: domain.Conflict},
+		{Name: "accept again, completed", Given: after(accepted, completed), When: Accept{provider, at}},
+		{Name: "accept what is rejected", Given: after(rejected), When: Accept{provider, at}, Code: domain.Conflict},
+		{Name: "accept what was accepted and failed", Given: after(accepted, failed), When: Accept{provider, at}, Code: domain.Conflict},
+		{Name: "accept by nobody", Given: awaiting, When: Accept{}, Code: domain.Invalid, Fields: []string{"/by", "/at"}},
+
+		{Name: "reject", Given: awaiting, When: Reject{"full", at}, Then: []domain.Event{rejected}},
+		{Name: "reject again", Given: after(rejected), When: Reject{"full", scenario.After(61)}},
+		{Name: "reject again, otherwise", Given: after(rejected), When: Reject{"still full", at}, Code: domain.Conflict},
+		{Name: "reject what is automatic", Given: acknowledged, When: Reject{"full", at}, Code: domain.Conflict},
+		{Name: "reject what is accepted", Given: after(accepted), When: Reject{"full", at}, Code: domain.Conflict},
+		{Name: "reject without a reason", Given: awaiting, When: Reject{" ", at}, Code: domain.Invalid, Fields: []string{"/reason"}},
+		{Name: "reject at length", Given: awaiting, When: Reject{long, at}, Code: domain.Invalid, Fields: []string{"/reason"}},
+
+		{Name: "complete", Given: after(accepted), When: Complete{at}, Then: []domain.Event{completed}},
+		{Name: "complete again", Given: after(accepted, completed), When: Complete{scenario.After(61)}},
+		{Name: "complete too early", Given: awaiting, When: Complete{at}, Code: domain.Conflict},
+		{Name: "complete what failed", Given: after(accepted, failed), When: Complete{at}, Code: domain.Conflict},
+		{Name: "complete at no time", Given: after(accepted), When: Complete{}, Code: domain.Invalid, Fields: []string{"/at"}},
+
+		{Name: "fail", Given: after(accepted), When: Fail{"no VLAN", at}, Then: []domain.Event{failed}},
+		{Name: "fail unanswered", Given: awaiting, When: Fail{"no VLAN", at}, Then: []domain.Event{failed}},
+		{Name: "fail again", Given: after(failed), When: Fail{"no VLAN", scenario.After(61)}},
+		{Name: "fail again, otherwise", Given: after(failed), When: Fail{"no tag", at}, Code: domain.Conflict},
+		{Name: "fail what is completed", Given: after(accepted, completed), When: Fail{"no VLAN", at}, Code: domain.Conflict},
+
+		{Name: "cancel", Given: after(accepted), When: Cancel{"changed my mind", at}, Then: []domain.Event{cancelled}},
+		{Name: "cancel unanswered", Given: awaiting, When: Cancel{"changed my mind", at}, Then: []domain.Event{cancelled}},
+		{Name: "cancel again", Given: after(cancelled), When: Cancel{"changed my mind", scenario.After(61)}},
+		{Name: "cancel what is completed", Given: after(accepted, completed), When: Cancel{"changed my mind", at}, Code: domain.Conflict},
+
+		{Name: "accept nothing", When: Accept{provider, at}, Code: domain.NotFound},
+		{Name: "cancel nothing", When: Cancel{"x", at}, Code: domain.NotFound},
+		{Name: "no command", Given: awaiting, When: nil, Code: domain.Internal},
+	})
+}
