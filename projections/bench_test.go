@@ -1,9 +1,7 @@
 package projections_test
 
 import (
-	"encoding/json"
 	"fmt"
-	"reflect"
 	"strings"
 	"testing"
 
@@ -11,58 +9,75 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"crossbill/domain"
+	"crossbill/domain/vocabulary"
 	"crossbill/events"
 	"crossbill/events/pgtest"
 	"crossbill/projections"
 )
 
+// bench is a log in a database of the test's own, and the read models beside it.
 type bench struct {
 	*testing.T
-	pool *pgxpool.Pool
-	q    projections.Queries
-	mem  []events.Recorded
-	vers map[string]int64
-	done int
+	pool    *pgxpool.Pool
+	log     *events.Log
+	q       projections.Queries
+	applied events.Position // by project
 }
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
+	codec, err := events.NewCodec(vocabulary.Events()...)
+	if err != nil {
+		t.Fatal(err)
+	}
 	pool := pgtest.New(t)
-	return &bench{T: t, pool: pool, q: projections.Queries{DB: pool}, vers: map[string]int64{}}
+	log, err := events.Open(t.Context(), pool, codec, events.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(log.Close)
+	return &bench{T: t, pool: pool, log: log, q: projections.Queries{DB: pool}}
 }
 
+// record appends events to a stream and returns the position of the last.
 func (b *bench) record(stream string, facts ...domain.Event) events.Position {
 	b.Helper()
-	for _, f := range facts {
-		b.vers[stream]++
-		data, err := json.Marshal(f)
-		if err != nil {
-			b.Fatal(err)
-		}
-		v := reflect.New(reflect.TypeOf(f))
-		if err := json.Unmarshal(data, v.Interface()); err != nil {
-			b.Fatal(err)
-		}
-		b.mem = append(b.mem, events.Recorded{Position: events.Position(len(b.mem) + 1), Stream: stream, Version: b.vers[stream], Type: f.EventType(), Event: v.Elem().Interface().(domain.Event)})
+	a := events.StreamAppend{Stream: stream, Expected: events.Any}
+	for _, fact := range facts {
+		a.Events = append(a.Events, events.NewEvent{Event: fact})
 	}
-	return events.Position(len(b.mem))
+	result, err := b.log.Append(b.Context(), events.Append{Streams: []events.StreamAppend{a}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return result.Last
 }
 
-func (b *bench) all() []events.Recorded { return b.mem }
+// after returns the log past a position, as far as one read goes; the tests' logs are no longer.
+func (b *bench) after(position events.Position) []events.Recorded {
+	b.Helper()
+	batch, err := b.log.ReadAll(b.Context(), position, events.MaxRead)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return batch
+}
 
+// project brings every read model to the end of the log.
 func (b *bench) project() {
 	b.Helper()
+	batch := b.after(b.applied)
 	for _, p := range projections.All() {
-		b.apply(p, b.mem[b.done:])
+		b.apply(p, batch)
 	}
-	b.done = len(b.mem)
+	b.applied += events.Position(len(batch))
 }
 
 // applyInBatchesOf applies the whole log to every read model, past the runner.
 func (b *bench) applyInBatchesOf(size int) {
 	b.Helper()
 	for _, p := range projections.All() {
-		for rest := b.all(); len(rest) > 0; rest = rest[min(size, len(rest)):] {
+		for rest := b.after(0); len(rest) > 0; rest = rest[min(size, len(rest)):] {
 			b.apply(p, rest[:min(size, len(rest))])
 		}
 	}
@@ -84,7 +99,7 @@ func (b *bench) try(p projections.Projection, batch []events.Recorded) error {
 func (b *bench) truncate() {
 	b.Helper()
 	b.exec(`TRUNCATE ` + strings.Join(allTables(), ", "))
-	b.done = 0
+	b.applied = 0
 }
 
 func (b *bench) exec(sql string, args ...any) {

@@ -28,7 +28,7 @@ func TestUsage(t *testing.T) {
 
 	var versions, sequences []int64
 	token := ""
-	for {
+	for range 10 { // more than there are
 		u, next, err := b.q.Usage(t.Context(), con, 2, token)
 		if err != nil {
 			t.Fatal(err)

@@ -238,7 +238,7 @@ func TestLists_Isolation(t *testing.T) {
 			for _, limit := range []int{1, 0} {
 				var got []string
 				token := ""
-				for {
+				for range 10 { // more than there are
 					page, next, err := list.page(b, limit, token)
 					if err != nil {
 						t.Fatal(err)
