@@ -1,0 +1,490 @@
+package edge
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"crossbill/domain"
+)
+
+// tick is a short interval: readings come often, and mostly late, which makes their ends arbitrary but contiguous.
+const tick = 40 * time.Millisecond
+
+func awaitObserved(t *testing.T, p *memoryPlatform, connection string, what string, f func(Observation) bool) {
+	t.Helper()
+	eventually(t, 10*time.Second, func() string {
+		if o := p.observed(connection); !f(o) {
+			return fmt.Sprintf("%s is not %s: %+v", connection, what, o)
+		}
+		return ""
+	})
+}
+
+func isOpen(o Observation) bool    { return !o.OpenedAt.IsZero() }
+func isRemoved(o Observation) bool { return o.Removed }
+
+// awaitBytes waits until the platform has exactly what crossed.
+func awaitBytes(t *testing.T, p *memoryPlatform, n *memoryNode, connection string) {
+	t.Helper()
+	eventually(t, 10*time.Second, func() string {
+		in, out := p.bytes(connection)
+		if want := n.total(connection); in != want || out != 2*want {
+			return fmt.Sprintf("%s: %d bytes in and %d out are read, %d and %d crossed", connection, in, out, want, 2*want)
+		}
+		return ""
+	})
+}
+
+func TestLifeOfAConnection(t *testing.T) {
+	t.Parallel()
+	p, n := newMemoryPlatform(tick), newMemoryNode()
+	stop := runAgent(t, p, n, t.TempDir())
+
+	// Testing: set up, the gate stays closed, the probe runs once.
+	c := desiredConnection(1, Testing)
+	p.want(c)
+	awaitObserved(t, p, c.ID, "up", func(o Observation) bool { return settled(o.Sessions) })
+	c.ProbeID = "prb_1"
+	p.want(c)
+	awaitObserved(t, p, c.ID, "probed", func(o Observation) bool { return o.Probe != nil && o.Probe.Passed && o.Probe.ID == "prb_1" })
+	n.set(func() { n.probeOK = false })
+	c.ProbeID = "prb_2"
+	p.want(c)
+	awaitObserved(t, p, c.ID, "probed again", func(o Observation) bool { return o.Probe != nil && !o.Probe.Passed && o.Probe.ID == "prb_2" })
+	n.chatter(5000) // BGP and the probe are not the customer's traffic
+	if open, _ := n.Gate(1); open || isOpen(p.observed(c.ID)) {
+		t.Fatal("the gate is open in testing")
+	}
+	// Somebody opens the gate by hand.
+	n.set(func() { n.on[1].open = true })
+	p.want(c)
+	eventually(t, 5*time.Second, func() string {
+		if open, _ := n.Gate(1); open {
+			return "the gate stays open in testing"
+		}
+		return ""
+	})
+
+	// Production.
+	c.Phase, c.ProbeID = Production, ""
+	before := time.Now()
+	p.want(c)
+	awaitObserved(t, p, c.ID, "open", isOpen)
+	opened := p.observed(c.ID).OpenedAt
+	if opened.Before(before.Truncate(time.Microsecond)) || opened.After(time.Now()) || opened.Nanosecond()%1000 != 0 {
+		t.Errorf("opened at %v, between %v and now", opened, before)
+	}
+	for range 20 {
+		n.traffic(1234)
+		time.Sleep(5 * time.Millisecond)
+	}
+	awaitBytes(t, p, n, c.ID)
+	if first := p.of(c.ID)[0]; !first.From.Equal(opened) {
+		t.Errorf("the first reading is from %v, want the opening, %v", first.From, opened)
+	}
+
+	stop()
+	calls := n.history()
+	if !slices.Contains(calls, "gate con_1 true") || slices.Contains(calls, "remove con_1") {
+		t.Errorf("the node saw %v", calls)
+	}
+	if probes := len(p.probes); probes != 2 {
+		t.Errorf("%d probes were reported, want each of 2 once", probes)
+	}
+	p.check(t)
+}
+
+func (n *memoryNode) set(f func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	f()
+}
+
+func TestRestartAndRemoval(t *testing.T) {
+	t.Parallel()
+	p, n, dir := newMemoryPlatform(tick), newMemoryNode(), t.TempDir()
+	c := desiredConnection(1, Production)
+	p.want(c)
+	stop := runAgent(t, p, n, dir)
+	awaitObserved(t, p, c.ID, "open", isOpen)
+	opened := p.observed(c.ID).OpenedAt
+	n.traffic(1000)
+	stop()
+	n.traffic(2000) // while no agent runs
+	p.set(func(p *memoryPlatform) { p.down = true })
+
+	// The platform is away; the new agent goes on with what it remembers.
+	stop = runAgent(t, p, n, dir)
+	n.traffic(3000)
+	eventually(t, 5*time.Second, func() string {
+		if content, _ := os.ReadFile(filepath.Join(dir, "journal")); strings.Count(string(content), `"reading"`) < 3 {
+			return "no readings are made without the platform"
+		}
+		return ""
+	})
+	p.set(func(p *memoryPlatform) { p.down = false })
+	awaitBytes(t, p, n, c.ID)
+	if again := p.observed(c.ID).OpenedAt; !again.Equal(opened) {
+		t.Errorf("after a restart it is open since %v, want %v", again, opened)
+	}
+
+	// Absent: the gate closes, what crossed until then is delivered, nothing is left, then it is said.
+	n.traffic(4000)
+	c.Phase = Absent
+	p.want(c)
+	awaitObserved(t, p, c.ID, "removed", isRemoved)
+	awaitBytes(t, p, n, c.ID)
+	readings, o := p.of(c.ID), p.observed(c.ID)
+	if last := readings[len(readings)-1]; !last.To.Equal(o.ClosedAt) || !o.OpenedAt.Equal(opened) {
+		t.Errorf("closed at %v, the last reading is to %v, opened %v", o.ClosedAt, last.To, o.OpenedAt)
+	}
+	if tags, _ := n.List(); len(tags) != 0 {
+		t.Errorf("%v is left on the node", tags)
+	}
+	// A new agent says the same, until the platform has heard enough and the memory is dropped.
+	stop()
+	p.set(func(p *memoryPlatform) { clear(p.observations) })
+	stop = runAgent(t, p, n, dir)
+	awaitObserved(t, p, c.ID, "removed", func(o Observation) bool { return o.Removed && o.ClosedAt.Equal(readings[len(readings)-1].To) })
+	p.want()
+	eventually(t, 5*time.Second, func() string {
+		content, err := os.ReadFile(filepath.Join(dir, "journal"))
+		if err != nil || !strings.Contains(string(content), `"forget":"con_1"`) {
+			return "the closed meter is not forgotten"
+		}
+		return ""
+	})
+	stop()
+	p.check(t)
+}
+
+// dyingNode ends the agent's thread before or after one of its calls, as a SIGKILL does.
+type dyingNode struct {
+	*memoryNode
+	left  atomic.Int64 // calls until death
+	after bool
+	kill  context.CancelFunc
+}
+
+func (d *dyingNode) around(call func()) {
+	dies := d.left.Add(-1) == 0
+	if !dies || d.after {
+		call()
+	}
+	if dies {
+		d.kill()
+		runtime.Goexit()
+	}
+}
+
+func (d *dyingNode) Ensure(ctx context.Context, c DesiredConnection, keep bool) (err error) {
+	d.around(func() { err = d.memoryNode.Ensure(ctx, c, keep) })
+	return err
+}
+
+func (d *dyingNode) SetGate(tag int, open bool) (err error) {
+	d.around(func() { err = d.memoryNode.SetGate(tag, open) })
+	return err
+}
+
+func (d *dyingNode) Gate(tag int) (open bool, err error) {
+	d.around(func() { open, err = d.memoryNode.Gate(tag) })
+	return open, err
+}
+
+func (d *dyingNode) Counters(tag int) (c Counters, err error) {
+	d.around(func() { c, err = d.memoryNode.Counters(tag) })
+	return c, err
+}
+
+func (d *dyingNode) Halt(ctx context.Context, tag int) (err error) {
+	d.around(func() { err = d.memoryNode.Halt(ctx, tag) })
+	return err
+}
+
+func (d *dyingNode) Remove(ctx context.Context, tag int) (err error) {
+	d.around(func() { err = d.memoryNode.Remove(ctx, tag) })
+	return err
+}
+
+func (d *dyingNode) List() (tags []int, err error) {
+	d.around(func() { tags, err = d.memoryNode.List() })
+	return tags, err
+}
+
+// TestKilledAnywhere kills the agent before and after each of its first calls to the node, on the way into production
+// and on the way out, under traffic. Not a byte may be lost or counted twice, and nothing may be left.
+func TestKilledAnywhere(t *testing.T) {
+	t.Parallel()
+	const calls = 14 // more than either way takes; what comes after is the same again
+	for _, way := range []string{"in", "out"} {
+		for k := 1; k <= calls; k++ {
+			for _, after := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/%d/after=%v", way, k, after), func(t *testing.T) {
+					t.Parallel()
+					killedAt(t, way, int64(k), after)
+				})
+			}
+		}
+	}
+}
+
+func killedAt(t *testing.T, way string, k int64, after bool) {
+	p, n, dir := newMemoryPlatform(tick), newMemoryNode(), t.TempDir()
+	c := desiredConnection(1, Testing)
+	p.want(c)
+	stop := runAgent(t, p, n, dir)
+	awaitObserved(t, p, c.ID, "up", func(o Observation) bool { return settled(o.Sessions) })
+	n.chatter(777)
+	traffic, cancelTraffic := context.WithCancel(t.Context())
+	moved := make(chan struct{})
+	go func() {
+		defer close(moved)
+		for traffic.Err() == nil {
+			n.traffic(1500)
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	defer func() { cancelTraffic(); <-moved }()
+
+	die := func() {
+		stop()
+		ctx, kill := context.WithCancel(t.Context())
+		dying := &dyingNode{memoryNode: n, after: after, kill: kill}
+		dying.left.Store(k)
+		if err := Run(ctx, Config{Platform: p, Node: dying, StateDir: dir, Logger: testLogger(t)}); err != nil {
+			t.Errorf("Run returned %v", err)
+		}
+		stop = runAgent(t, p, n, dir)
+	}
+	c.Phase = Production
+	p.want(c)
+	if way == "in" {
+		die()
+	}
+	awaitObserved(t, p, c.ID, "open", isOpen)
+	eventually(t, 10*time.Second, func() string {
+		if len(p.of(c.ID)) < 3 {
+			return "there are no readings"
+		}
+		return ""
+	})
+	c.Phase = Absent
+	p.want(c)
+	if way == "out" {
+		// The agent may have closed it already; then the dying one finds nothing to do and lives until it is told to.
+		go func() { time.Sleep(time.Second); p.want(c) }()
+		stop()
+		ctx, kill := context.WithTimeout(t.Context(), 2*time.Second)
+		dying := &dyingNode{memoryNode: n, after: after, kill: kill}
+		dying.left.Store(k)
+		if err := Run(ctx, Config{Platform: p, Node: dying, StateDir: dir, Logger: testLogger(t)}); err != nil {
+			t.Errorf("Run returned %v", err)
+		}
+		kill()
+		stop = runAgent(t, p, n, dir)
+	}
+	awaitObserved(t, p, c.ID, "removed", isRemoved)
+	awaitBytes(t, p, n, c.ID)
+	if tags, _ := n.List(); len(tags) != 0 {
+		t.Errorf("%v is left on the node", tags)
+	}
+	stop()
+	p.check(t)
+}
+
+func TestAnswersGetLost(t *testing.T) {
+	t.Parallel()
+	p, n := newMemoryPlatform(tick), newMemoryNode()
+	c := desiredConnection(1, Production)
+	p.want(c)
+	runAgent(t, p, n, t.TempDir())
+	awaitObserved(t, p, c.ID, "open", isOpen)
+	p.set(func(p *memoryPlatform) { p.loseAnswers = true })
+	for range 10 {
+		n.traffic(1000)
+		time.Sleep(20 * time.Millisecond)
+	}
+	p.set(func(p *memoryPlatform) { p.loseAnswers = false })
+	n.traffic(1)
+	awaitBytes(t, p, n, c.ID)
+	p.check(t)
+}
+
+func TestRejectedReadingsAreKept(t *testing.T) {
+	t.Parallel()
+	p, n, dir := newMemoryPlatform(tick), newMemoryNode(), t.TempDir()
+	p.refuse = func(r Reading) string {
+		if r.Connection == "con_1" && r.Sequence == 2 {
+			return "not this one"
+		}
+		return ""
+	}
+	p.want(desiredConnection(1, Production), desiredConnection(2, Production))
+	runAgent(t, p, n, dir)
+	eventually(t, 10*time.Second, func() string {
+		n.traffic(10)
+		if len(p.of("con_1")) < 5 || len(p.of("con_2")) < 5 {
+			return "readings after a rejected one do not arrive"
+		}
+		return ""
+	})
+	file, err := os.Open(filepath.Join(dir, rejectedFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	lines := bufio.NewScanner(file)
+	var kept []rejectedReading
+	for lines.Scan() {
+		var r rejectedReading
+		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+			t.Fatal(err)
+		}
+		kept = append(kept, r)
+	}
+	if len(kept) != 1 || kept[0].Reading.Sequence != 2 || kept[0].Problem != "not this one" || kept[0].Reading.Connection != "con_1" {
+		t.Errorf("kept apart: %+v, want the one rejected", kept)
+	}
+}
+
+func TestMeterIsLost(t *testing.T) {
+	t.Parallel()
+	p, n := newMemoryPlatform(tick), newMemoryNode()
+	c := desiredConnection(1, Production)
+	p.want(c)
+	runAgent(t, p, n, t.TempDir())
+	awaitObserved(t, p, c.ID, "open", isOpen)
+	n.traffic(1_000_000)
+	awaitBytes(t, p, n, c.ID)
+	epoch := p.of(c.ID)[0].Epoch
+	n.set(func() { n.on[1] = nil; delete(n.on, 1) }) // the node is rebooted
+	p.want(c)
+	eventually(t, 10*time.Second, func() string {
+		if open, _ := n.Gate(1); !open {
+			return "the gate is not open again"
+		}
+		return ""
+	})
+	n.traffic(500)
+	awaitBytes(t, p, n, c.ID)
+	readings := p.of(c.ID)
+	last := readings[len(readings)-1]
+	if last.Epoch <= epoch {
+		t.Errorf("the epoch is %d after %d", last.Epoch, epoch)
+	}
+	p.check(t)
+}
+
+func TestNothingWithoutAnOwner(t *testing.T) {
+	t.Parallel()
+	p, n, dir := newMemoryPlatform(tick), newMemoryNode(), t.TempDir()
+	// A stranger is on the node, and con_1 will be forgotten by the platform while in production.
+	n.on[9] = &memoryConnection{id: "con_stranger", open: true}
+	p.want(desiredConnection(1, Production))
+	stop := runAgent(t, p, n, dir)
+	awaitObserved(t, p, "con_1", "open", isOpen)
+	eventually(t, 5*time.Second, func() string {
+		if slices.Contains(n.history(), "remove con_stranger") {
+			return ""
+		}
+		return "the stranger stays"
+	})
+	n.traffic(1000)
+	stop()
+	// Its tag is wanted by another connection.
+	other := desiredConnection(1, Production)
+	other.ID = "con_other"
+	p.want(other)
+	runAgent(t, p, n, dir)
+	awaitObserved(t, p, "con_other", "open", isOpen)
+	n.traffic(7)
+	awaitBytes(t, p, n, "con_1")
+	awaitBytes(t, p, n, "con_other")
+	p.check(t)
+}
+
+func TestSpoolIsBounded(t *testing.T) {
+	t.Parallel()
+	const limit = 5
+	p, n, dir := newMemoryPlatform(tick), newMemoryNode(), t.TempDir()
+	c := desiredConnection(1, Production)
+	p.want(c)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error)
+	go func() {
+		done <- Run(ctx, Config{Platform: p, Node: n, StateDir: dir, Logger: testLogger(t), SpoolLimit: limit})
+	}()
+	awaitObserved(t, p, c.ID, "open", isOpen)
+	p.set(func(p *memoryPlatform) { p.down = true })
+	began := len(p.of(c.ID))
+	for range 30 {
+		n.traffic(1000)
+		time.Sleep(20 * time.Millisecond)
+	}
+	p.set(func(p *memoryPlatform) { p.down = false })
+	awaitBytes(t, p, n, c.ID)
+	// One reading covers the time without room.
+	var longest time.Duration
+	for _, r := range p.of(c.ID)[began:] {
+		longest = max(longest, r.To.Sub(r.From))
+	}
+	if longest < 5*tick {
+		t.Errorf("the longest reading is over %v: the spool had more than %d", longest, limit)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	p.check(t)
+}
+
+func TestReadingsEndOnBoundaries(t *testing.T) {
+	t.Parallel()
+	p, n := newMemoryPlatform(time.Second), newMemoryNode()
+	c := desiredConnection(1, Production)
+	p.want(c)
+	runAgent(t, p, n, t.TempDir())
+	eventually(t, 10*time.Second, func() string {
+		n.traffic(10)
+		if len(p.of(c.ID)) < 3 {
+			return "no readings"
+		}
+		return ""
+	})
+	aligned := 0
+	for _, r := range p.of(c.ID) {
+		if late := r.To.Sub(r.To.Truncate(time.Second)); late == 0 {
+			aligned++
+		} else if late <= time.Second/latePart {
+			t.Errorf("a reading ends at %v, %v after the second", r.To, late)
+		}
+	}
+	if aligned == 0 {
+		t.Error("no reading ends on a boundary")
+	}
+	p.check(t)
+}
+
+func TestOneAgentForAStateDirectory(t *testing.T) {
+	t.Parallel()
+	p, n, dir := newMemoryPlatform(tick), newMemoryNode(), t.TempDir()
+	p.want(desiredConnection(1, Production))
+	runAgent(t, p, n, dir)
+	awaitObserved(t, p, "con_1", "open", isOpen)
+	err := Run(t.Context(), Config{Platform: p, Node: n, StateDir: dir, Logger: testLogger(t)})
+	if domain.CodeOf(err) != domain.Conflict {
+		t.Errorf("a second agent: %v, want a conflict", err)
+	}
+}

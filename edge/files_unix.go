@@ -1,0 +1,26 @@
+//go:build unix
+
+package edge
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"crossbill/domain"
+)
+
+// lockDir keeps a second agent away from a state directory. The lock ends with the process, however it ends.
+func lockDir(dir string) (unlock func(), err error) {
+	const op = "edge.Run"
+	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, domain.Errorf(domain.Internal, op, "open the lock of the state directory: %w", err)
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		file.Close()
+		return nil, domain.Errorf(domain.Conflict, op, "another agent is using %s: %w", dir, err).
+			WithHint("give each edge node a state directory of its own")
+	}
+	return func() { file.Close() }, nil
+}

@@ -1,0 +1,220 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+
+	"crossbill/domain"
+	"crossbill/edge/bgp"
+	"crossbill/edge/datapath"
+)
+
+// KernelOptions configure a [KernelNode].
+type KernelOptions struct {
+	PinDir  string // where the meters outlive the agent; one for each node; empty means the datapath's default
+	BGPPort int    // 0 means 179
+	Logger  *slog.Logger
+}
+
+// KernelNode is the real node: the eBPF datapath, BGP and the kernel's routes, in the network namespace of the process.
+// It needs root on Linux.
+type KernelNode struct {
+	options  KernelOptions
+	datapath *datapath.Datapath
+	changes  chan struct{}
+
+	mu      sync.Mutex
+	speaker *bgp.Speaker // nil until Configure
+	asn     uint32
+	router  string
+	relayed chan struct{} // closed to end the relay of the speaker's changes
+}
+
+// OpenKernelNode opens the datapath. Errors: Unavailable where the kernel or the privileges do not allow it.
+func OpenKernelNode(o KernelOptions) (*KernelNode, error) {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	d, err := datapath.Open(datapath.Options{PinDir: o.PinDir, Logger: o.Logger})
+	if err != nil {
+		return nil, err
+	}
+	return &KernelNode{options: o, datapath: d, changes: make(chan struct{}, 1)}, nil
+}
+
+// Close ends the BGP sessions and leaves the rest running: meters count, routes and gates stay.
+func (n *KernelNode) Close() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.stopSpeaker()
+	return n.datapath.Close()
+}
+
+// Kind is EBPF.
+func (n *KernelNode) Kind() Kind { return EBPF }
+
+// Configure starts the speaker, anew if the node's AS number or router id is another.
+func (n *KernelNode) Configure(_ context.Context, d DesiredState) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.speaker != nil && n.asn == d.ASN && n.router == d.RouterID.String() {
+		return nil
+	}
+	n.stopSpeaker()
+	speaker, err := bgp.Start(bgp.Options{ASN: d.ASN, RouterID: d.RouterID, Port: n.options.BGPPort, Logger: n.options.Logger})
+	if err != nil {
+		return err
+	}
+	n.speaker, n.asn, n.router, n.relayed = speaker, d.ASN, d.RouterID.String(), make(chan struct{})
+	go func(end chan struct{}) {
+		for {
+			select {
+			case <-speaker.Changes():
+				poke(n.changes)
+			case <-end:
+				return
+			}
+		}
+	}(n.relayed)
+	return nil
+}
+
+func (n *KernelNode) stopSpeaker() {
+	if n.speaker != nil {
+		close(n.relayed)
+		n.speaker.Stop()
+		n.speaker = nil
+	}
+}
+
+func (n *KernelNode) sessions() (*bgp.Speaker, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.speaker == nil {
+		return nil, domain.Errorf(domain.Unavailable, "edge.KernelNode", "BGP is not configured yet")
+	}
+	return n.speaker, nil
+}
+
+// Ensure sets up the datapath first: the speaker listens on its addresses.
+func (n *KernelNode) Ensure(ctx context.Context, c DesiredConnection, keepRoutes bool) error {
+	speaker, err := n.sessions()
+	if err != nil {
+		return err
+	}
+	err = n.datapath.Ensure(datapath.Connection{Tag: c.Tag, BandwidthMbps: c.BandwidthMbps,
+		A: datapath.Attachment{Port: c.A.Interface, VLAN: c.A.VLAN, Address: c.A.Address, Peer: c.A.Peer},
+		Z: datapath.Attachment{Port: c.Z.Interface, VLAN: c.Z.VLAN, Address: c.Z.Address, Peer: c.Z.Peer}})
+	if err != nil {
+		return err
+	}
+	if err := speaker.Ensure(ctx, bgp.Connection{Tag: c.Tag, A: neighbour(c.A), Z: neighbour(c.Z)}); err != nil {
+		return err
+	}
+	if keepRoutes {
+		sessions, _, err := n.Sessions(ctx, c.Tag)
+		if err != nil {
+			return err
+		}
+		if !settled(sessions) {
+			return nil
+		}
+	}
+	paths, err := speaker.Routes(ctx, c.Tag)
+	if err != nil {
+		return err
+	}
+	routes := make([]datapath.Route, len(paths))
+	for i, p := range paths {
+		routes[i] = datapath.Route{Side: datapath.Side(p.Side), Prefix: p.Prefix, NextHop: p.NextHop}
+	}
+	return n.datapath.SetRoutes(c.Tag, routes)
+}
+
+func neighbour(a Attachment) bgp.Session {
+	return bgp.Session{Local: a.Address, Peer: a.Peer, PeerASN: a.PeerASN, Prefixes: a.Prefixes, PrefixLimit: a.PrefixLimit}
+}
+
+// Sessions returns a's and z's session.
+func (n *KernelNode) Sessions(ctx context.Context, tag int) ([]Session, string, error) {
+	speaker, err := n.sessions()
+	if err != nil {
+		return nil, "", err
+	}
+	all, err := speaker.ConnectionStatus(ctx, tag)
+	if err != nil {
+		return nil, "", err
+	}
+	var sessions []Session
+	var messages []string
+	for _, s := range all {
+		sessions = append(sessions, Session{Side: s.Side, State: s.State, Since: s.Since,
+			PrefixesReceived: s.PrefixesReceived, PrefixesSent: s.PrefixesSent})
+		if s.Message != "" {
+			messages = append(messages, "BGP on side "+string(s.Side)+": "+s.Message)
+		}
+	}
+	return sessions, strings.Join(messages, "; "), nil
+}
+
+// SetGate opens or closes the way between the sides.
+func (n *KernelNode) SetGate(tag int, open bool) error { return n.datapath.SetGate(tag, open) }
+
+// Gate reports whether traffic may cross.
+func (n *KernelNode) Gate(tag int) (bool, error) { return n.datapath.Gate(tag) }
+
+// Counters reads the meter of the customer's port.
+func (n *KernelNode) Counters(tag int) (Counters, error) {
+	a, _, err := n.datapath.Counters(tag)
+	return Counters{Meter: a.Epoch, BytesIn: a.BytesIn, BytesOut: a.BytesOut, PacketsIn: a.PacketsIn, PacketsOut: a.PacketsOut,
+		DroppedIn: a.DroppedIn, DroppedOut: a.DroppedOut}, err
+}
+
+// Halt closes the sessions, so that the routers hear of it while their frames still pass, then stops the meter.
+func (n *KernelNode) Halt(_ context.Context, tag int) error {
+	if speaker, err := n.sessions(); err == nil {
+		speaker.Remove(tag)
+	}
+	return n.datapath.Stop(tag)
+}
+
+// Remove takes a connection off the node.
+func (n *KernelNode) Remove(_ context.Context, tag int) error {
+	if speaker, err := n.sessions(); err == nil {
+		speaker.Remove(tag)
+	}
+	return n.datapath.Remove(tag)
+}
+
+// List returns the tags in the datapath or with sessions.
+func (n *KernelNode) List() ([]int, error) {
+	tags, err := n.datapath.List()
+	if err != nil {
+		return nil, err
+	}
+	if speaker, err := n.sessions(); err == nil {
+		tags = append(tags, speaker.List()...)
+	}
+	return unique(tags), nil
+}
+
+// Changes is signalled when a session or an accepted route has changed.
+func (n *KernelNode) Changes() <-chan struct{} { return n.changes }
+
+// Probe pings the provider's router from the node's address on the customer's side and the other way round: each answer
+// comes only if routes have crossed and the far router has taken them.
+func (n *KernelNode) Probe(ctx context.Context, c DesiredConnection) (bool, string) {
+	var wait sync.WaitGroup
+	var errs [2]error
+	for i, ends := range [2]struct{ from, to Attachment }{{c.A, c.Z}, {c.Z, c.A}} {
+		wait.Go(func() { errs[i] = ping(ctx, ends.from.Address.Addr(), ends.to.Peer) })
+	}
+	wait.Wait()
+	if err := errors.Join(errs[:]...); err != nil {
+		return false, strings.ReplaceAll(err.Error(), "\n", "; ")
+	}
+	return true, "echo requests were answered by both routers across the connection"
+}

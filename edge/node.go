@@ -1,0 +1,67 @@
+package edge
+
+import (
+	"context"
+	"slices"
+)
+
+// Node is the machine under the agent, by what can be done to it. Every method converges: it may be called again, and in
+// any state a killed agent left behind. Tests wrap it to fail or to stop between any two steps.
+type Node interface {
+	Kind() Kind
+	// Configure sets what all sessions have in common. It is called before any of the others.
+	Configure(ctx context.Context, d DesiredState) error
+	// Ensure sets up interfaces, meters, sessions and routes of a connection. The gate stays as it is, at first closed.
+	// keepRoutes leaves those in the kernel that no session has announced yet.
+	Ensure(ctx context.Context, c DesiredConnection, keepRoutes bool) error
+	// Sessions returns both sessions' states and what a person should know of them.
+	Sessions(ctx context.Context, tag int) (sessions []Session, message string, err error)
+	// Probe sends test packets across in both directions and reports whether all of them arrived.
+	Probe(ctx context.Context, c DesiredConnection) (passed bool, detail string)
+	// SetGate lets traffic cross, or not.
+	SetGate(tag int, open bool) error
+	Gate(tag int) (open bool, err error)
+	// Counters reads the meter of the customer's port. NotFound if there is none.
+	Counters(tag int) (Counters, error)
+	// Halt closes the gate and the sessions for good and stops the meter, which can still be read.
+	Halt(ctx context.Context, tag int) error
+	// Remove takes everything of a connection off the node, the meter too.
+	Remove(ctx context.Context, tag int) error
+	// List returns the tags of which anything is on the node.
+	List() ([]int, error)
+	// Changes is signalled when a session or a route has changed.
+	Changes() <-chan struct{}
+}
+
+// Counters are the totals of a meter since it was made.
+type Counters struct {
+	Meter      int64  `json:"meter"` // which meter: another number means counting began anew at zero
+	BytesIn    uint64 `json:"bytes_in"`
+	BytesOut   uint64 `json:"bytes_out"`
+	PacketsIn  uint64 `json:"packets_in"`
+	PacketsOut uint64 `json:"packets_out"`
+	DroppedIn  uint64 `json:"dropped_in"`
+	DroppedOut uint64 `json:"dropped_out"`
+}
+
+// follow reports whether c can be a later state of the same meter as before.
+func (c Counters) follow(before Counters) bool {
+	return c.Meter == before.Meter && c.BytesIn >= before.BytesIn && c.BytesOut >= before.BytesOut &&
+		c.PacketsIn >= before.PacketsIn && c.PacketsOut >= before.PacketsOut &&
+		c.DroppedIn >= before.DroppedIn && c.DroppedOut >= before.DroppedOut
+}
+
+// settled reports whether both sessions are up.
+func settled(sessions []Session) bool {
+	for _, s := range sessions {
+		if s.State != "established" {
+			return false
+		}
+	}
+	return len(sessions) == 2
+}
+
+func unique(tags []int) []int {
+	slices.Sort(tags)
+	return slices.Compact(tags)
+}

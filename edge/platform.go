@@ -1,0 +1,137 @@
+package edge
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"crossbill/edge/bgp"
+)
+
+// Platform is what the agent asks of the platform. [NewAPI] reaches a real one.
+//
+// Its errors are [*RefusedError] when the platform has understood and will never accept, anything else when it is worth
+// trying again.
+type Platform interface {
+	// DesiredState returns the node's whole desired state, once it is newer than after or wait is over.
+	DesiredState(ctx context.Context, after int64, wait time.Duration) (DesiredState, error)
+	// Report tells what the agent sees. Repeating it changes nothing.
+	Report(ctx context.Context, kind Kind, observations []Observation) error
+	// SendReadings returns a verdict for each reading that has one.
+	SendReadings(ctx context.Context, readings []Reading) ([]Verdict, error)
+}
+
+// Kind tells the real thing from its stand-in, in every report and reading.
+type Kind string
+
+// The kinds.
+const (
+	EBPF     Kind = "ebpf"
+	Software Kind = "software" // for demonstrations
+)
+
+// Phase is what a connection is to be.
+type Phase string
+
+// The phases.
+const (
+	Testing    Phase = "testing"    // everything set up, and nothing crosses but the probe
+	Production Phase = "production" // traffic crosses and is metered
+	Absent     Phase = "absent"     // nothing of it is left
+)
+
+// DesiredState is what the node is to be.
+type DesiredState struct {
+	Revision        int64               `json:"revision"`
+	ASN             uint32              `json:"asn"`
+	RouterID        netip.Addr          `json:"router_id"`
+	ReadingInterval time.Duration       `json:"reading_interval"`
+	Connections     []DesiredConnection `json:"connections"`
+}
+
+// DesiredConnection is one connection of it.
+type DesiredConnection struct {
+	ID            string     `json:"id"`
+	Tag           int        `json:"tag"`
+	Phase         Phase      `json:"phase"`
+	BandwidthMbps int        `json:"bandwidth_mbps"`
+	ProbeID       string     `json:"probe_id,omitempty"`
+	A             Attachment `json:"a"`
+	Z             Attachment `json:"z"`
+}
+
+// Attachment is one side of a connection: a port and a router on it.
+type Attachment struct {
+	Interface   string         `json:"interface"`
+	VLAN        int            `json:"vlan"`
+	Address     netip.Prefix   `json:"address"` // the node's own
+	Peer        netip.Addr     `json:"peer"`
+	PeerASN     uint32         `json:"peer_asn"`
+	Prefixes    []netip.Prefix `json:"prefixes"`
+	PrefixLimit int            `json:"prefix_limit"`
+}
+
+// Observation is what the agent sees of a connection. Zero times and a nil probe are left out.
+type Observation struct {
+	ConnectionID string
+	Sessions     []Session
+	Probe        *Probe
+	OpenedAt     time.Time // since when traffic crosses
+	ClosedAt     time.Time // since when it does not any more
+	Removed      bool      // nothing is left on the node, and the platform has all readings
+	Message      string
+}
+
+// Session is the state of one BGP session.
+type Session struct {
+	Side             bgp.Side
+	State            string
+	Since            time.Time
+	PrefixesReceived int // announced by the peer, registered or not
+	PrefixesSent     int
+}
+
+// Probe is the result of sending test packets across.
+type Probe struct {
+	ID     string
+	Passed bool
+	Detail string
+}
+
+// ReadingID tells readings of a node apart.
+type ReadingID struct {
+	Connection string `json:"connection"`
+	Epoch      int64  `json:"epoch"`
+	Sequence   int64  `json:"sequence"`
+}
+
+// Reading is what crossed the customer's port over [From, To): layer-2 bytes without FCS. In is from the customer.
+type Reading struct {
+	ReadingID
+	From       time.Time `json:"from"`
+	To         time.Time `json:"to"`
+	BytesIn    int64     `json:"bytes_in"`
+	BytesOut   int64     `json:"bytes_out"`
+	PacketsIn  int64     `json:"packets_in"`
+	PacketsOut int64     `json:"packets_out"`
+	DroppedIn  int64     `json:"dropped_in"`
+	DroppedOut int64     `json:"dropped_out"`
+	Source     Kind      `json:"source"`
+}
+
+// Verdict is the platform's word on a reading.
+type Verdict struct {
+	ReadingID
+	Rejected bool   // else it has it, now or from before
+	Problem  string // why it is rejected
+}
+
+// RefusedError is a request the platform will never accept. Wrong names the readings or observations of it that are at
+// fault, by index; with none named, the request as a whole is.
+type RefusedError struct {
+	Wrong map[int]string
+	Err   error
+}
+
+func (e *RefusedError) Error() string { return e.Err.Error() }
+func (e *RefusedError) Unwrap() error { return e.Err }

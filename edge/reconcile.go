@@ -1,0 +1,307 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"crossbill/domain"
+)
+
+// reconcile compares the node with the desired state and does what is missing. What should not be there goes first: its
+// tags, VLANs and addresses may be wanted anew. One connection's failure does not keep the others back; the errors are
+// returned together, and reported one by one with the connection.
+func (a *agent) reconcile(ctx context.Context) error {
+	if err := a.node.Configure(ctx, *a.desired); err != nil {
+		return err
+	}
+	wanted := map[string]DesiredConnection{} // not absent, by connection
+	for _, c := range a.desired.Connections {
+		if c.Phase != Absent {
+			wanted[c.ID] = c
+		}
+	}
+	failures := map[string]error{}
+	var rest []error
+	if err := a.closeMeters(ctx, wanted, failures); err != nil {
+		return err
+	}
+	if a.fresh { // a stale state must not take down what has been ordered since
+		rest = append(rest, a.removeOthers(ctx, wanted))
+	}
+	for _, c := range a.desired.Connections {
+		if c.Phase != Absent && failures[c.ID] == nil {
+			failures[c.ID] = a.establish(ctx, c)
+		}
+	}
+	rest = append(rest, a.observeAll(ctx, failures))
+	for id, err := range failures {
+		if err != nil {
+			rest = append(rest, fmt.Errorf("%s: %w", id, err))
+		}
+	}
+	return errors.Join(rest...)
+}
+
+// closeMeters ends the metering of every connection that should carry traffic no more. A connection the platform no
+// longer knows is closed like one that is to be absent: what it carried is in a last reading before anything is removed.
+func (a *agent) closeMeters(ctx context.Context, wanted map[string]DesiredConnection, failures map[string]error) error {
+	listed := map[string]bool{}
+	for _, c := range a.desired.Connections {
+		listed[c.ID] = true
+	}
+	for id, m := range a.journal.Meters() {
+		c, ok := wanted[id]
+		if ok && c.Tag == m.Tag && !m.closed() {
+			continue
+		}
+		if !ok && !listed[id] && !a.fresh {
+			continue
+		}
+		if !m.closed() {
+			err := a.closeMeter(ctx, m)
+			if err == nil {
+				err = a.node.Remove(ctx, m.Tag) // here and not with the others, as the tag may have a new owner
+			}
+			if err != nil {
+				failures[id] = err
+				continue
+			}
+		}
+		// The record of a closed meter serves until the platform has been told and has dropped the connection.
+		undelivered, _ := a.journal.Undelivered(id)
+		if !listed[id] && undelivered == 0 {
+			if err := a.append(record{Forget: id}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// closeMeter stops a connection's traffic and puts its last reading into the journal. Killed before the record is
+// written, it does the same again: the counters stand still and the end is later.
+func (a *agent) closeMeter(ctx context.Context, m Meter) error {
+	if err := a.node.SetGate(m.Tag, false); err != nil && domain.CodeOf(err) != domain.NotFound {
+		return err
+	}
+	closed := now()
+	if err := a.node.Halt(ctx, m.Tag); err != nil {
+		return err
+	}
+	if m.OpenedAt.IsZero() { // nothing ever crossed
+		return a.append(record{Forget: m.Connection})
+	}
+	counters, err := a.node.Counters(m.Tag)
+	if domain.CodeOf(err) == domain.NotFound {
+		a.log.Error("the meter is gone before its last reading", "connection", m.Connection, "since", m.ReadTo)
+		counters, err = m.Counters, nil
+	}
+	if err != nil {
+		return err
+	}
+	m, r := m.closeAt(counters, closed, a.node.Kind())
+	if err := a.append(record{Meter: &m, Reading: &r}); err != nil {
+		return err
+	}
+	a.log.Info("closed", "connection", m.Connection, "at", m.ClosedAt)
+	return nil
+}
+
+// removeOthers takes everything off the node that no wanted connection owns.
+func (a *agent) removeOthers(ctx context.Context, wanted map[string]DesiredConnection) error {
+	keep := map[int]bool{}
+	for _, c := range wanted {
+		keep[c.Tag] = true
+	}
+	for _, m := range a.journal.Meters() {
+		keep[m.Tag] = keep[m.Tag] || !m.closed() // its last reading is still to be taken
+	}
+	tags, err := a.node.List()
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, tag := range tags {
+		if keep[tag] {
+			continue
+		}
+		if err := a.node.Remove(ctx, tag); err != nil {
+			failed = append(failed, fmt.Errorf("remove tag %d: %w", tag, err))
+			continue
+		}
+		a.log.Info("removed", "tag", tag)
+	}
+	return errors.Join(failed...)
+}
+
+// establish makes one wanted connection what it should be.
+func (a *agent) establish(ctx context.Context, c DesiredConnection) error {
+	if err := a.node.Ensure(ctx, c, time.Since(a.began) < settleRoutes); err != nil {
+		return err
+	}
+	if c.Phase == Production {
+		return a.openMeter(c)
+	}
+	a.startProbe(ctx, c)
+	open, err := a.node.Gate(c.Tag)
+	if err != nil || !open {
+		return err
+	}
+	return a.node.SetGate(c.Tag, false)
+}
+
+// openMeter puts a connection into production, in this order: the counters are read and kept, the gate is opened, the
+// time is kept. Killed after the first step, the next agent begins anew. Killed after the second, it keeps the baseline
+// and takes its own present as the opening: no byte is lost and nothing is charged for a time before it is known that
+// traffic could cross.
+func (a *agent) openMeter(c DesiredConnection) error {
+	m := a.journal.Meter(c.ID)
+	open, err := a.node.Gate(c.Tag)
+	if err != nil {
+		return err
+	}
+	if m.open() {
+		if !open { // the node was rebooted, or somebody closed it
+			a.log.Warn("the gate was closed and is opened again", "connection", c.ID)
+			return a.node.SetGate(c.Tag, true)
+		}
+		return nil
+	}
+	if m.Connection == "" || m.closed() || !open {
+		if open {
+			a.log.Error("traffic is crossing unmetered: the state directory is new; counting from now", "connection", c.ID)
+		}
+		counters, err := a.node.Counters(c.Tag)
+		if err != nil {
+			return err
+		}
+		m = Meter{Connection: c.ID, Tag: c.Tag, Epoch: nextEpoch(m.Epoch, now()), Counters: counters}
+		if err := a.append(record{Meter: &m}); err != nil {
+			return err
+		}
+	}
+	if err := a.node.SetGate(c.Tag, true); err != nil {
+		return err
+	}
+	m.OpenedAt = now()
+	m.ReadTo = m.OpenedAt
+	if err := a.append(record{Meter: &m}); err != nil {
+		return err
+	}
+	a.log.Info("opened", "connection", c.ID, "at", m.OpenedAt)
+	return nil
+}
+
+// readMeters reads every open meter, with one write to the disk for all of them.
+func (a *agent) readMeters(context.Context) error {
+	_, undelivered := a.journal.Undelivered("")
+	if undelivered >= a.spoolLimit {
+		if !a.full {
+			a.log.Error("no room for readings: meters count on and are read when the platform has taken some", "undelivered", undelivered)
+		}
+		a.full = true
+		return nil
+	}
+	a.full = false
+	var failed []error
+	var records []record
+	for id, m := range a.journal.Meters() {
+		if !m.open() {
+			continue
+		}
+		counters, err := a.node.Counters(m.Tag)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("read the meter of %s: %w", id, err))
+			continue
+		}
+		m, r, ok := m.read(counters, readingEnd(now(), a.desired.ReadingInterval), a.node.Kind())
+		if !ok {
+			continue
+		}
+		records = append(records, record{Meter: &m, Reading: &r})
+	}
+	if len(records) > 0 {
+		if err := a.append(records...); err != nil {
+			return err
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// observe refreshes what is reported, without touching the node.
+func (a *agent) observe(ctx context.Context) error { return a.observeAll(ctx, nil) }
+
+// observeAll tells the reporter what is seen of every connection of the desired state.
+func (a *agent) observeAll(ctx context.Context, failures map[string]error) error {
+	tags, err := a.node.List()
+	if err != nil {
+		return err
+	}
+	var all []Observation
+	for _, c := range a.desired.Connections {
+		m := a.journal.Meter(c.ID)
+		o := Observation{ConnectionID: c.ID, OpenedAt: m.OpenedAt, ClosedAt: m.ClosedAt}
+		if c.Phase == Absent {
+			undelivered, _ := a.journal.Undelivered(c.ID)
+			o.Removed = a.fresh && undelivered == 0 && !m.open() && !slices.Contains(tags, c.Tag)
+		} else {
+			sessions, message, err := a.node.Sessions(ctx, c.Tag)
+			if err != nil {
+				return err
+			}
+			o.Sessions, o.Message = sessions, message
+			if p := a.probes[c.ProbeID]; p != nil {
+				o.Probe = p
+			}
+		}
+		if err := failures[c.ID]; err != nil {
+			o.Message = err.Error()
+		}
+		o.Message = shorten(o.Message, maxMessage)
+		all = append(all, o)
+	}
+	a.reporter.set(all)
+	a.forgetProbes()
+	return nil
+}
+
+// startProbe runs a probe the platform has asked for, once.
+func (a *agent) startProbe(ctx context.Context, c DesiredConnection) {
+	if _, known := a.probes[c.ProbeID]; known || c.ProbeID == "" {
+		return
+	}
+	a.probes[c.ProbeID] = nil
+	go func() {
+		limited, cancel := context.WithTimeout(ctx, probeTimeout)
+		defer cancel()
+		passed, detail := a.node.Probe(limited, c)
+		select {
+		case a.probed <- probed{c.ProbeID, Probe{ID: c.ProbeID, Passed: passed, Detail: shorten(detail, maxMessage)}}:
+		case <-ctx.Done():
+		}
+	}()
+}
+
+// forgetProbes drops results nobody asks for any more.
+func (a *agent) forgetProbes() {
+	asked := map[string]bool{}
+	for _, c := range a.desired.Connections {
+		asked[c.ProbeID] = true
+	}
+	for id, result := range a.probes {
+		if !asked[id] && result != nil {
+			delete(a.probes, id)
+		}
+	}
+}
+
+func shorten(s string, limit int) string {
+	runes := []rune(s)
+	if len(runes) <= limit {
+		return s
+	}
+	return string(runes[:limit-1]) + "…"
+}

@@ -1,0 +1,158 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// reporter tells the platform what has changed since it last heard, and everything after it was away.
+type reporter struct {
+	platform Platform
+	kind     Kind
+	log      *slog.Logger
+	wake     chan struct{}
+	opened   chan struct{} // signalled when the platform has learnt of an opening
+
+	mu      sync.Mutex
+	current map[string]Observation
+	told    map[string]Observation // what the platform has answered for
+	refused map[string]Observation // what it will not take; not sent again until it changes
+}
+
+func newReporter(platform Platform, kind Kind, log *slog.Logger) *reporter {
+	return &reporter{platform: platform, kind: kind, log: log, wake: make(chan struct{}, 1), opened: make(chan struct{}, 1),
+		told: map[string]Observation{}, refused: map[string]Observation{}}
+}
+
+// set replaces what is seen.
+func (r *reporter) set(all []Observation) {
+	r.mu.Lock()
+	r.current = make(map[string]Observation, len(all))
+	for _, o := range all {
+		r.current[o.ConnectionID] = o
+	}
+	for _, kept := range []map[string]Observation{r.told, r.refused} {
+		for id := range kept {
+			if _, ok := r.current[id]; !ok {
+				delete(kept, id)
+			}
+		}
+	}
+	r.mu.Unlock()
+	poke(r.wake)
+}
+
+// repeat makes the next report a full one.
+func (r *reporter) repeat() {
+	r.mu.Lock()
+	clear(r.told)
+	clear(r.refused)
+	r.mu.Unlock()
+	poke(r.wake)
+}
+
+// mayDeliver reports whether a connection's readings may be sent: before the platform knows that a connection has been
+// opened it would have to refuse what was counted on it. Readings of connections it no longer lists are sent as well.
+func (r *reporter) mayDeliver(connection string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.current == nil {
+		return false
+	}
+	now, listed := r.current[connection]
+	if _, refused := r.refused[connection]; refused {
+		return true // then it knows what it does not want to hear; let it judge the readings itself
+	}
+	return !listed || !r.told[connection].OpenedAt.IsZero() && r.told[connection].OpenedAt.Equal(now.OpenedAt)
+}
+
+func (r *reporter) run(ctx context.Context) {
+	var retry backoff
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.wake:
+		}
+		for {
+			batch := r.news()
+			if len(batch) == 0 {
+				break
+			}
+			if err := r.send(ctx, batch); err != nil {
+				if ctx.Err() == nil {
+					r.log.Warn("observations cannot be reported", "error", err)
+				}
+				if !retry.wait(ctx) {
+					return
+				}
+				continue // with what is seen by then
+			}
+			retry.reset()
+		}
+	}
+}
+
+// news returns what the platform has not answered for, at most one request's worth.
+func (r *reporter) news() []Observation {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var batch []Observation
+	for id, o := range r.current {
+		told, isTold := r.told[id]
+		refused, isRefused := r.refused[id]
+		if isTold && reflect.DeepEqual(o, told) || isRefused && reflect.DeepEqual(o, refused) {
+			continue
+		}
+		batch = append(batch, o)
+	}
+	slices.SortFunc(batch, func(x, y Observation) int { return strings.Compare(x.ConnectionID, y.ConnectionID) })
+	return batch[:min(len(batch), maxBatch)]
+}
+
+// send reports a batch. Observations the platform will never take are found out and left.
+func (r *reporter) send(ctx context.Context, batch []Observation) error {
+	err := r.platform.Report(ctx, r.kind, batch)
+	var refusal *RefusedError
+	switch {
+	case err == nil:
+		r.answered(batch)
+		return nil
+	case !errors.As(err, &refusal):
+		return err
+	case len(batch) == 1:
+		r.log.Error("the platform refuses an observation", "connection", batch[0].ConnectionID, "error", err)
+		r.mu.Lock()
+		r.refused[batch[0].ConnectionID] = batch[0]
+		r.mu.Unlock()
+		return nil
+	}
+	half := len(batch) / 2
+	return errors.Join(r.send(ctx, batch[:half]), r.send(ctx, batch[half:]))
+}
+
+func (r *reporter) answered(batch []Observation) {
+	r.mu.Lock()
+	opened := false
+	for _, o := range batch {
+		opened = opened || !o.OpenedAt.IsZero() && r.told[o.ConnectionID].OpenedAt.IsZero()
+		r.told[o.ConnectionID] = o
+	}
+	r.mu.Unlock()
+	if opened {
+		poke(r.opened)
+	}
+}
+
+// poke signals a channel with room for one signal.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
