@@ -438,13 +438,7 @@ type ApiKeySecret struct {
 }
 
 // BGP A party's side of the BGP sessions of its connections.
-type BGP struct {
-	// Asn A BGP autonomous system number (RFC 6793).
-	Asn ASN `json:"asn"`
-
-	// Prefixes The prefixes it may announce; any other is refused.
-	Prefixes []Prefix `json:"prefixes"`
-}
+type BGP = domain.BGP
 
 // BillingRun defines model for BillingRun.
 type BillingRun struct {

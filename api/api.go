@@ -1,0 +1,196 @@
+// Package api serves Crossbill over HTTP.
+//
+// The contract is openapi.yaml, written first; server.gen.go and the client package are generated from it. Handlers are
+// thin: check who asks, load states from the log, let a domain package decide, append, answer. Nothing here computes a
+// price, drives a connection or keeps a state of its own, and nothing gets in by another door: the command line, the
+// demo and the edge agent use the generated client.
+//
+// A request passes, in this order: size limit, routing, authentication and scope (auth.go), the contract's own
+// constraints (validate.go), idempotency (idempotency.go), waiting for a log position (api.go), the handler. Start
+// reading at [New], then at PlaceOrder in orders.go.
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/getkin/kin-openapi/routers/gorillamux"
+	"github.com/gorilla/mux"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"crossbill/domain"
+	"crossbill/events"
+	"crossbill/projections"
+)
+
+//go:embed openapi.yaml
+var contract []byte
+
+// Limits of the HTTP surface.
+const (
+	MaxBodyBytes    = 1 << 20          // of a request
+	MaxWait         = 5 * time.Second  // for at_position
+	MaxQuoteHours   = 24               // a quote's validity
+	MaxAnswerDelay  = 72 * time.Hour   // for a provider's answer to an order
+	maxStreams      = 200              // open event streams a node
+	streamHeartbeat = 15 * time.Second // between signs of life on a quiet stream
+)
+
+// Waiter blocks until the read models include a log position; see projections.Runner.
+type Waiter interface {
+	WaitFor(ctx context.Context, position events.Position, names ...string) error
+}
+
+// Options are what a server is made of. Log, Pool, Queries, Waiter and Signer are required.
+type Options struct {
+	Log             *events.Log
+	Pool            *pgxpool.Pool
+	Queries         *projections.Queries
+	Waiter          Waiter
+	VerifierKey     string           // of the log's checkpoints
+	ReadingInterval time.Duration    // of the edge's meters; default 5 minutes
+	Now             func() time.Time // default time.Now
+	Random          io.Reader        // default crypto/rand
+	Logger          *slog.Logger
+}
+
+// Server implements the contract's operations.
+type Server struct {
+	Options
+	doc     *openapi3.T
+	router  routers.Router
+	streams chan struct{} // a token per open event stream
+}
+
+var _ StrictServerInterface = (*Server)(nil)
+
+// New returns the handler that serves the whole contract.
+// It returns an error only if the embedded contract is broken.
+func New(o Options) (http.Handler, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Random == nil {
+		o.Random = rand.Reader
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.ReadingInterval == 0 {
+		o.ReadingInterval = 5 * time.Minute
+	}
+	doc, err := openapi3.NewLoader().LoadFromData(contract)
+	if err != nil {
+		return nil, domain.Errorf(domain.Internal, "api.New", "the embedded contract can't be read: %w", err)
+	}
+	if err := doc.Validate(context.Background()); err != nil {
+		return nil, domain.Errorf(domain.Internal, "api.New", "the embedded contract is not valid: %w", err)
+	}
+	router, err := gorillamux.NewRouter(doc)
+	if err != nil {
+		return nil, domain.Errorf(domain.Internal, "api.New", "the embedded contract can't be routed: %w", err)
+	}
+	s := &Server{Options: o, doc: doc, router: router, streams: make(chan struct{}, maxStreams)}
+
+	strict := NewStrictHandlerWithOptions(s, nil, StrictHTTPServerOptions{
+		RequestErrorHandlerFunc: func(w http.ResponseWriter, r *http.Request, err error) {
+			s.fail(w, r, domain.Errorf(domain.Invalid, "api", "the request can't be read: %w", err))
+		},
+		ResponseErrorHandlerFunc: s.failOrReplay,
+	})
+	m := mux.NewRouter()
+	m.NotFoundHandler = http.HandlerFunc(s.notFound)
+	m.MethodNotAllowedHandler = http.HandlerFunc(s.methodNotAllowed)
+	HandlerWithOptions(strict, GorillaServerOptions{
+		BaseRouter: m,
+		ErrorHandlerFunc: func(w http.ResponseWriter, r *http.Request, err error) {
+			s.fail(w, r, domain.Errorf(domain.Invalid, "api", "%s", err.Error()))
+		},
+	})
+	m.Use(s.match, s.authenticate, s.validate, s.idempotent, s.awaitPosition)
+	root := http.NewServeMux()
+	root.HandleFunc("GET /openapi.yaml", serveContract)
+	root.Handle("/", m)
+	return s.guard(root), nil
+}
+
+// matched is the contract's operation that a request is for, and the values in its path.
+type matched struct {
+	route  *routers.Route
+	params map[string]string
+}
+
+type matchedKey struct{}
+
+func matchedFrom(ctx context.Context) matched { return ctx.Value(matchedKey{}).(matched) }
+
+// match finds the contract's operation for the middlewares after it.
+func (s *Server) match(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		route, params, err := s.router.FindRoute(r)
+		if err != nil {
+			s.notFound(w, r)
+			return
+		}
+		ctx := context.WithValue(r.Context(), matchedKey{}, matched{route, params})
+		ctx = context.WithValue(ctx, acceptKey{}, r.Header.Get("Accept"))
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+func serveContract(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/yaml")
+	w.Write(contract)
+}
+
+// guard bounds the body and turns a panic into a problem, so that one bad request never takes the node down.
+func (s *Server) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if p := recover(); p != nil {
+				if p == http.ErrAbortHandler {
+					panic(p)
+				}
+				s.fail(w, r, domain.Errorf(domain.Internal, "api", "panic: %v", p))
+			}
+		}()
+		if r.Body != nil {
+			r.Body = http.MaxBytesReader(w, r.Body, MaxBodyBytes)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// awaitPosition makes a read see the caller's own writes: it waits until the read models include at_position.
+func (s *Server) awaitPosition(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if v := r.URL.Query().Get("at_position"); v != "" {
+			position, err := strconv.ParseInt(v, 10, 64)
+			if err != nil {
+				s.fail(w, r, domain.Errorf(domain.Invalid, "api", "at_position must be a log position"))
+				return
+			}
+			ctx, cancel := context.WithTimeout(r.Context(), MaxWait)
+			defer cancel()
+			if err := s.Waiter.WaitFor(ctx, events.Position(position)); err != nil {
+				s.fail(w, r, domain.Errorf(domain.Unavailable, "api", "the read models have not reached position %d yet", position).
+					WithHint("try again in a moment"))
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// now is the request's time in UTC, at the log's precision.
+func (s *Server) now() time.Time { return s.Now().UTC().Truncate(time.Microsecond) }
+
+func (s *Server) newID(prefix string) (string, error) { return domain.NewID(prefix, s.now(), s.Random) }

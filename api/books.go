@@ -1,0 +1,104 @@
+package api
+
+import (
+	"context"
+	"io"
+	"net/http"
+
+	"crossbill/billing"
+	"crossbill/domain/billingrun"
+	"crossbill/domain/invoice"
+	"crossbill/domain/settlement"
+	"crossbill/events"
+)
+
+// CreateBillingRun closes a period for every connection that is billable in it. The run is what it is by its period, so
+// it needs no answer kept under an idempotency key: the same request finds what was issued.
+func (s *Server) CreateBillingRun(ctx context.Context, req CreateBillingRunRequestObject) (CreateBillingRunResponseObject, error) {
+	result, err := billing.Run(ctx, s.Log, billing.RunRequest{
+		PeriodStart: req.Body.PeriodStart.UTC(), PeriodEnd: req.Body.PeriodEnd.UTC(), At: s.now(),
+		Metadata: events.Metadata{Actor: callerFrom(ctx).KeyID},
+	})
+	if err != nil {
+		return nil, err
+	}
+	answer := BillingRun{
+		Id: result.RunID, PeriodStart: result.PeriodStart, PeriodEnd: result.PeriodEnd, LogPosition: result.LogPosition,
+		Invoices: append([]string{}, result.Invoices...), Settlements: append([]string{}, result.Settlements...),
+	}
+	return CreateBillingRun201JSONResponse{
+		Body: answer, Headers: CreateBillingRun201ResponseHeaders{CrossbillPosition: optional(int64(result.Position))},
+	}, nil
+}
+
+// ListInvoices lists the caller's invoices; an operator sees all.
+func (s *Server) ListInvoices(ctx context.Context, req ListInvoicesRequestObject) (ListInvoicesResponseObject, error) {
+	found, next, err := s.Queries.InvoicesOf(ctx, viewer(ctx), valueOr(req.Params.Limit, 100), valueOr(req.Params.PageToken, ""))
+	if err != nil {
+		return nil, err
+	}
+	page := InvoicePage{Items: []Invoice{}, NextPageToken: optional(next)}
+	for _, i := range found {
+		page.Items = append(page.Items, invoiceView(i))
+	}
+	return ListInvoices200JSONResponse(page), nil
+}
+
+// GetInvoice shows an invoice to its customer.
+func (s *Server) GetInvoice(ctx context.Context, req GetInvoiceRequestObject) (GetInvoiceResponseObject, error) {
+	state, version, err := s.loadInvoice(ctx, req.InvoiceId)
+	if err != nil {
+		return nil, err
+	}
+	return GetInvoice200JSONResponse{Body: invoiceView(state), Headers: GetInvoice200ResponseHeaders{ETag: etag(version)}}, nil
+}
+
+func (s *Server) loadInvoice(ctx context.Context, id string) (invoice.State, int64, error) {
+	return load(ctx, s, "invoice", id, invoice.Stream(id), invoice.Evolve,
+		func(i invoice.State) []string { return []string{i.CustomerID} })
+}
+
+// ExplainInvoiceLine computes a line again from its own events.
+func (s *Server) ExplainInvoiceLine(ctx context.Context, req ExplainInvoiceLineRequestObject) (ExplainInvoiceLineResponseObject, error) {
+	state, _, err := s.loadInvoice(ctx, req.InvoiceId)
+	if err != nil {
+		return nil, err
+	}
+	explained, err := billing.Explain(ctx, s.Log, state.Content, req.Line)
+	if err != nil {
+		return nil, err
+	}
+	answer := Explanation{
+		Line: lineView(explained.Line), Recomputed: explained.Recomputed, Matches: explained.Recomputed == explained.Line.Amount,
+		Events: []EvidenceEvent{},
+	}
+	for _, e := range explained.Events {
+		answer.Events = append(answer.Events, EvidenceEvent{
+			Position: int64(e.Position), Type: e.Type, Stream: e.Stream, Version: e.Version, LeafHash: e.LeafHash,
+		})
+	}
+	return ExplainInvoiceLine200JSONResponse(answer), nil
+}
+
+// ListSettlements lists what the caller is owed; an operator sees all.
+func (s *Server) ListSettlements(ctx context.Context, req ListSettlementsRequestObject) (ListSettlementsResponseObject, error) {
+	found, next, err := s.Queries.SettlementsOf(ctx, viewer(ctx), valueOr(req.Params.Limit, 100), valueOr(req.Params.PageToken, ""))
+	if err != nil {
+		return nil, err
+	}
+	page := SettlementPage{Items: []Settlement{}, NextPageToken: optional(next)}
+	for _, settled := range found {
+		page.Items = append(page.Items, settlementView(settled))
+	}
+	return ListSettlements200JSONResponse(page), nil
+}
+
+// GetSettlement shows a settlement to its provider.
+func (s *Server) GetSettlement(ctx context.Context, req GetSettlementRequestObject) (GetSettlementResponseObject, error) {
+	state, version, err := load(ctx, s, "settlement", req.SettlementId, settlement.Stream(req.SettlementId), settlement.Evolve,
+		func(v settlement.State) []string { return []string{v.ProviderID} })
+	if err != nil {
+		return nil, err
+	}
+	return GetSettlement200JSONResponse{Body: settlementView(state), Headers: GetSettlement200ResponseHeaders{ETag: etag(version)}}, nil
+}

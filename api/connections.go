@@ -1,0 +1,97 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"crossbill/domain/connection"
+	"crossbill/events"
+)
+
+// ListConnections lists the connections the caller's organisation bought or sold; an operator sees all.
+func (s *Server) ListConnections(ctx context.Context, req ListConnectionsRequestObject) (ListConnectionsResponseObject, error) {
+	found, next, err := s.Queries.ConnectionsOf(ctx, viewer(ctx), valueOr(req.Params.Limit, 100), valueOr(req.Params.PageToken, ""))
+	if err != nil {
+		return nil, err
+	}
+	page := ConnectionPage{Items: []Connection{}, NextPageToken: optional(next)}
+	for _, c := range found {
+		page.Items = append(page.Items, connectionView(c, callerFrom(ctx)))
+	}
+	return ListConnections200JSONResponse(page), nil
+}
+
+// GetConnection shows a connection to its parties.
+func (s *Server) GetConnection(ctx context.Context, req GetConnectionRequestObject) (GetConnectionResponseObject, error) {
+	state, version, err := s.loadConnection(ctx, req.ConnectionId)
+	if err != nil {
+		return nil, err
+	}
+	return GetConnection200JSONResponse{
+		Body: connectionView(state, callerFrom(ctx)), Headers: GetConnection200ResponseHeaders{ETag: etag(version)},
+	}, nil
+}
+
+func (s *Server) loadConnection(ctx context.Context, id string) (connection.State, int64, error) {
+	return load(ctx, s, "connection", id, connection.Stream(id), connection.Evolve,
+		func(c connection.State) []string { return []string{c.CustomerID, c.ProviderID} })
+}
+
+// TerminateConnection asks for the end of a connection; billing stops at this moment.
+func (s *Server) TerminateConnection(ctx context.Context, req TerminateConnectionRequestObject) (TerminateConnectionResponseObject, error) {
+	var (
+		view     Connection
+		position *int64
+	)
+	err := again(req.Params.IfMatch, func() error {
+		state, version, err := s.loadConnection(ctx, req.ConnectionId)
+		if err != nil {
+			return err
+		}
+		if err := onlyFor(ctx, state.CustomerID, "customer"); err != nil {
+			return err
+		}
+		if err := checkMatch(req.Params.IfMatch, version); err != nil {
+			return err
+		}
+		now := s.now()
+		decided, err := connection.Decide(state, connection.RequestDecommission{Reason: req.Body.Reason, EffectiveAt: now, At: now})
+		if err != nil {
+			return err
+		}
+		view = connectionView(evolved(state, connection.Evolve, decided), callerFrom(ctx))
+		if len(decided) == 0 {
+			return nil
+		}
+		position, err = s.commit(ctx, events.Append{Streams: []events.StreamAppend{appendTo(connection.Stream(state.ID), version, decided...)}},
+			http.StatusAccepted, view, unique(state.CustomerID, state.ProviderID)...)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return TerminateConnection202JSONResponse{Body: view, Headers: TerminateConnection202ResponseHeaders{CrossbillPosition: position}}, nil
+}
+
+// GetUsage shows the readings of a connection to its parties.
+func (s *Server) GetUsage(ctx context.Context, req GetUsageRequestObject) (GetUsageResponseObject, error) {
+	if _, _, err := s.loadConnection(ctx, req.ConnectionId); err != nil {
+		return nil, err
+	}
+	usage, next, err := s.Queries.Usage(ctx, req.ConnectionId, valueOr(req.Params.Limit, 100), valueOr(req.Params.PageToken, ""))
+	if err != nil {
+		return nil, err
+	}
+	page := Usage{
+		ConnectionId: req.ConnectionId, BytesIn: usage.BytesIn, BytesOut: usage.BytesOut, BytesTotal: usage.BytesIn + usage.BytesOut,
+		Readings: usage.Readings, LastTo: optional(usage.LastTo), Items: []Reading{}, NextPageToken: optional(next),
+	}
+	for _, r := range usage.Items {
+		page.Items = append(page.Items, Reading{
+			ConnectionId: r.ConnectionID, Epoch: r.Epoch, Sequence: r.Sequence, From: r.From, To: r.To, BytesIn: r.BytesIn,
+			BytesOut: r.BytesOut, PacketsIn: r.PacketsIn, PacketsOut: r.PacketsOut, DroppedIn: r.DroppedIn,
+			DroppedOut: r.DroppedOut, Source: EdgeKind(r.Source),
+		})
+	}
+	return GetUsage200JSONResponse(page), nil
+}

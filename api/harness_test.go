@@ -1,0 +1,298 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/getkin/kin-openapi/routers/gorillamux"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"crossbill/api"
+	"crossbill/api/client"
+	"crossbill/domain"
+	"crossbill/domain/apikey"
+	"crossbill/domain/pricing"
+	"crossbill/domain/vocabulary"
+	"crossbill/events"
+	"crossbill/events/pgtest"
+	"crossbill/projections"
+	"crossbill/provisioning"
+)
+
+// market is a running platform with a provider, a customer, an edge node and a published listing.
+type market struct {
+	t     *testing.T
+	ahead atomic.Int64 // nanoseconds that the platform's clock is ahead of the machine's
+	url   string
+	pool  *pgxpool.Pool
+	log   *events.Log
+
+	operator, provider, customer, stranger, agent                *client.Client
+	operatorKey, providerKey, customerKey, strangerKey, agentKey string
+	providerID, customerID, nodeID, providerPort, customerPort   string
+	listing                                                      client.Listing
+	quote                                                        client.Quote
+	order                                                        client.Order
+	key                                                          int
+}
+
+// newMarket starts one on a database of its own. Every answer that its clients get is checked against the contract.
+func newMarket(t *testing.T) *market {
+	t.Helper()
+	ctx := context.Background()
+	m := &market{t: t, pool: pgtest.New(t)}
+	codec, err := events.NewCodec(vocabulary.Events()...)
+	must(t, err)
+	signer, err := events.LoadOrCreateSigner(filepath.Join(t.TempDir(), "log.key"), "test.example/log")
+	must(t, err)
+	m.log, err = events.Open(ctx, m.pool, codec, events.Options{Signer: signer, Clock: m.now})
+	must(t, err)
+	t.Cleanup(m.log.Close)
+	must(t, provisioning.Migrate(ctx, m.pool))
+	provisioner, err := provisioning.New(provisioning.Options{Pool: m.pool, Log: m.log, Clock: m.now, ProbePause: time.Millisecond})
+	must(t, err)
+	runner := startRunner(t, m.pool, m.log, append(projections.All(), provisioner.Projection()))
+	must(t, provisioner.Start(ctx))
+	t.Cleanup(func() { provisioner.Stop(context.Background()) })
+
+	handler, err := api.New(api.Options{
+		Log: m.log, Pool: m.pool, Queries: &projections.Queries{DB: m.pool}, Waiter: runner, VerifierKey: signer.VerifierKey(),
+		ReadingInterval: time.Second, Now: m.now,
+	})
+	must(t, err)
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	m.url = server.URL
+
+	_, m.operatorKey = m.mint("operator", api.ScopeOperate)
+	m.operator = m.client(m.operatorKey)
+	return m
+}
+
+// mint appends a key for an organisation id derived from a name.
+func (m *market) mint(organisation string, scopes ...string) (id, token string) {
+	m.t.Helper()
+	org := domain.DeriveID(domain.PrefixOrganisation, time.Unix(0, 0), organisation)
+	id, token, stream, err := api.NewKey(time.Now().UTC(), rand.Reader, org,
+		apikey.Principal{Kind: apikey.KindProgram, ID: "test", Name: "Test"}, scopes...)
+	must(m.t, err)
+	_, err = m.log.Append(context.Background(), events.Append{Streams: []events.StreamAppend{stream}})
+	must(m.t, err)
+	return id, token
+}
+
+// now is the platform's clock, which tests move on instead of waiting.
+func (m *market) now() time.Time { return time.Now().Add(time.Duration(m.ahead.Load())).UTC() }
+
+func (m *market) client(key string) *client.Client {
+	m.t.Helper()
+	c, err := client.New(m.url, key, client.WithHTTPClient(&http.Client{Transport: contractTransport{m.t}}))
+	must(m.t, err)
+	return c
+}
+
+func (m *market) idempotencyKey() *string {
+	m.key++
+	k := fmt.Sprintf("key-%d", m.key)
+	return &k
+}
+
+// open registers everybody and publishes the listing.
+func (m *market) open() *market {
+	m.t.Helper()
+	ctx := context.Background()
+	_, _, err := client.Decode[client.FeeSchedule](m.operator.PublishFeeSchedule(ctx, nil, client.NewFeeSchedule{BasisPoints: 300}))
+	must(m.t, err)
+	m.providerID, m.providerKey = m.register("provider-one", client.RoleProvider)
+	m.customerID, m.customerKey = m.register("customer-one", client.RoleCustomer)
+	_, m.strangerKey = m.register("stranger", client.RoleCustomer, client.RoleProvider)
+	m.provider, m.customer, m.stranger = m.client(m.providerKey), m.client(m.customerKey), m.client(m.strangerKey)
+	node, _, err := client.Decode[client.EdgeNodeWithKey](m.operator.CreateEdgeNode(ctx, nil, newEdgeNode()))
+	must(m.t, err)
+	m.nodeID, m.agentKey = node.EdgeNode.Id, node.ApiKey.Secret
+	m.agent = m.client(m.agentKey)
+	m.providerPort = m.port(m.providerID, "port1")
+	m.customerPort = m.port(m.customerID, "port0")
+	listing, _, err := client.Decode[client.Listing](m.provider.CreateListing(ctx, nil, m.terms()))
+	must(m.t, err)
+	m.listing, _, err = client.Decode[client.Listing](m.provider.PublishListing(ctx, listing.Id, nil))
+	must(m.t, err)
+	return m
+}
+
+func (m *market) register(slug string, roles ...client.Role) (id, key string) {
+	m.t.Helper()
+	made, _, err := client.Decode[client.OrganisationWithKey](m.operator.CreateOrganisation(context.Background(), nil,
+		client.NewOrganisation{Name: slug, Slug: slug, Roles: roles}))
+	must(m.t, err)
+	return made.Organisation.Id, made.ApiKey.Secret
+}
+
+func (m *market) port(organisation, iface string) string {
+	m.t.Helper()
+	port, _, err := client.Decode[client.Port](m.operator.CreatePort(context.Background(), nil, client.NewPort{
+		EdgeNodeId: m.nodeID, OrganisationId: organisation, Name: iface, Interface: iface, CapacityMbps: 1000,
+	}))
+	must(m.t, err)
+	return port.Id
+}
+
+func newEdgeNode() client.NewEdgeNode {
+	return client.NewEdgeNode{Name: "pop-1", Metro: "Amsterdam", Facility: "Facility", Asn: 64512, RouterId: "192.0.2.1"}
+}
+
+// terms are those of rebill.md's worked example A.
+func (m *market) terms() client.ListingTerms {
+	upTo := func(s string) *domain.Decimal { d := domain.MustDecimal(s); return &d }
+	return client.ListingTerms{
+		Title: "Private Connect 100 Mbps", Description: "A private connection.", Category: "private_connect",
+		PortId: m.providerPort, Metro: "Amsterdam", BandwidthsMbps: []int{100, 200}, Approval: client.Manual,
+		Bgp: domain.BGP{ASN: 65020, Prefixes: []string{"203.0.113.0/24"}},
+		Plan: pricing.Plan{Currency: "USD", Charges: []pricing.Charge{
+			{ID: "port", Kind: pricing.KindRecurring, Description: "Port", Amount: domain.MustDecimal("400.00")},
+			{ID: "traffic", Kind: pricing.KindUsage, Description: "Traffic", Metric: pricing.MetricBytesTotal, Unit: pricing.UnitGB,
+				Model: pricing.ModelGraduated, Tiers: []pricing.Tier{
+					{UpTo: upTo("1000"), Price: domain.MustDecimal("0.05")}, {Price: domain.MustDecimal("0.01")},
+				}},
+		}},
+	}
+}
+
+func (m *market) newQuote() client.NewQuote {
+	estimate := domain.MustDecimal("2000")
+	return client.NewQuote{ListingId: m.listing.Id, BandwidthMbps: 100, EstimatedGb: &estimate}
+}
+
+func (m *market) takeQuote() client.Quote {
+	m.t.Helper()
+	q, _, err := client.Decode[client.Quote](m.customer.CreateQuote(context.Background(), nil, m.newQuote()))
+	must(m.t, err)
+	return q
+}
+
+func (m *market) newOrder(q client.Quote) client.NewOrder {
+	purchaseOrder := "PO-1"
+	return client.NewOrder{
+		QuoteId: q.Id, QuoteHash: q.Hash, PortId: m.customerPort, MaxTotal: &q.Total, PurchaseOrder: &purchaseOrder,
+		Bgp: domain.BGP{ASN: 65010, Prefixes: []string{"198.51.100.0/24"}},
+	}
+}
+
+// place takes a quote and orders from it.
+func (m *market) place() client.Order {
+	m.t.Helper()
+	m.quote = m.takeQuote()
+	var err error
+	m.order, _, err = client.Decode[client.Order](m.customer.PlaceOrder(context.Background(), nil, m.newOrder(m.quote)))
+	must(m.t, err)
+	return m.order
+}
+
+// head is the log's size, for tests that nothing was appended.
+func (m *market) head() events.Position {
+	m.t.Helper()
+	head, err := m.log.Head(context.Background())
+	must(m.t, err)
+	return head.Position
+}
+
+// do sends a request as it is, past the client, and returns status, problem and body.
+func (m *market) do(key, method, path string, body any, headers ...string) (int, client.Problem, []byte) {
+	m.t.Helper()
+	var reader io.Reader
+	switch b := body.(type) {
+	case nil:
+	case []byte:
+		reader = bytes.NewReader(b)
+	default:
+		encoded, err := json.Marshal(b)
+		must(m.t, err)
+		reader = bytes.NewReader(encoded)
+	}
+	r, err := http.NewRequest(method, m.url+path, reader)
+	must(m.t, err)
+	if reader != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	if key != "" {
+		r.Header.Set("Authorization", "Bearer "+key)
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	response, err := (&http.Client{Transport: contractTransport{m.t}}).Do(r)
+	must(m.t, err)
+	defer response.Body.Close()
+	content, err := io.ReadAll(response.Body)
+	must(m.t, err)
+	var p client.Problem
+	if response.Header.Get("Content-Type") == "application/problem+json" {
+		must(m.t, json.Unmarshal(content, &p))
+	}
+	return response.StatusCode, p, content
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// theContract is openapi.yaml as tests read it, with a router over it.
+var theContract, contractRouter = func() (*openapi3.T, routers.Router) {
+	doc, err := openapi3.NewLoader().LoadFromFile("openapi.yaml")
+	if err != nil {
+		panic(err)
+	}
+	router, err := gorillamux.NewRouter(doc)
+	if err != nil {
+		panic(err)
+	}
+	return doc, router
+}()
+
+// contractTransport fails the test for an answer that the contract does not describe.
+type contractTransport struct{ t *testing.T }
+
+func (c contractTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil || response.Header.Get("Content-Type") == "text/event-stream" {
+		return response, err
+	}
+	body, err := io.ReadAll(response.Body)
+	response.Body.Close()
+	if err != nil {
+		return nil, err
+	}
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	route, params, err := contractRouter.FindRoute(r)
+	if err != nil { // nothing of the contract: it must say so as a problem
+		if response.Header.Get("Content-Type") != "application/problem+json" {
+			c.t.Errorf("%s %s answered %s without a problem", r.Method, r.URL.Path, response.Status)
+		}
+		return response, nil
+	}
+	err = openapi3filter.ValidateResponse(context.Background(), &openapi3filter.ResponseValidationInput{
+		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: r, PathParams: params, Route: route},
+		Status:                 response.StatusCode, Header: response.Header, Body: io.NopCloser(bytes.NewReader(body)),
+		Options: &openapi3filter.Options{IncludeResponseStatus: true},
+	})
+	if err != nil {
+		c.t.Errorf("%s %s answered %d, which the contract does not describe: %v\n%.600s", r.Method, r.URL.Path, response.StatusCode, err, body)
+	}
+	return response, nil
+}

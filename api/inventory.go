@@ -1,0 +1,123 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"crossbill/domain"
+	"crossbill/domain/apikey"
+	"crossbill/domain/edgenode"
+	"crossbill/domain/feeschedule"
+	"crossbill/domain/organisation"
+	"crossbill/domain/port"
+	"crossbill/events"
+)
+
+// CreateEdgeNode registers an edge node with a key for its agent.
+func (s *Server) CreateEdgeNode(ctx context.Context, req CreateEdgeNodeRequestObject) (CreateEdgeNodeResponseObject, error) {
+	id, err := s.newID(domain.PrefixEdgeNode)
+	if err != nil {
+		return nil, err
+	}
+	b := req.Body
+	decided, err := edgenode.Decide(edgenode.State{}, edgenode.Register{
+		EdgeNodeID: id, Name: b.Name, Metro: b.Metro, Facility: b.Facility, ASN: b.Asn, RouterID: b.RouterId, At: s.now(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	operator := callerFrom(ctx).OrganisationID
+	keyID, token, keyStream, err := NewKey(s.now(), s.Random, operator, apikey.Principal{Kind: apikey.KindEdgeNode, ID: id, Name: b.Name}, ScopeEdge)
+	if err != nil {
+		return nil, err
+	}
+	answer := EdgeNodeWithKey{
+		EdgeNode: EdgeNode{Id: id, Name: b.Name, Metro: b.Metro, Facility: b.Facility, Asn: b.Asn, RouterId: b.RouterId},
+		ApiKey:   ApiKeySecret{Id: keyID},
+	}
+	position, err := s.commit(ctx, events.Append{Streams: []events.StreamAppend{appendTo(edgenode.Stream(id), 0, decided...), keyStream}},
+		http.StatusCreated, answer, operator)
+	if err != nil {
+		return nil, err
+	}
+	answer.ApiKey.Secret = token
+	return CreateEdgeNode201JSONResponse{Body: answer, Headers: CreateEdgeNode201ResponseHeaders{CrossbillPosition: position}}, nil
+}
+
+// CreatePort registers a port. An interface of a node is one port.
+func (s *Server) CreatePort(ctx context.Context, req CreatePortRequestObject) (CreatePortResponseObject, error) {
+	b := req.Body
+	var problems domain.Problems
+	_, version, err := events.Load(ctx, s.Log, edgenode.Stream(b.EdgeNodeId), edgenode.Evolve)
+	if err != nil {
+		return nil, err
+	}
+	problems.Check(version > 0, "/edge_node_id", "there is no such edge node")
+	if _, version, err = events.Load(ctx, s.Log, organisation.Stream(b.OrganisationId), organisation.Evolve); err != nil {
+		return nil, err
+	}
+	problems.Check(version > 0, "/organisation_id", "there is no such organisation")
+	if err := problems.Err("api.CreatePort"); err != nil {
+		return nil, err
+	}
+	id, err := s.newID(domain.PrefixPort)
+	if err != nil {
+		return nil, err
+	}
+	decided, err := port.Decide(port.State{}, port.Register{
+		PortID: id, EdgeNodeID: b.EdgeNodeId, OrganisationID: b.OrganisationId, Name: b.Name, Interface: b.Interface,
+		CapacityMbps: b.CapacityMbps, At: s.now(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	answer := portView(evolved(port.State{}, port.Evolve, decided))
+	position, err := s.commit(ctx, events.Append{
+		Streams: []events.StreamAppend{appendTo(port.Stream(id), 0, decided...)},
+		Ask:     reserve("port_interface", b.EdgeNodeId+"/"+b.Interface, id, "/interface"),
+	}, http.StatusCreated, answer, b.OrganisationId)
+	if err != nil {
+		return nil, err
+	}
+	return CreatePort201JSONResponse{Body: answer, Headers: CreatePort201ResponseHeaders{CrossbillPosition: position}}, nil
+}
+
+// GetPort shows a port to its organisation and to operators.
+func (s *Server) GetPort(ctx context.Context, req GetPortRequestObject) (GetPortResponseObject, error) {
+	state, version, err := load(ctx, s, "port", req.PortId, port.Stream(req.PortId), port.Evolve,
+		func(p port.State) []string { return []string{p.OrganisationID} })
+	if err != nil {
+		return nil, err
+	}
+	return GetPort200JSONResponse{Body: portView(state), Headers: GetPort200ResponseHeaders{ETag: etag(version)}}, nil
+}
+
+// feeScheduleID is the platform's one fee schedule; what is published is its versions.
+var feeScheduleID = domain.DeriveID(domain.PrefixFeeSchedule, time.Unix(0, 0), "platform")
+
+// PublishFeeSchedule publishes the next version of the platform's fee schedule, in force from now.
+func (s *Server) PublishFeeSchedule(ctx context.Context, req PublishFeeScheduleRequestObject) (PublishFeeScheduleResponseObject, error) {
+	state, version, err := events.Load(ctx, s.Log, feeschedule.Stream(feeScheduleID), feeschedule.Evolve)
+	if err != nil {
+		return nil, err
+	}
+	now := s.now()
+	decided, err := feeschedule.Decide(state, feeschedule.Publish{
+		FeeScheduleID: feeScheduleID, BasisPoints: req.Body.BasisPoints, EffectiveFrom: now, At: now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	state = evolved(state, feeschedule.Evolve, decided)
+	published := state.Versions[len(state.Versions)-1]
+	answer := FeeSchedule{
+		Id: published.FeeScheduleID, Version: published.Version, BasisPoints: published.BasisPoints, EffectiveFrom: published.EffectiveFrom,
+	}
+	position, err := s.commit(ctx, events.Append{Streams: []events.StreamAppend{appendTo(feeschedule.Stream(feeScheduleID), version, decided...)}},
+		http.StatusCreated, answer, callerFrom(ctx).OrganisationID)
+	if err != nil {
+		return nil, err
+	}
+	return PublishFeeSchedule201JSONResponse{Body: answer, Headers: PublishFeeSchedule201ResponseHeaders{CrossbillPosition: position}}, nil
+}

@@ -1,0 +1,171 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"crossbill/domain"
+	"crossbill/domain/connection"
+	"crossbill/domain/order"
+	"crossbill/domain/organisation"
+	"crossbill/domain/port"
+	"crossbill/domain/quote"
+	"crossbill/events"
+	"crossbill/projections"
+)
+
+// PlaceOrder turns a quote into an order and the connection it is for. All three change in one append, or none does.
+func (s *Server) PlaceOrder(ctx context.Context, req PlaceOrderRequestObject) (PlaceOrderResponseObject, error) {
+	if err := s.require(ctx, organisation.RoleCustomer); err != nil {
+		return nil, err
+	}
+	b, caller, now := req.Body, callerFrom(ctx), s.now()
+	quoted, quoteVersion, err := s.loadQuote(ctx, b.QuoteId)
+	if err != nil {
+		return nil, err
+	}
+	if err := onlyFor(ctx, quoted.CustomerID, "customer of the quote"); err != nil {
+		return nil, err
+	}
+	customerPort, _, err := events.Load(ctx, s.Log, port.Stream(b.PortId), port.Evolve)
+	if err != nil {
+		return nil, err
+	}
+	offered, _, err := s.loadListing(ctx, quoted.ListingID)
+	if err != nil {
+		return nil, err
+	}
+	terms, ok := offered.TermsOf(quoted.ListingVersion)
+	if !ok {
+		return nil, domain.Errorf(domain.Internal, "api.PlaceOrder", "quote %s names a version of its listing that does not exist", quoted.QuoteID)
+	}
+	providerPort, _, err := events.Load(ctx, s.Log, port.Stream(terms.PortID), port.Evolve)
+	if err != nil {
+		return nil, err
+	}
+
+	orderID, err := s.newID(domain.PrefixOrder)
+	if err != nil {
+		return nil, err
+	}
+	connectionID, err := s.newID(domain.PrefixConnection)
+	if err != nil {
+		return nil, err
+	}
+	placed, err := order.Decide(order.State{}, order.Place{
+		OrderID: orderID, ConnectionID: connectionID, CustomerID: caller.OrganisationID, Quote: quoted, QuoteHash: b.QuoteHash,
+		MaxTotal: b.MaxTotal, Listing: offered, PortID: b.PortId, Port: customerPort, ProviderPort: providerPort, BGP: b.Bgp,
+		Deadline:      now.Add(MaxAnswerDelay),
+		PurchaseOrder: valueOr(b.PurchaseOrder, ""), At: now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	accepted, err := quote.Decide(quoted, quote.Accept{OrderID: orderID, At: now})
+	if err != nil {
+		return nil, err
+	}
+	requested, err := connection.Decide(connection.State{}, connection.Request{
+		ConnectionID: connectionID, OrderID: orderID, QuoteID: quoted.QuoteID, CustomerID: quoted.CustomerID,
+		ProviderID: quoted.ProviderID, ListingID: quoted.ListingID, ListingVersion: quoted.ListingVersion,
+		BandwidthMbps: quoted.BandwidthMbps, CustomerPortID: b.PortId, ProviderPortID: terms.PortID,
+		CustomerBGP: b.Bgp, ProviderBGP: terms.BGP, At: now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	answer := orderView(evolved(order.State{}, order.Evolve, placed))
+	if valueOr(req.Params.DryRun, false) {
+		return PlaceOrder200JSONResponse(answer), nil
+	}
+	position, err := s.commit(ctx, events.Append{Streams: []events.StreamAppend{
+		appendTo(order.Stream(orderID), 0, placed...),
+		appendTo(quote.Stream(quoted.QuoteID), quoteVersion, accepted...),
+		appendTo(connection.Stream(connectionID), 0, requested...),
+	}}, http.StatusAccepted, answer, unique(quoted.CustomerID, quoted.ProviderID)...)
+	if err != nil {
+		return nil, err
+	}
+	return PlaceOrder202JSONResponse{Body: answer, Headers: PlaceOrder202ResponseHeaders{CrossbillPosition: position}}, nil
+}
+
+// ListOrders lists the orders the caller's organisation placed or received; an operator sees all.
+func (s *Server) ListOrders(ctx context.Context, req ListOrdersRequestObject) (ListOrdersResponseObject, error) {
+	found, next, err := s.Queries.OrdersOf(ctx, viewer(ctx), valueOr(req.Params.Limit, 100), valueOr(req.Params.PageToken, ""))
+	if err != nil {
+		return nil, err
+	}
+	page := OrderPage{Items: []Order{}, NextPageToken: optional(next)}
+	for _, o := range found {
+		page.Items = append(page.Items, orderView(o))
+	}
+	return ListOrders200JSONResponse(page), nil
+}
+
+// viewer is whose lists the caller reads.
+func viewer(ctx context.Context) projections.Viewer {
+	if c := callerFrom(ctx); !c.Operator() {
+		return projections.Party(c.OrganisationID)
+	}
+	return projections.Operator()
+}
+
+// GetOrder shows an order to its customer and its provider.
+func (s *Server) GetOrder(ctx context.Context, req GetOrderRequestObject) (GetOrderResponseObject, error) {
+	state, version, err := s.loadOrder(ctx, req.OrderId)
+	if err != nil {
+		return nil, err
+	}
+	return GetOrder200JSONResponse{Body: orderView(state), Headers: GetOrder200ResponseHeaders{ETag: etag(version)}}, nil
+}
+
+func (s *Server) loadOrder(ctx context.Context, id string) (order.State, int64, error) {
+	return load(ctx, s, "order", id, order.Stream(id), order.Evolve,
+		func(o order.State) []string { return []string{o.CustomerID, o.ProviderID} })
+}
+
+// AcceptOrder is the provider's yes.
+func (s *Server) AcceptOrder(ctx context.Context, req AcceptOrderRequestObject) (AcceptOrderResponseObject, error) {
+	view, position, err := s.answerOrder(ctx, req.OrderId, req.Params.IfMatch, http.StatusAccepted,
+		order.Accept{By: callerFrom(ctx).KeyID, At: s.now()})
+	if err != nil {
+		return nil, err
+	}
+	return AcceptOrder202JSONResponse{Body: view, Headers: AcceptOrder202ResponseHeaders{CrossbillPosition: position}}, nil
+}
+
+// RejectOrder is the provider's no.
+func (s *Server) RejectOrder(ctx context.Context, req RejectOrderRequestObject) (RejectOrderResponseObject, error) {
+	view, position, err := s.answerOrder(ctx, req.OrderId, req.Params.IfMatch, http.StatusOK,
+		order.Reject{Reason: req.Body.Reason, At: s.now()})
+	if err != nil {
+		return nil, err
+	}
+	return RejectOrder200JSONResponse{Body: view, Headers: RejectOrder200ResponseHeaders{CrossbillPosition: position}}, nil
+}
+
+func (s *Server) answerOrder(ctx context.Context, id string, ifMatch *string, status int, command order.Command) (view Order, position *int64, _ error) {
+	return view, position, again(ifMatch, func() error {
+		state, version, err := s.loadOrder(ctx, id)
+		if err != nil {
+			return err
+		}
+		if err := onlyFor(ctx, state.ProviderID, "provider"); err != nil {
+			return err
+		}
+		if err := checkMatch(ifMatch, version); err != nil {
+			return err
+		}
+		decided, err := order.Decide(state, command)
+		if err != nil {
+			return err
+		}
+		view = orderView(evolved(state, order.Evolve, decided))
+		if len(decided) == 0 {
+			return nil
+		}
+		position, err = s.commit(ctx, events.Append{Streams: []events.StreamAppend{appendTo(order.Stream(id), version, decided...)}},
+			status, view, unique(state.CustomerID, state.ProviderID)...)
+		return err
+	})
+}

@@ -1,0 +1,201 @@
+package api
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"crossbill/domain"
+	"crossbill/domain/connection"
+	"crossbill/domain/invoice"
+	"crossbill/domain/listing"
+	"crossbill/domain/order"
+	"crossbill/domain/organisation"
+	"crossbill/domain/port"
+	"crossbill/domain/quote"
+	"crossbill/domain/settlement"
+)
+
+// The views turn what the domain knows into what the contract shows. None of them decides who may see it.
+
+func organisationView(s organisation.State) Organisation {
+	v := Organisation{Id: s.ID, Name: s.Name, Slug: s.Slug, Roles: []OrganisationRoles{}}
+	for _, r := range s.Roles {
+		v.Roles = append(v.Roles, OrganisationRoles(r))
+	}
+	return v
+}
+
+func portView(s port.State) Port {
+	return Port{
+		Id: s.ID, EdgeNodeId: s.EdgeNodeID, OrganisationId: s.OrganisationID, Name: s.Name, Interface: s.Interface,
+		CapacityMbps: s.CapacityMbps,
+	}
+}
+
+// listingView shows the published terms; to its provider, the draft if there is one.
+func listingView(s listing.State, toProvider bool) Listing {
+	terms, _ := s.TermsOf(s.Version)
+	if toProvider && s.Draft != nil {
+		terms = *s.Draft
+	}
+	return Listing{Id: s.ID, ProviderId: s.ProviderID, State: ListingState(s.State), Version: s.Version, Terms: termsView(terms)}
+}
+
+func termsView(t listing.Terms) ListingTerms {
+	return ListingTerms{
+		Title: t.Title, Description: t.Description, Category: t.Category, PortId: t.PortID, Metro: t.Metro,
+		BandwidthsMbps: t.BandwidthsMbps, Approval: ListingTermsApproval(t.Approval), Bgp: t.BGP, Plan: t.Plan,
+	}
+}
+
+func termsOf(v ListingTerms) listing.Terms {
+	return listing.Terms{
+		Title: v.Title, Description: v.Description, Category: v.Category, PortID: v.PortId, Metro: v.Metro,
+		BandwidthsMbps: v.BandwidthsMbps, Approval: string(v.Approval), BGP: v.Bgp, Plan: v.Plan,
+	}
+}
+
+func quoteView(s quote.State, now time.Time) Quote {
+	v := Quote{
+		Id: s.QuoteID, State: QuoteState(s.StateAt(now)), CustomerId: s.CustomerID, ProviderId: s.ProviderID,
+		ListingId: s.ListingID, ListingVersion: s.ListingVersion, BandwidthMbps: s.BandwidthMbps, EstimatedGb: s.EstimatedGB,
+		Plan: s.Plan, FeeBasisPoints: s.BasisPoints, Lines: []QuoteLine{}, Passthrough: s.Passthrough, Fee: s.Fee,
+		Total: s.Total, ValidUntil: s.ValidUntil, Hash: s.Hash,
+	}
+	for _, l := range s.Lines {
+		v.Lines = append(v.Lines, QuoteLine{ChargeId: l.ChargeID, Kind: QuoteLineKind(l.Kind), Description: l.Description, Amount: l.Amount})
+	}
+	return v
+}
+
+func orderView(s order.State) Order {
+	return Order{
+		Id: s.ID, State: OrderState(s.State), CustomerId: s.CustomerID, ProviderId: s.ProviderID, QuoteId: s.QuoteID,
+		ListingId: s.ListingID, ListingVersion: s.ListingVersion, ConnectionId: s.ConnectionID, BandwidthMbps: s.BandwidthMbps,
+		PurchaseOrder: optional(s.PurchaseOrder), Reason: optional(s.Reason), PlacedAt: s.PlacedAt, Deadline: s.Deadline,
+	}
+}
+
+// connectionView shows the connection to one of its parties: each sees how to configure its own router, and an operator
+// sees neither.
+func connectionView(s connection.State, to Caller) Connection {
+	v := Connection{
+		Id: s.ID, State: ConnectionState(s.State), Billing: ConnectionBilling(s.Billing), BillingFrom: s.BillingFrom,
+		BillingTo: s.BillingTo, OrderId: s.OrderID, CustomerId: s.CustomerID, ProviderId: s.ProviderID, ListingId: s.ListingID,
+		ListingVersion: s.ListingVersion, BandwidthMbps: s.BandwidthMbps, EdgeNodeId: optional(s.EdgeNodeID), Sessions: []Session{},
+	}
+	for _, side := range []string{connection.SideA, connection.SideZ} {
+		if session, ok := s.Sessions[side]; ok {
+			v.Sessions = append(v.Sessions, Session{
+				Side: Side(side), State: SessionState(session.State), Since: session.Since,
+				PrefixesReceived: session.PrefixesReceived, PrefixesSent: session.PrefixesSent,
+			})
+		}
+	}
+	switch to.OrganisationID {
+	case s.CustomerID:
+		v.Attachment = routerView(s.A, s.EdgeASN)
+	case s.ProviderID:
+		v.Attachment = routerView(s.Z, s.EdgeASN)
+	}
+	return v
+}
+
+// routerView turns the edge node's side of a link into the router's: its address is the node's peer address.
+func routerView(a *connection.Attachment, edgeASN uint32) *RouterAttachment {
+	if a == nil {
+		return nil
+	}
+	nodeAddress, bits, _ := strings.Cut(a.Address, "/")
+	return &RouterAttachment{
+		PortId: a.PortID, Vlan: a.VLAN, Address: a.PeerAddress + "/" + bits, PeerAddress: nodeAddress, Asn: a.PeerASN,
+		PeerAsn: edgeASN, Prefixes: a.Prefixes,
+	}
+}
+
+// maxPrefixes is how many prefixes a peer may send before its session is closed. Those it may not announce are refused
+// one by one; a flood of them is cut off.
+const maxPrefixes = 1000
+
+func desiredAttachment(a *connection.Attachment) DesiredAttachment {
+	return DesiredAttachment{
+		Interface: a.Interface, Vlan: a.VLAN, Address: a.Address, PeerAddress: a.PeerAddress, PeerAsn: a.PeerASN,
+		Prefixes: a.Prefixes, PrefixLimit: maxPrefixes,
+	}
+}
+
+func invoiceView(s invoice.State) Invoice {
+	v := Invoice{
+		Id: s.InvoiceID, Number: s.Number, State: InvoiceState(s.State), CustomerId: s.CustomerID, PeriodStart: s.PeriodStart,
+		PeriodEnd: s.PeriodEnd, Currency: s.Currency, Lines: []InvoiceLine{}, Passthrough: s.Passthrough, Fee: s.Fee,
+		Total: s.Total, LogPosition: s.LogPosition, RunId: s.RunID, IssuedAt: s.At,
+	}
+	for _, l := range s.Lines {
+		v.Lines = append(v.Lines, lineView(l))
+	}
+	return v
+}
+
+func lineView(l invoice.Line) InvoiceLine {
+	v := InvoiceLine{
+		Number: l.Number, ItemId: l.ItemID, Kind: InvoiceLineKind(l.Kind), ProviderId: optional(l.ProviderID),
+		ConnectionId: optional(l.ConnectionID), ChargeId: optional(l.ChargeID), Description: l.Description,
+		Quantity: optional(l.Quantity), Unit: optional(l.Unit), Exact: l.Exact, Amount: l.Amount, Steps: append([]string{}, l.Steps...),
+		ListingId: optional(l.Plan.ListingID), QuoteId: optional(l.QuoteID), Evidence: []Evidence{},
+	}
+	if l.Plan.Version != 0 {
+		v.ListingVersion = &l.Plan.Version
+	}
+	for _, e := range l.Evidence {
+		v.Evidence = append(v.Evidence, Evidence{
+			Stream: e.Stream, FromVersion: e.FromVersion, ToVersion: e.ToVersion, Count: e.Count, Digest: e.Digest,
+		})
+	}
+	return v
+}
+
+func settlementView(s settlement.State) Settlement {
+	v := Settlement{
+		Id: s.SettlementID, ProviderId: s.ProviderID, PeriodStart: s.PeriodStart, PeriodEnd: s.PeriodEnd, Currency: s.Currency,
+		Lines: []SettlementLine{}, Total: s.Total, LogPosition: s.LogPosition, RunId: s.RunID, IssuedAt: s.At,
+	}
+	for _, l := range s.Lines {
+		v.Lines = append(v.Lines, SettlementLine{
+			ItemId: l.ItemID, InvoiceId: l.InvoiceID, ConnectionId: l.ConnectionID, ChargeId: l.ChargeID,
+			Description: l.Description, Amount: l.Amount,
+		})
+	}
+	return v
+}
+
+// optional is nil for the zero value: the contract leaves absent what there is none of.
+func optional[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
+}
+
+func valueOr[T any](p *T, otherwise T) T {
+	if p == nil {
+		return otherwise
+	}
+	return *p
+}
+
+// etag is a thing's stream version as a strong entity tag (RFC 9110 section 8.8.3).
+func etag(version int64) *string {
+	tag := strconv.Quote(strconv.FormatInt(version, 10))
+	return &tag
+}
+
+// checkMatch returns a Conflict if the request names another version of the thing than the present one.
+func checkMatch(ifMatch *string, version int64) error {
+	if ifMatch == nil || *ifMatch == "*" || *ifMatch == *etag(version) {
+		return nil
+	}
+	return domain.Errorf(domain.Conflict, "api", "the thing has changed: its ETag is %s, not %.40s", *etag(version), *ifMatch).
+		WithHint("read it again and decide anew")
+}
