@@ -87,7 +87,7 @@ func (r *run) fitting(invoices []invoice.Issued) (int, error) {
 			return 0, err
 		}
 		bytes += size
-		streams += 1 + 2*len(connectionsOf(i)) // the invoice; each connection's closed periods, and at worst its own provider's settlement
+		streams += 2 + 2*len(connectionsOf(i)) // its number and itself; each connection's period, and at worst a settlement of its own
 		if n > 0 && (bytes > maxCloseBytes || streams > maxCloseStreams) {
 			return n, nil
 		}
