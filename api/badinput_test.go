@@ -36,8 +36,8 @@ func everyOperation(m *market) []operation {
 		{"createEdgeNode", "POST", "/v1/edge-nodes", m.operatorKey, newEdgeNode()},
 		{"getDesiredState", "GET", "/v1/edge-nodes/" + m.nodeID + "/desired-state", m.agentKey, nil},
 		{"reportObservations", "POST", "/v1/edge-nodes/" + m.nodeID + "/observations", m.agentKey, client.ObservationReport{
-			Kind: client.Ebpf, Observations: []client.Observation{{ConnectionId: m.order.ConnectionId, Sessions: &[]client.Session{
-				{Side: client.A, State: client.Active, Since: now, PrefixesReceived: 1, PrefixesSent: 1}}}},
+			Kind: client.EdgeKindEbpf, Observations: []client.Observation{{ConnectionId: m.order.ConnectionId, Sessions: &[]client.Session{
+				{Side: client.SideA, State: client.SessionStateActive, Since: now, PrefixesReceived: 1, PrefixesSent: 1}}}},
 		}},
 		{"sendReadings", "POST", "/v1/edge-nodes/" + m.nodeID + "/readings", m.agentKey, client.ReadingBatch{Readings: []client.Reading{aReading(m.order.ConnectionId, now)}}},
 		{"createPort", "POST", "/v1/ports", m.operatorKey, client.NewPort{EdgeNodeId: m.nodeID, OrganisationId: m.customerID, Name: "p", Interface: "port9", CapacityMbps: 1000}},
@@ -74,7 +74,7 @@ func everyOperation(m *market) []operation {
 func aReading(connection string, at time.Time) client.Reading {
 	return client.Reading{
 		ConnectionId: connection, Epoch: 1, Sequence: 1, From: at.Add(-2 * time.Second), To: at.Add(-time.Second),
-		BytesIn: 1000, BytesOut: 2000, PacketsIn: 1, PacketsOut: 2, Source: client.Ebpf,
+		BytesIn: 1000, BytesOut: 2000, PacketsIn: 1, PacketsOut: 2, Source: client.EdgeKindEbpf,
 	}
 }
 
@@ -433,7 +433,7 @@ func TestWrongInSubstance(t *testing.T) {
 		{"a reading for an unknown connection", m.agentKey, readings, reading(func(r *client.Reading) { r.ConnectionId = unknownID("con") }), 404},
 		{"a reading for a connection not on the node", m.agentKey, readings, reading(func(*client.Reading) {}), 404},
 		{"an observation of an unknown connection", m.agentKey, "/v1/edge-nodes/" + m.nodeID + "/observations",
-			client.ObservationReport{Kind: client.Ebpf, Observations: []client.Observation{{ConnectionId: unknownID("con")}}}, 404},
+			client.ObservationReport{Kind: client.EdgeKindEbpf, Observations: []client.Observation{{ConnectionId: unknownID("con")}}}, 404},
 		{"the end of a connection that never began", m.customerKey, "/v1/connections/" + m.order.ConnectionId + ":terminate", client.Reason{Reason: "x"}, 409},
 	} {
 		status, p, _ := m.do(c.key, "POST", c.path, c.body)

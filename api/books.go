@@ -2,11 +2,8 @@ package api
 
 import (
 	"context"
-	"io"
-	"net/http"
 
 	"crossbill/billing"
-	"crossbill/domain/billingrun"
 	"crossbill/domain/invoice"
 	"crossbill/domain/settlement"
 	"crossbill/events"

@@ -252,9 +252,9 @@ func (b *readingBatch) append(ctx context.Context, connectionID string, indices 
 	if err != nil {
 		return err
 	}
-	status := Accepted
+	status := ReadingVerdictStatusAccepted
 	if result.Duplicate {
-		status = Duplicate
+		status = ReadingVerdictStatusDuplicate
 	}
 	for _, i := range indices {
 		b.verdicts[i] = b.verdict(i, status)
@@ -272,7 +272,7 @@ func (b *readingBatch) verdict(i int, status ReadingVerdictStatus) ReadingVerdic
 
 func (b *readingBatch) reject(i int, err error) {
 	b.errors[i] = err
-	b.verdicts[i] = b.verdict(i, Rejected)
+	b.verdicts[i] = b.verdict(i, ReadingVerdictStatusRejected)
 	p := problemOf(err)
 	b.verdicts[i].Problem = &p
 }

@@ -28,7 +28,7 @@ func TestOrderToInvoice(t *testing.T) {
 	}
 
 	edge := &scriptedEdge{m: m}
-	edge.await(func(c client.DesiredConnection) bool { return c.Phase == client.Testing })
+	edge.await(func(c client.DesiredConnection) bool { return c.Phase == client.DesiredConnectionPhaseTesting })
 	theirs, _, err := client.Decode[client.Connection](m.provider.GetConnection(ctx, order.ConnectionId))
 	must(t, err)
 	ours, _, err := client.Decode[client.Connection](m.customer.GetConnection(ctx, order.ConnectionId))
@@ -45,7 +45,7 @@ func TestOrderToInvoice(t *testing.T) {
 	reading.BytesIn, reading.BytesOut = 1_500_000_000, 500_000_000 // 2 GB
 	reading.From, reading.To = opened, opened.Add(20*time.Second)
 	batch := client.ReadingBatch{Readings: []client.Reading{reading}}
-	for i, want := range []client.ReadingVerdictStatus{client.Accepted, client.Duplicate} {
+	for i, want := range []client.ReadingVerdictStatus{client.ReadingVerdictStatusAccepted, client.ReadingVerdictStatusDuplicate} {
 		verdicts, _, err := client.Decode[client.ReadingVerdicts](m.agent.SendReadings(ctx, m.nodeID, batch))
 		must(t, err)
 		if verdicts.Verdicts[0].Status != want {
@@ -61,7 +61,7 @@ func TestOrderToInvoice(t *testing.T) {
 	next.From, next.To = reading.To, reading.To.Add(time.Second)
 	mixed, _, err := client.Decode[client.ReadingVerdicts](m.agent.SendReadings(ctx, m.nodeID, client.ReadingBatch{Readings: []client.Reading{reading, next}}))
 	must(t, err)
-	if mixed.Verdicts[0].Status != client.Rejected || mixed.Verdicts[0].Problem == nil || mixed.Verdicts[1].Status != client.Accepted {
+	if mixed.Verdicts[0].Status != client.ReadingVerdictStatusRejected || mixed.Verdicts[0].Problem == nil || mixed.Verdicts[1].Status != client.ReadingVerdictStatusAccepted {
 		t.Errorf("a contradicting and a new reading: %+v", mixed.Verdicts)
 	}
 
@@ -69,7 +69,7 @@ func TestOrderToInvoice(t *testing.T) {
 
 	terminated, _, err := client.Decode[client.Connection](m.customer.TerminateConnection(ctx, order.ConnectionId, nil, client.Reason{Reason: "done"}))
 	must(t, err)
-	if terminated.State != client.ConnectionStateDecommissionRequested || terminated.Billing != client.Stopped {
+	if terminated.State != client.ConnectionStateDecommissionRequested || terminated.Billing != client.ConnectionBillingStopped {
 		t.Errorf("after termination: %s, billing %s", terminated.State, terminated.Billing)
 	}
 	edge.takeDown()
@@ -179,7 +179,7 @@ func (e *scriptedEdge) report(o client.Observation) {
 	e.m.t.Helper()
 	o.ConnectionId = e.m.order.ConnectionId
 	_, _, err := client.Decode[struct{}](e.m.agent.ReportObservations(context.Background(), e.m.nodeID,
-		client.ObservationReport{Kind: client.Ebpf, Observations: []client.Observation{o}}))
+		client.ObservationReport{Kind: client.EdgeKindEbpf, Observations: []client.Observation{o}}))
 	must(e.m.t, err)
 }
 
@@ -188,8 +188,8 @@ func (e *scriptedEdge) bringUp() time.Time {
 	e.m.t.Helper()
 	since := e.m.now().Truncate(time.Microsecond)
 	e.report(client.Observation{Sessions: &[]client.Session{
-		{Side: client.A, State: client.Established, Since: since, PrefixesReceived: 1, PrefixesSent: 2},
-		{Side: client.Z, State: client.Established, Since: since, PrefixesReceived: 1, PrefixesSent: 2},
+		{Side: client.SideA, State: client.SessionStateEstablished, Since: since, PrefixesReceived: 1, PrefixesSent: 2},
+		{Side: client.SideZ, State: client.SessionStateEstablished, Since: since, PrefixesReceived: 1, PrefixesSent: 2},
 	}})
 	probe := e.await(func(c client.DesiredConnection) bool { return c.ProbeId != nil })
 	observed := client.Observation{}
@@ -199,7 +199,7 @@ func (e *scriptedEdge) bringUp() time.Time {
 		ProbeId string  `json:"probe_id"`
 	}{Passed: true, ProbeId: *probe.ProbeId}
 	e.report(observed)
-	e.await(func(c client.DesiredConnection) bool { return c.Phase == client.Production })
+	e.await(func(c client.DesiredConnection) bool { return c.Phase == client.DesiredConnectionPhaseProduction })
 	opened := e.m.now().Truncate(time.Microsecond)
 	e.report(client.Observation{OpenedAt: &opened})
 	return opened
@@ -207,7 +207,7 @@ func (e *scriptedEdge) bringUp() time.Time {
 
 func (e *scriptedEdge) takeDown() {
 	e.m.t.Helper()
-	e.await(func(c client.DesiredConnection) bool { return c.Phase == client.Absent })
+	e.await(func(c client.DesiredConnection) bool { return c.Phase == client.DesiredConnectionPhaseAbsent })
 	closed, removed := e.m.now().Truncate(time.Microsecond), true
 	e.report(client.Observation{ClosedAt: &closed, Removed: &removed})
 }

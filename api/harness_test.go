@@ -159,7 +159,7 @@ func (m *market) terms() client.ListingTerms {
 	upTo := func(s string) *domain.Decimal { d := domain.MustDecimal(s); return &d }
 	return client.ListingTerms{
 		Title: "Private Connect 100 Mbps", Description: "A private connection.", Category: "private_connect",
-		PortId: m.providerPort, Metro: "Amsterdam", BandwidthsMbps: []int{100, 200}, Approval: client.Manual,
+		PortId: m.providerPort, Metro: "Amsterdam", BandwidthsMbps: []int{100, 200}, Approval: client.ListingTermsApprovalManual,
 		Bgp: domain.BGP{ASN: 65020, Prefixes: []string{"203.0.113.0/24"}},
 		Plan: pricing.Plan{Currency: "USD", Charges: []pricing.Charge{
 			{ID: "port", Kind: pricing.KindRecurring, Description: "Port", Amount: domain.MustDecimal("400.00")},

@@ -23,19 +23,19 @@ import (
 
 // Defines values for ConnectionBilling.
 const (
-	Accruing ConnectionBilling = "accruing"
-	None     ConnectionBilling = "none"
-	Stopped  ConnectionBilling = "stopped"
+	ConnectionBillingAccruing ConnectionBilling = "accruing"
+	ConnectionBillingNone     ConnectionBilling = "none"
+	ConnectionBillingStopped  ConnectionBilling = "stopped"
 )
 
 // Valid indicates whether the value is a known member of the ConnectionBilling enum.
 func (e ConnectionBilling) Valid() bool {
 	switch e {
-	case Accruing:
+	case ConnectionBillingAccruing:
 		return true
-	case None:
+	case ConnectionBillingNone:
 		return true
-	case Stopped:
+	case ConnectionBillingStopped:
 		return true
 	default:
 		return false
@@ -101,16 +101,16 @@ func (e DesiredConnectionPhase) Valid() bool {
 
 // Defines values for EdgeKind.
 const (
-	Ebpf     EdgeKind = "ebpf"
-	Software EdgeKind = "software"
+	EdgeKindEbpf     EdgeKind = "ebpf"
+	EdgeKindSoftware EdgeKind = "software"
 )
 
 // Valid indicates whether the value is a known member of the EdgeKind enum.
 func (e EdgeKind) Valid() bool {
 	switch e {
-	case Ebpf:
+	case EdgeKindEbpf:
 		return true
-	case Software:
+	case EdgeKindSoftware:
 		return true
 	default:
 		return false
@@ -119,13 +119,13 @@ func (e EdgeKind) Valid() bool {
 
 // Defines values for HealthStatus.
 const (
-	Ok HealthStatus = "ok"
+	HealthStatusOk HealthStatus = "ok"
 )
 
 // Valid indicates whether the value is a known member of the HealthStatus enum.
 func (e HealthStatus) Valid() bool {
 	switch e {
-	case Ok:
+	case HealthStatusOk:
 		return true
 	default:
 		return false
@@ -173,19 +173,19 @@ func (e InvoiceLineKind) Valid() bool {
 
 // Defines values for ListingState.
 const (
-	Draft     ListingState = "draft"
-	Published ListingState = "published"
-	Retired   ListingState = "retired"
+	ListingStateDraft     ListingState = "draft"
+	ListingStatePublished ListingState = "published"
+	ListingStateRetired   ListingState = "retired"
 )
 
 // Valid indicates whether the value is a known member of the ListingState enum.
 func (e ListingState) Valid() bool {
 	switch e {
-	case Draft:
+	case ListingStateDraft:
 		return true
-	case Published:
+	case ListingStatePublished:
 		return true
-	case Retired:
+	case ListingStateRetired:
 		return true
 	default:
 		return false
@@ -194,16 +194,16 @@ func (e ListingState) Valid() bool {
 
 // Defines values for ListingTermsApproval.
 const (
-	Automatic ListingTermsApproval = "automatic"
-	Manual    ListingTermsApproval = "manual"
+	ListingTermsApprovalAutomatic ListingTermsApproval = "automatic"
+	ListingTermsApprovalManual    ListingTermsApproval = "manual"
 )
 
 // Valid indicates whether the value is a known member of the ListingTermsApproval enum.
 func (e ListingTermsApproval) Valid() bool {
 	switch e {
-	case Automatic:
+	case ListingTermsApprovalAutomatic:
 		return true
-	case Manual:
+	case ListingTermsApprovalManual:
 		return true
 	default:
 		return false
@@ -266,31 +266,31 @@ func (e OrganisationRoles) Valid() bool {
 
 // Defines values for ProblemCode.
 const (
-	Conflict     ProblemCode = "conflict"
-	Forbidden    ProblemCode = "forbidden"
-	Internal     ProblemCode = "internal"
-	Invalid      ProblemCode = "invalid"
-	NotFound     ProblemCode = "not_found"
-	Unauthorised ProblemCode = "unauthorised"
-	Unavailable  ProblemCode = "unavailable"
+	ProblemCodeConflict     ProblemCode = "conflict"
+	ProblemCodeForbidden    ProblemCode = "forbidden"
+	ProblemCodeInternal     ProblemCode = "internal"
+	ProblemCodeInvalid      ProblemCode = "invalid"
+	ProblemCodeNotFound     ProblemCode = "not_found"
+	ProblemCodeUnauthorised ProblemCode = "unauthorised"
+	ProblemCodeUnavailable  ProblemCode = "unavailable"
 )
 
 // Valid indicates whether the value is a known member of the ProblemCode enum.
 func (e ProblemCode) Valid() bool {
 	switch e {
-	case Conflict:
+	case ProblemCodeConflict:
 		return true
-	case Forbidden:
+	case ProblemCodeForbidden:
 		return true
-	case Internal:
+	case ProblemCodeInternal:
 		return true
-	case Invalid:
+	case ProblemCodeInvalid:
 		return true
-	case NotFound:
+	case ProblemCodeNotFound:
 		return true
-	case Unauthorised:
+	case ProblemCodeUnauthorised:
 		return true
-	case Unavailable:
+	case ProblemCodeUnavailable:
 		return true
 	default:
 		return false
@@ -380,28 +380,28 @@ func (e Role) Valid() bool {
 
 // Defines values for SessionState.
 const (
-	Active      SessionState = "active"
-	Connect     SessionState = "connect"
-	Established SessionState = "established"
-	Idle        SessionState = "idle"
-	Openconfirm SessionState = "openconfirm"
-	Opensent    SessionState = "opensent"
+	SessionStateActive      SessionState = "active"
+	SessionStateConnect     SessionState = "connect"
+	SessionStateEstablished SessionState = "established"
+	SessionStateIdle        SessionState = "idle"
+	SessionStateOpenconfirm SessionState = "openconfirm"
+	SessionStateOpensent    SessionState = "opensent"
 )
 
 // Valid indicates whether the value is a known member of the SessionState enum.
 func (e SessionState) Valid() bool {
 	switch e {
-	case Active:
+	case SessionStateActive:
 		return true
-	case Connect:
+	case SessionStateConnect:
 		return true
-	case Established:
+	case SessionStateEstablished:
 		return true
-	case Idle:
+	case SessionStateIdle:
 		return true
-	case Openconfirm:
+	case SessionStateOpenconfirm:
 		return true
-	case Opensent:
+	case SessionStateOpensent:
 		return true
 	default:
 		return false
@@ -410,16 +410,16 @@ func (e SessionState) Valid() bool {
 
 // Defines values for Side.
 const (
-	A Side = "a"
-	Z Side = "z"
+	SideA Side = "a"
+	SideZ Side = "z"
 )
 
 // Valid indicates whether the value is a known member of the Side enum.
 func (e Side) Valid() bool {
 	switch e {
-	case A:
+	case SideA:
 		return true
-	case Z:
+	case SideZ:
 		return true
 	default:
 		return false

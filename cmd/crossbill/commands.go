@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/spf13/cobra"
+
+	"crossbill/edge"
+	"crossbill/events"
+	"crossbill/events/postgres"
+)
+
+func serveCommand() *cobra.Command {
+	c := platformConfig{DatabaseURL: os.Getenv("DATABASE_URL")}
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run a node of the platform",
+		Long: "Runs a node until it is interrupted. With DATABASE_URL unset it starts a private PostgreSQL in the data directory.\n" +
+			"The operator's API key is in the data directory, in operator.key.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+			p, err := startPlatform(cmd.Context(), c)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "crossbill serves %s\noperator key in %s\n", strings.Join(p.URLs, " "), filepath.Join(c.DataDir, operatorKeyFile))
+			<-cmd.Context().Done()
+			return p.Stop()
+		},
+	}
+	cmd.Flags().StringVar(&c.DataDir, "data-dir", "crossbill-data", "directory of the keys and the private PostgreSQL")
+	cmd.Flags().StringSliceVar(&c.Listen, "listen", []string{"127.0.0.1:8080"}, "addresses to serve on")
+	cmd.Flags().DurationVar(&c.ReadingInterval, "reading-interval", 5*time.Minute, "length of a meter reading")
+	return cmd
+}
+
+func logCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "log", Short: "Look after the log"}
+	var checkpoint, key, url, dataDir string
+	verify := &cobra.Command{
+		Use:   "verify",
+		Short: "Compute every leaf and the root again and compare them with a signed checkpoint",
+		Long: "Reads the whole log from the database (DATABASE_URL, or the private PostgreSQL of a node that is not running) and\n" +
+			"compares it with the log's head and, with --checkpoint, with a checkpoint that was kept elsewhere.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			ctx := cmd.Context()
+			var note []byte
+			if checkpoint != "" {
+				if note, err = os.ReadFile(checkpoint); err != nil {
+					return err
+				}
+				if key == "" {
+					return errors.New("--checkpoint needs --key, the verifier key that GET /v1/log/key serves")
+				}
+			}
+			if url == "" {
+				server, err := postgres.Start(ctx, postgres.Options{DataDir: dataDir})
+				if err != nil {
+					return err
+				}
+				defer func() { err = errors.Join(err, server.Stop(context.WithoutCancel(ctx))) }()
+				url = server.URL
+			}
+			pool, err := pgxpool.New(ctx, url)
+			if err != nil {
+				return err
+			}
+			defer pool.Close()
+			head, err := events.Verify(ctx, pool, note, key)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "verified %d events, root %x\n", head.Position, head.Root)
+			return nil
+		},
+	}
+	verify.Flags().StringVar(&checkpoint, "checkpoint", "", "file with a signed checkpoint")
+	verify.Flags().StringVar(&key, "key", "", "verifier key of the checkpoint's signer")
+	verify.Flags().StringVar(&url, "database-url", os.Getenv("DATABASE_URL"), "the database; unset starts the data directory's private PostgreSQL")
+	verify.Flags().StringVar(&dataDir, "data-dir", "crossbill-data", "directory of the private PostgreSQL")
+	cmd.AddCommand(verify)
+	return cmd
+}
+
+func edgeCommand() *cobra.Command {
+	var platformURL, nodeID, stateDir, pinDir string
+	var software bool
+	cmd := &cobra.Command{
+		Use:   "edge",
+		Short: "Run the agent of an edge node",
+		Long:  "Runs on the node, in the network namespace whose interfaces are its ports. The node's API key is in CROSSBILL_API_KEY.",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			logger := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+			platform, err := edge.NewAPI(platformURL, os.Getenv("CROSSBILL_API_KEY"), nodeID)
+			if err != nil {
+				return err
+			}
+			c := edge.Config{Platform: platform, StateDir: stateDir, Logger: logger}
+			if software {
+				node := edge.NewSoftwareNode(edge.SoftwareOptions{StateDir: stateDir})
+				defer func() { err = errors.Join(err, node.Close()) }()
+				c.Node = node
+			} else {
+				node, err := edge.OpenKernelNode(edge.KernelOptions{PinDir: pinDir, Logger: logger})
+				if err != nil {
+					return err
+				}
+				defer func() { err = errors.Join(err, node.Close()) }()
+				c.Node = node
+			}
+			return edge.Run(cmd.Context(), c)
+		},
+	}
+	cmd.Flags().StringVar(&platformURL, "platform", "http://127.0.0.1:8080", "the platform's address")
+	cmd.Flags().StringVar(&nodeID, "node", "", "the node's id (edg_…)")
+	cmd.Flags().StringVar(&stateDir, "state-dir", "/var/lib/crossbill-edge", "directory of the journal of readings")
+	cmd.Flags().StringVar(&pinDir, "pin-dir", "", "directory in bpffs where the meters outlive the agent; the default is one for the machine")
+	cmd.Flags().BoolVar(&software, "software", false, "relay TCP in user space instead: for demonstrations")
+	cmd.MarkFlagRequired("node")
+	return cmd
+}
+
+func postgresCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "postgres", Short: "Use the private PostgreSQL by itself"}
+	var o postgres.Options
+	execute := &cobra.Command{
+		Use:   "exec -- COMMAND [ARGUMENT...]",
+		Short: "Run a command beside a private PostgreSQL, which CROSSBILL_TEST_DATABASE_URL names",
+		Args:  cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			ctx := cmd.Context()
+			server, err := postgres.Start(ctx, o)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, server.Stop(context.WithoutCancel(ctx))) }()
+			child := exec.CommandContext(ctx, args[0], args[1:]...)
+			child.Stdin, child.Stdout, child.Stderr = os.Stdin, cmd.OutOrStdout(), cmd.ErrOrStderr()
+			child.Env = append(os.Environ(), "CROSSBILL_TEST_DATABASE_URL="+server.URL)
+			child.Cancel = func() error { return child.Process.Signal(os.Interrupt) }
+			return child.Run()
+		},
+	}
+	execute.Flags().StringVar(&o.DataDir, "data-dir", "build/test-postgres", "the server's directory")
+	execute.Flags().BoolVar(&o.NoFsync, "no-fsync", false, "let commits be lost in a crash of the machine: for tests")
+	cmd.AddCommand(execute)
+	return cmd
+}

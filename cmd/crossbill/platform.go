@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"crossbill/api"
+	"crossbill/domain"
+	"crossbill/domain/apikey"
+	"crossbill/domain/organisation"
+	"crossbill/domain/vocabulary"
+	"crossbill/events"
+	"crossbill/events/postgres"
+	"crossbill/migrations"
+	"crossbill/projections"
+	"crossbill/provisioning"
+)
+
+// operatorKeyFile is where the operator's API key is kept, in the data directory.
+const operatorKeyFile = "operator.key"
+
+// logOrigin names the log in its checkpoints (C2SP tlog-checkpoint); it has the form of a host's URL without scheme.
+const logOrigin = "crossbill.example/log"
+
+// Limits of a node.
+const (
+	maxConnections    = 20               // to PostgreSQL
+	readHeaderTimeout = 10 * time.Second // for a request's header
+	shutdownTimeout   = 10 * time.Second // for what is under way when the node stops
+)
+
+// platformConfig is what `crossbill serve` is told.
+type platformConfig struct {
+	DataDir         string   // keys, and the private PostgreSQL if there is one
+	DatabaseURL     string   // "" starts a private PostgreSQL
+	Listen          []string // host:port; port 0 takes a free one
+	ReadingInterval time.Duration
+	Logger          *slog.Logger
+}
+
+// platform is a running node. Its parts are stopped in the reverse of the order they were started in.
+type platform struct {
+	URL         string   // of the first address
+	URLs        []string // of all addresses, in the order they were given
+	OperatorKey string
+	Pool        *pgxpool.Pool
+	Log         *events.Log
+
+	verifierKey string // of the log's checkpoints
+	stops       []func(context.Context) error
+}
+
+// startPlatform starts a node: database, migrations, log, projections, provisioning, HTTP.
+func startPlatform(ctx context.Context, c platformConfig) (_ *platform, err error) {
+	p := &platform{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.Stop())
+		}
+	}()
+	if err := os.MkdirAll(c.DataDir, 0o755); err != nil {
+		return nil, err
+	}
+	url := c.DatabaseURL
+	if url == "" {
+		server, err := postgres.Start(ctx, postgres.Options{DataDir: c.DataDir})
+		if err != nil {
+			return nil, err
+		}
+		p.stops = append(p.stops, server.Stop)
+		url = server.URL
+	}
+	if err := p.openLog(ctx, url, c); err != nil {
+		return nil, err
+	}
+
+	provisioner, err := provisioning.New(provisioning.Options{Pool: p.Pool, Log: p.Log, Logger: c.Logger})
+	if err != nil {
+		return nil, err
+	}
+	runner, err := projections.NewRunner(projections.RunnerOptions{
+		Pool: p.Pool, Log: p.Log, Logger: c.Logger, Projections: append(projections.All(), provisioner.Projection()),
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.background(runner.Run)
+	if err := provisioner.Start(ctx); err != nil {
+		return nil, err
+	}
+	p.stops = append(p.stops, provisioner.Stop)
+
+	if p.OperatorKey, err = operatorKey(ctx, p.Log, filepath.Join(c.DataDir, operatorKeyFile)); err != nil {
+		return nil, err
+	}
+	handler, err := api.New(api.Options{
+		Log: p.Log, Pool: p.Pool, Queries: &projections.Queries{DB: p.Pool}, Waiter: runner, VerifierKey: p.verifierKey,
+		ReadingInterval: c.ReadingInterval, Logger: c.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return p, p.serve(handler, c)
+}
+
+// openLog connects, migrates and opens the log with its signing key.
+func (p *platform) openLog(ctx context.Context, url string, c platformConfig) error {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return domain.Errorf(domain.Invalid, "crossbill.serve", "the database URL can't be read: %w", err).
+			WithHint("it has the form postgres://user:password@host/database")
+	}
+	config.MaxConns = maxConnections
+	if p.Pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		return domain.Errorf(domain.Unavailable, "crossbill.serve", "can't connect to the database: %w", err)
+	}
+	p.stops = append(p.stops, func(context.Context) error { p.Pool.Close(); return nil })
+	if err := migrations.Apply(ctx, p.Pool); err != nil {
+		return err
+	}
+	if err := provisioning.Migrate(ctx, p.Pool); err != nil {
+		return err
+	}
+	codec, err := events.NewCodec(vocabulary.Events()...)
+	if err != nil {
+		return err
+	}
+	signer, err := events.LoadOrCreateSigner(filepath.Join(c.DataDir, "log.key"), logOrigin)
+	if err != nil {
+		return err
+	}
+	p.verifierKey = signer.VerifierKey()
+	if p.Log, err = events.Open(ctx, p.Pool, codec, events.Options{Signer: signer, Logger: c.Logger}); err != nil {
+		return err
+	}
+	p.stops = append(p.stops, func(context.Context) error { p.Log.Close(); return nil })
+	return nil
+}
+
+// background runs f until the platform stops.
+func (p *platform) background(f func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f(ctx) }()
+	p.stops = append(p.stops, func(context.Context) error {
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			return err
+		}
+		return nil
+	})
+}
+
+func (p *platform) serve(handler http.Handler, c platformConfig) error {
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: readHeaderTimeout, ErrorLog: slog.NewLogLogger(c.Logger.Handler(), slog.LevelWarn)}
+	// Streams and long polls end with this context, so that a stop need not wait for them.
+	base, cancel := context.WithCancel(context.Background())
+	server.BaseContext = func(net.Listener) context.Context { return base }
+	p.stops = append(p.stops, func(ctx context.Context) error {
+		cancel()
+		return server.Shutdown(ctx)
+	})
+	for _, address := range c.Listen {
+		listener, err := net.Listen("tcp", address)
+		if err != nil {
+			return domain.Errorf(domain.Unavailable, "crossbill.serve", "can't listen on %s: %w", address, err).
+				WithHint("choose another with --listen")
+		}
+		p.URLs = append(p.URLs, "http://"+listener.Addr().String())
+		go func() {
+			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+				c.Logger.Error("the server ended", "address", address, "error", err)
+			}
+		}()
+	}
+	p.URL = p.URLs[0]
+	return nil
+}
+
+// Stop stops every part, the last started first.
+func (p *platform) Stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+	defer cancel()
+	var errs []error
+	for len(p.stops) > 0 {
+		last := len(p.stops) - 1
+		errs = append(errs, p.stops[last](ctx))
+		p.stops = p.stops[:last]
+	}
+	return errors.Join(errs...)
+}
+
+// operatorKey returns the operator's API key from the file, making key, file and the operator's organisation when they
+// are not there yet. The file is for its owner's eyes only.
+func operatorKey(ctx context.Context, log *events.Log, path string) (string, error) {
+	if content, err := os.ReadFile(path); err == nil {
+		return strings.TrimSpace(string(content)), nil
+	}
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	org := domain.DeriveID(domain.PrefixOrganisation, time.Unix(0, 0), "operator")
+	register, err := organisation.Decide(organisation.State{}, organisation.Register{
+		OrganisationID: org, Name: "Operator", Slug: "operator", Roles: []organisation.Role{organisation.RoleOperator}, At: now,
+	})
+	if err != nil {
+		return "", err
+	}
+	_, err = log.Append(ctx, events.Append{Streams: []events.StreamAppend{
+		{Stream: organisation.Stream(org), Expected: events.NoStream, Events: []events.NewEvent{{Event: register[0]}}},
+	}})
+	if err != nil && domain.CodeOf(err) != domain.Conflict { // another node, or an earlier run, has registered it
+		return "", err
+	}
+
+	_, token, stream, err := api.NewKey(now, rand.Reader, org, apikey.Principal{Kind: apikey.KindOperator, ID: "operator", Name: "Operator"}, api.ScopeOperate)
+	if err != nil {
+		return "", err
+	}
+	if _, err := log.Append(ctx, events.Append{Streams: []events.StreamAppend{stream}}); err != nil {
+		return "", err
+	}
+	return token, os.WriteFile(path, []byte(token+"\n"), 0o600)
+}
