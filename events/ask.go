@@ -25,6 +25,11 @@ func ask(ctx context.Context, conn *pgx.Conn, p *pending) (refusal, err error) {
 		return nil, fmt.Errorf("limit the time to ask: %w", err)
 	}
 	refusal = runAsk(ctx, p, askTx{tx})
+	if conn.PgConn().IsBusy() && !conn.IsClosed() {
+		p.finish(Result{}, domain.Errorf(domain.Internal, "events.Append", "the append's ask function left a query open; nothing was appended"))
+		conn.Close(ctx) // its transaction can't go on; the other appends get another
+		return nil, errors.New("an ask function left a query open")
+	}
 	if conn.IsClosed() {
 		p.askLosts++
 		if p.askLosts == maxAskLosts {

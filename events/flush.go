@@ -26,9 +26,19 @@ const copyFrom = 48
 func (s *sequencer) flush(ctx context.Context, batch []*pending, again bool) error {
 	conn, err := s.connection(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errLost, err)
 	}
 	defer s.rollback(ctx, conn)
+	if err := s.transaction(ctx, conn, batch, again); err != nil {
+		if conn.IsClosed() {
+			err = fmt.Errorf("%w: %w", errLost, err)
+		}
+		return err
+	}
+	return nil
+}
+
+func (s *sequencer) transaction(ctx context.Context, conn *pgx.Conn, batch []*pending, again bool) error {
 	pl, tree, err := s.begin(ctx, conn, batch, again)
 	if err != nil {
 		return err

@@ -30,8 +30,11 @@ const (
 // went away during its commit and did not come back. Append the events again under the same ids to learn.
 var ErrUnknownOutcome = errors.New("whether the events are recorded is not known")
 
-// errAmbiguous marks an error that came while a commit was under way.
-var errAmbiguous = errors.New("the commit's answer was lost")
+// errAmbiguous marks an error that came while a commit was under way, errLost one that came with the connection's loss.
+var (
+	errAmbiguous = errors.New("the commit's answer was lost")
+	errLost      = errors.New("there is no connection")
+)
 
 // sequencer is a node's one writer. It takes what waits in the queue, flushes it, and tells each caller.
 type sequencer struct {
@@ -88,7 +91,7 @@ func (s *sequencer) flushAll(batch []*pending) {
 			continue
 		}
 		ambiguous = ambiguous || errors.Is(err, errAmbiguous)
-		if !retryable(err, s.conn) {
+		if !retryable(err) {
 			s.isolate(ctx, batch, err)
 			continue
 		}
@@ -144,16 +147,16 @@ func undone(batch []*pending) []*pending {
 
 // retryable reports whether the same flush may succeed later: the connection was lost, the server is stopping or
 // starting, or the transaction got in another's way. (Codes: PostgreSQL documentation, appendix A.)
-func retryable(err error, conn *pgx.Conn) bool {
+func retryable(err error) bool {
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	if errors.As(err, &pg) && len(pg.Code) == 5 {
 		switch pg.Code[:2] {
 		case "08", "40", "53", "57", "58": // connection, rollback, resources, operator, system
 			return true
 		}
 		return pg.Code == "55P03" || pg.Severity == "FATAL" || pg.Code == "25P03" // lock not available; idle too long
 	}
-	return errors.Is(err, errAmbiguous) || conn == nil || conn.IsClosed() || pgconn.Timeout(err)
+	return errors.Is(err, errAmbiguous) || errors.Is(err, errLost)
 }
 
 // connection returns the sequencer's connection, made anew if it was lost.

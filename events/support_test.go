@@ -79,15 +79,19 @@ func requireCode(t testing.TB, err error, code domain.Code) {
 // texts returns the texts of all events, in order of position.
 func texts(t testing.TB, l *Log) []string {
 	t.Helper()
-	page, err := l.ReadAll(context.Background(), 0, MaxRead)
-	if err != nil {
-		t.Fatal(err)
-	}
 	all := []string{}
-	for _, r := range page {
-		all = append(all, r.Event.(noted).Text)
+	for {
+		page, err := l.ReadAll(context.Background(), Position(len(all)), MaxRead)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			return all
+		}
+		for _, r := range page {
+			all = append(all, r.Event.(noted).Text)
+		}
 	}
-	return all
 }
 
 // requireSound verifies the log from its rows.
