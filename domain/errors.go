@@ -57,15 +57,43 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Errorf makes an [Error] with a formatted message. A %w operand becomes its cause.
+// Errorf makes an [Error] with a formatted message. What %w formats becomes its cause, wherever it stands, and is left
+// out of the message: causes are for operators and messages for users.
 func Errorf(code Code, op, format string, args ...any) *Error {
 	wrapped := fmt.Errorf(format, args...)
-	e := &Error{Code: code, Op: op, Message: wrapped.Error(), Err: errors.Unwrap(wrapped)}
-	if e.Err != nil { // the cause is printed by Error; keep it out of what users read
-		e.Message = strings.TrimSuffix(strings.TrimSuffix(e.Message, e.Err.Error()), ": ")
+	e := &Error{Code: code, Op: op, Message: wrapped.Error(), Err: causeOf(wrapped)}
+	if e.Err == nil {
+		return e
 	}
+	silent := make([]any, len(args))
+	for i, arg := range args {
+		if silent[i] = arg; isError(arg) {
+			silent[i] = noText{}
+		}
+	}
+	e.Message = strings.TrimSuffix(fmt.Errorf(format, silent...).Error(), ": ")
 	return e
 }
+
+func causeOf(wrapped error) error {
+	switch w := wrapped.(type) {
+	case interface{ Unwrap() error }:
+		return w.Unwrap()
+	case interface{ Unwrap() []error }:
+		return errors.Join(w.Unwrap()...)
+	}
+	return nil
+}
+
+func isError(arg any) bool {
+	_, ok := arg.(error)
+	return ok
+}
+
+// noText stands in a message where its cause would.
+type noText struct{}
+
+func (noText) Error() string { return "" }
 
 // WithHint returns e with the hint set.
 func (e *Error) WithHint(format string, args ...any) *Error {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"math/big"
-	"strings"
 )
 
 // Currency is an ISO 4217 alphabetic code.
@@ -45,7 +44,7 @@ type Money struct {
 // "Money"). It returns an Invalid error if the result does not fit 63 bits.
 func RoundMoney(amount Decimal, c Currency) (Money, error) {
 	minor := amount.Round(c.Digits())
-	if !minor.IsInt64() {
+	if minor.BitLen() > 63 { // the least int64 has no negative
 		return Money{}, Errorf(Invalid, "domain.RoundMoney", "the amount %s %s is too large", minor, c)
 	}
 	return Money{minor.Int64(), c}, nil
@@ -97,7 +96,7 @@ func (m Money) Add(o Money) (Money, error) {
 		return Money{}, Errorf(Internal, op, "cannot add %s to %s", o.Currency, m.Currency)
 	}
 	sum := m.Minor + o.Minor
-	if (sum > m.Minor) != (o.Minor > 0) || o.Minor == math.MinInt64 {
+	if (sum > m.Minor) != (o.Minor > 0) || sum == math.MinInt64 { // the least int64 has no negative
 		return Money{}, Errorf(Internal, op, "the sum of %s and %s is too large", m, o)
 	}
 	return Money{sum, m.Currency}, nil
@@ -125,7 +124,7 @@ func (m *Money) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &j); err != nil {
 		return Errorf(Invalid, "domain.Money.UnmarshalJSON", "money must be an object with amount and currency: %w", err)
 	}
-	parsed, err := ParseMoney(j.Amount, Currency(strings.TrimSpace(string(j.Currency))))
+	parsed, err := ParseMoney(j.Amount, j.Currency)
 	if err != nil {
 		return err
 	}

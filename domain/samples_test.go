@@ -1,0 +1,178 @@
+package domain_test
+
+import (
+	"strings"
+	"time"
+
+	"crossbill/domain"
+	"crossbill/domain/apikey"
+	"crossbill/domain/billingrun"
+	"crossbill/domain/connection"
+	"crossbill/domain/edgenode"
+	"crossbill/domain/feeschedule"
+	"crossbill/domain/internal/scenario"
+	"crossbill/domain/invoice"
+	"crossbill/domain/listing"
+	"crossbill/domain/order"
+	"crossbill/domain/organisation"
+	"crossbill/domain/port"
+	"crossbill/domain/pricing"
+	"crossbill/domain/quote"
+	"crossbill/domain/reading"
+	"crossbill/domain/settlement"
+)
+
+var (
+	customer     = scenario.ID(domain.PrefixOrganisation, 1)
+	provider     = scenario.ID(domain.PrefixOrganisation, 2)
+	edgeNode     = scenario.ID(domain.PrefixEdgeNode, 1)
+	customerPort = scenario.ID(domain.PrefixPort, 1)
+	providerPort = scenario.ID(domain.PrefixPort, 2)
+	listingID    = scenario.ID(domain.PrefixListing, 1)
+	quoteID      = scenario.ID(domain.PrefixQuote, 1)
+	orderID      = scenario.ID(domain.PrefixOrder, 1)
+	connectionID = scenario.ID(domain.PrefixConnection, 1)
+	probeID      = scenario.ID(domain.PrefixProbe, 1)
+	feeID        = scenario.ID(domain.PrefixFeeSchedule, 1)
+	invoiceID    = scenario.ID(domain.PrefixInvoice, 1)
+	settlementID = scenario.ID(domain.PrefixSettlement, 1)
+	runID        = scenario.ID(domain.PrefixBillingRun, 1)
+
+	at    = time.Date(2026, 3, 11, 12, 34, 56, 123456000, time.UTC) // stored times have microseconds
+	march = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	april = time.Date(2026, 4, 1, 0, 0, 0, 0, time.UTC)
+	hash  = strings.Repeat("0a", 32)
+
+	customerBGP = domain.BGP{ASN: 64501, Prefixes: []string{"198.51.100.0/24"}}
+	providerBGP = domain.BGP{ASN: 64502, Prefixes: []string{"203.0.113.0/24", "192.0.2.0/25"}}
+)
+
+func usd(minor int64) domain.Money { return domain.Money{Minor: minor, Currency: "USD"} }
+
+func plan() pricing.Plan {
+	dec := domain.MustDecimal
+	first, second := dec("1000"), dec("10000")
+	return pricing.Plan{Currency: "USD", Charges: []pricing.Charge{
+		{ID: "port", Kind: pricing.KindRecurring, Description: "Port, 100 Mbps", Amount: dec("400.00")},
+		{ID: "traffic", Kind: pricing.KindUsage, Description: "Traffic, both ways", Metric: pricing.MetricBytesTotal, Unit: pricing.UnitGB,
+			Model: pricing.ModelGraduated, Included: dec("10.5"),
+			Tiers: []pricing.Tier{{UpTo: &first, Price: dec("0.05")}, {UpTo: &second, Price: dec("0.03")}, {Price: dec("0.01")}}},
+		{ID: "export", Kind: pricing.KindUsage, Description: "Traffic out", Metric: pricing.MetricBytesOut, Unit: pricing.UnitGiB,
+			Model: pricing.ModelPerUnit, UnitPrice: dec("0.002")},
+	}}
+}
+
+func terms() listing.Terms {
+	return listing.Terms{
+		Title: "Private Connect 100 Mbps", Description: "A private connection.\nÜber <one> port & back.", Category: "private_connect",
+		PortID: providerPort, Metro: "Amsterdam", BandwidthsMbps: []int{100, 1000}, Approval: listing.ApprovalManual, BGP: providerBGP, Plan: plan(),
+	}
+}
+
+// samples returns one event of every type, each field set: what the golden files are written from.
+func samples() []domain.Event {
+	return append(marketplaceSamples(), append(connectionSamples(), bookSamples()...)...)
+}
+
+func marketplaceSamples() []domain.Event {
+	keyID := scenario.ID(domain.PrefixAPIKey, 1)
+	return []domain.Event{
+		organisation.Registered{OrganisationID: customer, Name: "Harbour Networks", Slug: "harbour",
+			Roles: []organisation.Role{organisation.RoleProvider, organisation.RoleCustomer}, At: at},
+		apikey.Issued{KeyID: keyID, OrganisationID: customer, Principal: apikey.Principal{Kind: apikey.KindEdgeNode, ID: edgeNode, Name: "pop-1"},
+			Scopes: []string{"trade", "finance"}, SecretHash: hash, At: at},
+		apikey.Revoked{KeyID: keyID, At: at},
+		edgenode.Registered{EdgeNodeID: edgeNode, Name: "pop-1", Metro: "Amsterdam", Facility: "First hall", ASN: 4200000000, RouterID: "192.0.2.1", At: at},
+		port.Registered{PortID: customerPort, EdgeNodeID: edgeNode, OrganisationID: customer, Name: "uplink", Interface: "eth1", CapacityMbps: 1000, At: at},
+		feeschedule.Published{FeeScheduleID: feeID, Version: 2, BasisPoints: 300, EffectiveFrom: april, At: at},
+		listing.Drafted{ListingID: listingID, ProviderID: provider, Terms: terms(), At: at},
+		listing.Published{ListingID: listingID, ProviderID: provider, Version: 1, Terms: terms(), At: at},
+		listing.Retired{ListingID: listingID, At: at},
+		quote.Issued{
+			QuoteID: quoteID, CustomerID: customer, ProviderID: provider, ListingID: listingID, ListingVersion: 1, BandwidthMbps: 100,
+			EstimatedGB: domain.MustDecimal("12345.678901234"), Plan: plan(), FeeScheduleID: feeID, FeeScheduleVersion: 2, BasisPoints: 300,
+			Lines: []quote.Line{
+				{ChargeID: "port", Kind: quote.LinePassthrough, Description: "Port, 100 Mbps", Amount: usd(40000)},
+				{ChargeID: pricing.FeeChargeID, Kind: quote.LineFee, Description: "Platform fee", Amount: usd(1200)},
+			},
+			Passthrough: usd(40000), Fee: usd(1200), Total: usd(41200), ValidUntil: april, At: at, Hash: hash,
+		},
+		quote.Accepted{QuoteID: quoteID, OrderID: orderID, At: at},
+		quote.Withdrawn{QuoteID: quoteID, At: at},
+		order.Placed{
+			OrderID: orderID, QuoteID: quoteID, QuoteHash: hash, CustomerID: customer, ProviderID: provider, ListingID: listingID,
+			ListingVersion: 1, ConnectionID: connectionID, PortID: customerPort, BandwidthMbps: 100, BGP: customerBGP,
+			Approval: listing.ApprovalManual, Deadline: april, PurchaseOrder: "PO-7", At: at,
+		},
+		order.Accepted{OrderID: orderID, By: provider, At: at},
+		order.Rejected{OrderID: orderID, Reason: "The port is full", At: at},
+		order.Completed{OrderID: orderID, At: at},
+		order.Failed{OrderID: orderID, Reason: "No VLAN is free", At: at},
+		order.Cancelled{OrderID: orderID, Reason: "No longer needed", At: at},
+	}
+}
+
+func connectionSamples() []domain.Event {
+	return []domain.Event{
+		connection.Requested{
+			ConnectionID: connectionID, OrderID: orderID, QuoteID: quoteID, CustomerID: customer, ProviderID: provider, ListingID: listingID,
+			ListingVersion: 1, BandwidthMbps: 100, CustomerPortID: customerPort, ProviderPortID: providerPort, CustomerBGP: customerBGP,
+			ProviderBGP: providerBGP, At: at,
+		},
+		connection.Allocated{
+			ConnectionID: connectionID, EdgeNodeID: edgeNode, EdgeASN: 4200000000, Tag: 7,
+			A: connection.Attachment{PortID: customerPort, Interface: "eth1", VLAN: 100, Address: "100.64.0.57/30", PeerAddress: "100.64.0.58",
+				PeerASN: customerBGP.ASN, Prefixes: customerBGP.Prefixes},
+			Z: connection.Attachment{PortID: providerPort, Interface: "eth2", VLAN: 200, Address: "100.64.0.61/30", PeerAddress: "100.64.0.62",
+				PeerASN: providerBGP.ASN, Prefixes: providerBGP.Prefixes},
+			At: at,
+		},
+		connection.TestingStarted{ConnectionID: connectionID, Deadline: april, At: at},
+		connection.SessionChanged{ConnectionID: connectionID, Side: connection.SideA, State: connection.SessionEstablished, Since: at,
+			PrefixesReceived: 1, PrefixesSent: 2, At: at},
+		connection.ProbeRequested{ConnectionID: connectionID, ProbeID: probeID, At: at},
+		connection.Probed{ConnectionID: connectionID, ProbeID: probeID, Passed: true, Detail: "0.4 ms", At: at},
+		connection.CutoverRequested{ConnectionID: connectionID, At: at},
+		connection.Activated{ConnectionID: connectionID, At: at},
+		connection.DecommissionRequested{ConnectionID: connectionID, Reason: "Moved", EffectiveAt: march, At: at},
+		connection.EdgeClosed{ConnectionID: connectionID, ClosedAt: march, At: at},
+		connection.Decommissioned{ConnectionID: connectionID, ClosedAt: march, At: at},
+		connection.CancellationRequested{ConnectionID: connectionID, Reason: "BGP did not come up", At: at},
+		connection.Cancelled{ConnectionID: connectionID, Reason: "BGP did not come up", At: at},
+		reading.Recorded{
+			EdgeNodeID: edgeNode, ConnectionID: connectionID, Epoch: 1, Sequence: 42, From: march, To: at, BytesIn: 9007199254740993,
+			BytesOut: 2, PacketsIn: 3, PacketsOut: 4, DroppedIn: 5, DroppedOut: 6, Source: reading.SourceEBPF,
+		},
+	}
+}
+
+func bookSamples() []domain.Event {
+	return []domain.Event{
+		invoice.Issued{
+			InvoiceID: invoiceID, Number: "CB-000001", CustomerID: customer, PeriodStart: march, PeriodEnd: april, Currency: "USD",
+			Lines: []invoice.Line{{
+				Number: 1, ItemID: "item-1", Kind: invoice.LinePassthrough, ProviderID: provider, ConnectionID: connectionID, ChargeID: "traffic",
+				Description: "Traffic, both ways", Quantity: "12345.678901234", Unit: pricing.UnitGB, Exact: "343.45678901234", Amount: usd(34346),
+				Steps:   []string{"1000 GB × 0.05 = 50", "9000 GB × 0.03 = 270", "2345.678901234 GB × 0.01 = 23.45678901234"},
+				Plan:    invoice.PlanRef{ListingID: listingID, Version: 1},
+				QuoteID: quoteID,
+				Evidence: []invoice.Evidence{
+					{Stream: reading.Stream(connectionID), FromVersion: 1, ToVersion: 99, Count: 98, Digest: hash}},
+			}},
+			Passthrough: usd(34346), Fee: usd(1030), Total: usd(35376), LogPosition: 1234, RunID: runID, At: april,
+		},
+		invoice.Paid{InvoiceID: invoiceID, Reference: "bank-7", At: april},
+		invoice.Voided{InvoiceID: invoiceID, Reason: "Wrong customer", At: april},
+		invoice.NumberTaken{Number: 1, InvoiceID: invoiceID},
+		settlement.Issued{
+			SettlementID: settlementID, ProviderID: provider, PeriodStart: march, PeriodEnd: april, Currency: "USD",
+			Lines: []settlement.Line{{ItemID: "item-1", InvoiceID: invoiceID, ConnectionID: connectionID, ChargeID: "traffic",
+				Description: "Traffic, both ways", Amount: usd(34346)}},
+			Total: usd(34346), LogPosition: 1234, RunID: runID, At: april,
+		},
+		billingrun.Completed{RunID: runID, PeriodStart: march, PeriodEnd: april, LogPosition: 1234, Invoices: []string{invoiceID},
+			Settlements: []string{settlementID}, At: april},
+		billingrun.PeriodClosed{ConnectionID: connectionID, PeriodStart: march, PeriodEnd: april, UsageVersion: 99, InvoiceID: invoiceID,
+			SettlementID: settlementID, RunID: runID, At: april},
+	}
+}
