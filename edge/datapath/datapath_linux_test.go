@@ -212,6 +212,16 @@ func must(t *testing.T, err error) {
 	}
 }
 
+// iperf moves size bytes and fails the test if that takes far too long.
+func (p *pop) iperf(from string, src netip.Addr, to string, dst netip.Addr, size int64) lab.Transfer {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), 30*time.Second)
+	defer cancel()
+	moved, err := p.IperfBetween(ctx, from, src, to, dst, size)
+	must(p.t, err)
+	return moved
+}
+
 func TestCountsEqualTheWire(t *testing.T) {
 	t.Parallel()
 	for _, vlan := range []struct {
@@ -238,23 +248,20 @@ func TestCountsEqualTheWire(t *testing.T) {
 			})
 			const size = 5_000_000
 			wire = p.wantExact("TCP a to z", tags, func() {
-				_, err := p.Iperf(t.Context(), "a", hostA, hostZ, size)
-				must(t, err)
+				p.iperf("a", hostA, "z", hostZ, size)
 			})
 			if wire[0].BytesIn < size || wire[1].BytesOut < size {
 				t.Errorf("%d bytes of payload took %+v on the wire", size, wire)
 			}
 			wire = p.wantExact("TCP z to a", tags, func() {
-				_, err := p.Iperf(t.Context(), "z", hostZ, hostA, size)
-				must(t, err)
+				p.iperf("z", hostZ, "a", hostA, size)
 			})
 			if wire[1].BytesIn < size || wire[0].BytesOut < size {
 				t.Errorf("%d bytes of payload took %+v on the wire", size, wire)
 			}
 			// What the node itself sends is super-packets that the port cuts up.
 			p.wantExact("TCP from the node", tags, func() {
-				_, err := p.IperfBetween(t.Context(), lab.PoP, c.A.Address.Addr(), "a", c.A.Peer, 2_000_000)
-				must(t, err)
+				p.iperf(lab.PoP, c.A.Address.Addr(), "a", c.A.Peer, 2_000_000)
 			})
 		})
 	}
@@ -268,9 +275,7 @@ func TestFiftyMegabytesToTheByte(t *testing.T) {
 	const size = 50_000_000
 	var moved lab.Transfer
 	wire := p.wantExact("50 MB", []int{c.Tag}, func() {
-		var err error
-		moved, err = p.Iperf(t.Context(), "a", hostA, hostZ, size)
-		must(t, err)
+		moved = p.iperf("a", hostA, "z", hostZ, size)
 	})
 	if moved.BytesSent < size || wire[1].BytesOut < uint64(moved.BytesSent) {
 		t.Errorf("moved %+v with %+v on the wire", moved, wire)
@@ -380,11 +385,27 @@ func TestConnectionsStayApart(t *testing.T) {
 	must(t, p.Remove(one.Tag))
 	ping("one removed", "a/second")
 
-	// Nobody reaches the other's link, or the node's other addresses, through a connection.
+	// Nobody reaches the other's link, or the node's other addresses, through a connection. That no answer finds its
+	// way back is not enough: the request must not arrive.
+	must(t, p.Ensure(one))
+	echoes := p.echoes()
 	for _, dst := range []netip.Addr{one.A.Address.Addr(), one.A.Peer, p.ManagementPoP, p.ManagementHost} {
 		p.run("a/second", "ip", "route", "replace", dst.String()+"/32", "via", two.A.Address.Addr().String())
 		p.wantPing("a/second", hostA, dst, false, "an address that is none of the connection's")
 	}
+	if now := p.echoes(); now != echoes {
+		t.Errorf("the node got echo requests for addresses that are none of the connection's: %s, then %s", echoes, now)
+	}
+}
+
+// echoes returns how many echo requests the node's own stack has received.
+func (p *pop) echoes() string {
+	p.t.Helper()
+	fields := strings.Fields(p.run(lab.PoP, "nstat", "-a", "-s", "-z", "IcmpInEchos"))
+	if len(fields) < 3 {
+		p.t.Fatalf("nstat said %q", fields)
+	}
+	return fields[2]
 }
 
 func TestConflicts(t *testing.T) {

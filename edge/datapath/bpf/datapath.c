@@ -105,12 +105,13 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } interfaces SEC(".maps");
 
+// meters takes its memory at once, 512 KiB for each possible CPU: without that the kernel refuses entries (ENOMEM) when
+// many are made in a row.
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
 	__type(key, __u32);
 	__type(value, struct meter);
 	__uint(max_entries, MAX_ATTACHMENTS);
-	__uint(map_flags, BPF_F_NO_PREALLOC); // a node with few connections on many CPUs should pay for few
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } meters SEC(".maps");
 
@@ -120,7 +121,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct meter);
 	__uint(max_entries, MAX_PORTS);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } strays SEC(".maps");
 
