@@ -18,7 +18,7 @@ func (r *run) close(ctx context.Context) (RunResult, error) {
 	if err != nil {
 		return RunResult{}, err
 	}
-	numbers, version, err := load(ctx, r.log, invoice.NumberStream(Issuer), maxPosition, invoice.EvolveNumber)
+	numbers, version, err := load(ctx, r.log, invoice.NumberStream(Issuer), r.upTo, invoice.EvolveNumber)
 	if err != nil {
 		return RunResult{}, err
 	}
@@ -27,6 +27,7 @@ func (r *run) close(ctx context.Context) (RunResult, error) {
 	}
 	result := RunResult{
 		RunID: r.id, PeriodStart: r.request.PeriodStart, PeriodEnd: r.request.PeriodEnd, LogPosition: int64(r.upTo), Issued: len(invoices),
+		Invoices: []string{}, Settlements: []string{},
 	}
 	result.add(r.found)
 	for first := true; first || len(invoices) > 0; first = false {

@@ -101,7 +101,14 @@ type openConnection struct {
 	version int64
 }
 
+// attempt reads everything as it was at one position, so that nothing another run writes meanwhile is seen by half.
+// What was written since then makes the append fail.
 func (r *run) attempt(ctx context.Context) (RunResult, error) {
+	head, err := r.log.Head(ctx)
+	if err != nil {
+		return RunResult{}, err
+	}
+	r.upTo = head.Position
 	r.id = r.request.RunID
 	if r.id == "" {
 		r.id = r.derivedID()
@@ -136,7 +143,7 @@ func (r *run) derivedID(parts ...string) string {
 func (r *run) completed(ctx context.Context, id string) (billingrun.Content, events.Position, error) {
 	var state billingrun.State
 	var position events.Position
-	err := scan(ctx, r.log, billingrun.Stream(id), 1, maxVersion, maxPosition, func(e events.Recorded) error {
+	err := scan(ctx, r.log, billingrun.Stream(id), 1, maxVersion, r.upTo, func(e events.Recorded) error {
 		state, position = billingrun.Evolve(state, e.Event), e.Position
 		return nil
 	})
@@ -150,21 +157,15 @@ func (r *run) completed(ctx context.Context, id string) (billingrun.Content, eve
 	return state.Content, position, nil
 }
 
-// survey fixes the position that everything is computed from, and sorts the connections into those billed for the
-// period and those to be billed, with their facts.
+// survey sorts the connections into those billed for the period and those to be billed, with their facts.
 func (r *run) survey(ctx context.Context) error {
-	head, err := r.log.Head(ctx)
-	if err != nil {
-		return err
-	}
-	r.upTo = head.Position
 	ids, err := r.connections(ctx)
 	if err != nil {
 		return err
 	}
 	for _, id := range ids {
 		c := openConnection{}
-		if c.periods, c.version, err = load(ctx, r.log, billingrun.PeriodStream(id), maxPosition, billingrun.EvolvePeriod); err != nil {
+		if c.periods, c.version, err = load(ctx, r.log, billingrun.PeriodStream(id), r.upTo, billingrun.EvolvePeriod); err != nil {
 			return err
 		}
 		closed, overlaps := c.periods.Overlapping(r.request.PeriodStart, r.request.PeriodEnd)
@@ -249,7 +250,7 @@ func (r *run) existing(ctx context.Context, done billingrun.Content, position ev
 func resultOf(c billingrun.Content, position events.Position) RunResult {
 	return RunResult{
 		RunID: c.RunID, PeriodStart: c.PeriodStart, PeriodEnd: c.PeriodEnd, LogPosition: c.LogPosition, Position: position,
-		Invoices: slices.Clone(c.Invoices), Settlements: slices.Clone(c.Settlements),
+		Invoices: append([]string{}, c.Invoices...), Settlements: append([]string{}, c.Settlements...),
 	}
 }
 
