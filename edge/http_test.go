@@ -1,0 +1,209 @@
+package edge
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"crossbill/api/client"
+	"crossbill/domain"
+)
+
+var testNode = domain.DeriveID(domain.PrefixEdgeNode, at("00:00:00"), "test")
+
+const testKey = "a-key"
+
+// served returns the platform behind the contract's HTTP.
+func served(p *memoryPlatform) http.Handler {
+	mux := http.NewServeMux()
+	answer := func(w http.ResponseWriter, err error, value any) {
+		if err != nil {
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			value = client.Problem{Code: client.ProblemCode(domain.CodeOf(err)), Detail: err.Error(), Status: http.StatusServiceUnavailable, Retryable: true}
+		} else if value == nil {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(value)
+	}
+	prefix := "/v1/edge-nodes/" + testNode
+	mux.HandleFunc("GET "+prefix+"/desired-state", func(w http.ResponseWriter, r *http.Request) {
+		after, _ := strconv.ParseInt(r.URL.Query().Get("after_revision"), 10, 64)
+		wait, _ := strconv.Atoi(r.URL.Query().Get("wait_seconds"))
+		d, err := p.DesiredState(r.Context(), after, time.Duration(wait)*time.Second)
+		answer(w, err, wireState(d))
+	})
+	mux.HandleFunc("POST "+prefix+"/observations", func(w http.ResponseWriter, r *http.Request) {
+		var report client.ObservationReport
+		if err := json.NewDecoder(r.Body).Decode(&report); err != nil {
+			p.set(func(p *memoryPlatform) { p.problems = append(p.problems, err.Error()) })
+		}
+		var observations []Observation
+		for _, o := range report.Observations {
+			observations = append(observations, fromWire(o))
+		}
+		answer(w, p.Report(r.Context(), Kind(report.Kind), observations), nil)
+	})
+	mux.HandleFunc("POST "+prefix+"/readings", func(w http.ResponseWriter, r *http.Request) {
+		var batch client.ReadingBatch
+		if err := json.NewDecoder(r.Body).Decode(&batch); err != nil {
+			p.set(func(p *memoryPlatform) { p.problems = append(p.problems, err.Error()) })
+		}
+		var readings []Reading
+		for _, b := range batch.Readings {
+			readings = append(readings, Reading{ReadingID: ReadingID{b.ConnectionId, b.Epoch, b.Sequence}, From: b.From, To: b.To, BytesIn: b.BytesIn, BytesOut: b.BytesOut,
+				PacketsIn: b.PacketsIn, PacketsOut: b.PacketsOut, DroppedIn: b.DroppedIn, DroppedOut: b.DroppedOut, Source: Kind(b.Source)})
+		}
+		verdicts, err := p.SendReadings(r.Context(), readings)
+		var wire client.ReadingVerdicts
+		for _, v := range verdicts {
+			status := client.ReadingVerdictStatus("accepted")
+			if v.Rejected {
+				status = "rejected"
+			}
+			wire.Verdicts = append(wire.Verdicts, client.ReadingVerdict{ConnectionId: v.Connection, Epoch: v.Epoch, Sequence: v.Sequence, Status: status})
+		}
+		answer(w, err, wire)
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer "+testKey {
+			http.Error(w, "who is this", http.StatusUnauthorized)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func wireState(d DesiredState) client.DesiredState {
+	v := client.DesiredState{Revision: d.Revision, EdgeNodeId: testNode, Asn: client.ASN(d.ASN), RouterId: d.RouterID.String(),
+		ReadingIntervalSeconds: int(d.ReadingInterval / time.Second), Connections: []client.DesiredConnection{}}
+	end := func(a Attachment) client.DesiredAttachment {
+		w := client.DesiredAttachment{Interface: a.Interface, Vlan: a.VLAN, Address: a.Address.String(), PeerAddress: a.Peer.String(), PeerAsn: client.ASN(a.PeerASN), PrefixLimit: a.PrefixLimit}
+		for _, p := range a.Prefixes {
+			w.Prefixes = append(w.Prefixes, client.Prefix(p.String()))
+		}
+		return w
+	}
+	for _, c := range d.Connections {
+		w := client.DesiredConnection{ConnectionId: c.ID, Tag: c.Tag, Phase: client.DesiredConnectionPhase(c.Phase), BandwidthMbps: client.Mbps(c.BandwidthMbps), A: end(c.A), Z: end(c.Z)}
+		if c.ProbeID != "" {
+			w.ProbeId = &c.ProbeID
+		}
+		v.Connections = append(v.Connections, w)
+	}
+	return v
+}
+
+func fromWire(v client.Observation) Observation {
+	o := Observation{ConnectionID: v.ConnectionId}
+	if v.Sessions != nil {
+		for _, s := range *v.Sessions {
+			o.Sessions = append(o.Sessions, Session{State: string(s.State), Since: s.Since, PrefixesReceived: s.PrefixesReceived, PrefixesSent: s.PrefixesSent})
+		}
+	}
+	if v.Probe != nil {
+		o.Probe = &Probe{ID: v.Probe.ProbeId, Passed: v.Probe.Passed, Detail: *v.Probe.Detail}
+	}
+	if v.OpenedAt != nil {
+		o.OpenedAt = *v.OpenedAt
+	}
+	if v.ClosedAt != nil {
+		o.ClosedAt = *v.ClosedAt
+	}
+	o.Removed = v.Removed != nil && *v.Removed
+	if v.Message != nil {
+		o.Message = *v.Message
+	}
+	return o
+}
+
+func TestAPI(t *testing.T) {
+	t.Parallel()
+	p := newMemoryPlatform(time.Second)
+	server := httptest.NewServer(served(p))
+	defer server.Close()
+	api, err := NewAPI(server.URL, testKey, testNode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := desiredConnection(3, Testing)
+	c.BandwidthMbps, c.ProbeID = 100, "prb_1"
+	c.A = Attachment{Interface: "eth1", VLAN: 101, Address: netip.MustParsePrefix("100.64.0.1/30"), Peer: netip.MustParseAddr("100.64.0.2"), PeerASN: 65001,
+		Prefixes: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}, PrefixLimit: 10}
+	c.Z = Attachment{Interface: "eth2", Address: netip.MustParsePrefix("100.64.0.5/30"), Peer: netip.MustParseAddr("100.64.0.6"), PeerASN: 65002}
+	p.want(c)
+	d, err := api.DesiredState(t.Context(), 0, 0)
+	if err != nil || !reflect.DeepEqual(d, p.desired) {
+		t.Errorf("desired state\n  %+v (%v), want\n  %+v", d, err, p.desired)
+	}
+	// A state that cannot be understood is an error, not a smaller state.
+	c.Phase = "limbo"
+	p.want(c)
+	if d, err := api.DesiredState(t.Context(), 0, 0); domain.CodeOf(err) != domain.Invalid || !strings.Contains(err.Error(), "/connections/0/phase") {
+		t.Errorf("an unknown phase is %+v, %v", d, err)
+	}
+	want := Observation{ConnectionID: "con_3", OpenedAt: at("12:00:00"), ClosedAt: at("13:00:00"), Removed: true, Message: "m",
+		Probe: &Probe{ID: "prb_1", Passed: true, Detail: "d"}, Sessions: []Session{{State: "established", Since: at("11:00:00"), PrefixesReceived: 2, PrefixesSent: 3}}}
+	if err := api.Report(t.Context(), EBPF, []Observation{want}); err != nil || !reflect.DeepEqual(p.observed("con_3"), want) || p.lastKind != EBPF {
+		t.Errorf("reported\n  %+v (%v), want\n  %+v", p.observed("con_3"), err, want)
+	}
+	r := Reading{ReadingID: ReadingID{"con_3", 2, 5}, From: at("12:00:00"), To: at("12:05:00"), BytesIn: 1, BytesOut: 2, PacketsIn: 3, PacketsOut: 4, DroppedIn: 5, DroppedOut: 6, Source: EBPF}
+	if verdicts, err := api.SendReadings(t.Context(), []Reading{r}); err != nil || len(verdicts) != 1 || verdicts[0].ReadingID != r.ReadingID || p.readings[r.ReadingID] != r {
+		t.Errorf("verdicts %+v (%v), taken %+v", verdicts, err, p.readings)
+	}
+	p.set(func(p *memoryPlatform) { p.refuse = func(Reading) string { return "no" } })
+	if verdicts, err := api.SendReadings(t.Context(), []Reading{r}); err != nil || !verdicts[0].Rejected {
+		t.Errorf("verdicts %+v (%v), want a rejection", verdicts, err)
+	}
+	if _, err := NewAPI(server.URL, testKey, "edge-1"); domain.CodeOf(err) != domain.Invalid {
+		t.Errorf("a bad node id: %v", err)
+	}
+}
+
+func TestAPITellsRefusalsFromFailures(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		status  int
+		body    string
+		refused bool
+		wrong   map[int]string
+	}{
+		"some readings at fault": {422, `{"code":"invalid","status":422,"detail":"d","title":"t","type":"x","errors":[{"pointer":"/readings/0/from","detail":"late"},{"pointer":"/readings/0/to","detail":"early"},{"pointer":"/readings/12","detail":"unknown"}]}`,
+			true, map[int]string{0: "late; early", 12: "unknown"}},
+		"the request as a whole":     {409, `{"code":"conflict","status":409,"detail":"d","title":"t","type":"x"}`, true, map[int]string{}},
+		"fault in something else":    {422, `{"code":"invalid","status":422,"detail":"d","title":"t","type":"x","errors":[{"pointer":"/readings","detail":"too many"}]}`, true, map[int]string{}},
+		"later":                      {503, `{"code":"unavailable","status":503,"detail":"d","title":"t","type":"x"}`, false, nil},
+		"a key that is not accepted": {401, `{"code":"unauthorised","status":401,"detail":"d","title":"t","type":"x"}`, false, nil},
+		"not the platform at all":    {404, `<html>`, false, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/problem+json")
+				w.WriteHeader(test.status)
+				fmt.Fprint(w, test.body)
+			}))
+			defer server.Close()
+			api, err := NewAPI(server.URL, testKey, testNode)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = api.SendReadings(t.Context(), []Reading{{}})
+			refused, ok := err.(*RefusedError)
+			if err == nil || ok != test.refused {
+				t.Fatalf("%v, want refused = %v", err, test.refused)
+			}
+			if ok && !reflect.DeepEqual(refused.Wrong, test.wrong) {
+				t.Errorf("at fault: %v, want %v", refused.Wrong, test.wrong)
+			}
+		})
+	}
+}
