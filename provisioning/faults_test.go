@@ -184,6 +184,8 @@ var scenarios = []scenario{
 		order: order.StateFailed, connection: connection.StateCancelled, reason: "the edge node did not let traffic cross by", appends: 10},
 	{name: "capacity is gone", wish: func(w *world) wish { return wish{a: w.port(w.node, 99)} },
 		order: order.StateFailed, connection: connection.StateCancelled, reason: "has 99 Mbps of its 99 left, and 100 are needed", appends: 2},
+	{name: "one port is too small for both ends", wish: func(w *world) wish { p := w.port(w.node, 199); return wish{a: p, z: p} },
+		order: order.StateFailed, connection: connection.StateCancelled, reason: "has 199 Mbps of its 199 left, and 200 are needed", appends: 2},
 	{name: "other node", wish: func(w *world) wish { return wish{z: w.port(w.id(domain.PrefixEdgeNode), 1000)} },
 		order: order.StateFailed, connection: connection.StateCancelled, reason: "on different edge nodes", appends: 2},
 	{name: "node's own AS number", wish: func(*world) wish { return wish{asn: nodeASN} },

@@ -1,0 +1,94 @@
+package provisioning
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/riverqueue/river"
+
+	"crossbill/domain"
+	"crossbill/domain/connection"
+	"crossbill/domain/order"
+	"crossbill/events"
+)
+
+// A step is decided on what was loaded. If the order moves on before the append, the step must not be recorded.
+func TestAStepIsForTheStateItWasDecidedOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d, moved := w.place(wish{}), false
+	p := w.provisioner(Options{}, appenderFunc(func(ctx context.Context, a events.Append) (events.Result, error) {
+		if !moved {
+			moved = true
+			w.commandOrder(d, order.Cancel{Reason: "changed plans", At: now()})
+		}
+		return w.log.Append(ctx, a)
+	}))
+	if _, err := p.advance(t.Context(), AdvanceArgs{OrderID: d.order}); err != nil {
+		t.Fatal(err)
+	}
+	w.check(d, order.StateCancelled, connection.StateCancelled)
+	if types := w.history(d); types[1] != "order.cancelled" || types[2] != "connection.requested" {
+		t.Errorf("the order was accepted too: %v", types)
+	}
+}
+
+// A job that loses every race ends in an error, so that River tries it later, and does not spin.
+func TestRacesAreBounded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d, calls := w.place(wish{}), 0
+	p := w.provisioner(Options{}, appenderFunc(func(context.Context, events.Append) (events.Result, error) {
+		calls++
+		return events.Result{}, domain.Errorf(domain.Conflict, "test", "always")
+	}))
+	if _, err := p.advance(t.Context(), AdvanceArgs{OrderID: d.order}); domain.CodeOf(err) != domain.Conflict || calls != maxRacesPerJob+1 {
+		t.Errorf("%d appends, then %v", calls, err)
+	}
+}
+
+// A job that waits for nothing but time comes back by itself if the time is short or if it is a deadline's own.
+func TestJobsSnoozeUntilTheirTime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.provisioner(Options{ProbePause: 20 * time.Second}, nil)
+	far := w.place(wish{manual: true})
+	soon := w.place(wish{manual: true, deadline: now().Add(longestSnooze / 2)})
+	delivered := w.place(wish{})
+	f := &faulty{next: w.log}
+	l := w.line(f)
+	l.d = delivered
+	l.jobs = append(l.jobs, AdvanceArgs{OrderID: delivered.order})
+	l.settle(false)
+	for _, c := range []struct {
+		name     string
+		args     AdvanceArgs
+		from, to time.Duration // 0: it is done
+	}{
+		{"a deadline's job that is early", AdvanceArgs{OrderID: far.order, Timer: true}, 71 * time.Hour, 72 * time.Hour},
+		{"an event's job, far from the deadline", AdvanceArgs{OrderID: far.order}, 0, 0},
+		{"an event's job, close to the deadline", AdvanceArgs{ConnectionID: soon.connection}, time.Millisecond, longestSnooze / 2},
+		{"a deadline's job that has nothing to wait for", AdvanceArgs{OrderID: delivered.order, Timer: true}, 0, 0},
+	} {
+		err := (&worker{provisioner: p}).Work(t.Context(), &river.Job[AdvanceArgs]{Args: c.args})
+		var snooze *river.JobSnoozeError
+		switch {
+		case c.to == 0 && err != nil:
+			t.Errorf("%s: %v", c.name, err)
+		case c.to != 0 && (!errors.As(err, &snooze) || snooze.Duration < c.from || snooze.Duration > c.to):
+			t.Errorf("%s: %v, want a snooze of %s to %s", c.name, err, c.from, c.to)
+		}
+	}
+	w.check(delivered, order.StateCompleted, connection.StateProduction)
+}
+
+func TestBackOffDoublesUpToALimit(t *testing.T) {
+	t.Parallel()
+	for attempt, want := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 5: 16 * time.Second, 9: 256 * time.Second, 10: maxBackOff, maxAttempts: maxBackOff} {
+		if got := backOff(attempt); got != want {
+			t.Errorf("attempt %d: %s, want %s", attempt, got, want)
+		}
+	}
+}
