@@ -1,0 +1,36 @@
+package stripe
+
+import (
+	"math"
+
+	"crossbill/domain"
+)
+
+// Currencies that Stripe's API counts in other units than ISO 4217 (docs.stripe.com/currencies, "Special cases").
+const (
+	// twoDigits is the factor to Stripe's units for a currency without a minor unit that its API still counts in
+	// hundredths: 5 ISK are 500.
+	twoDigits = 100
+	// lastDigitZero: Stripe takes three digits, the last of which must be 0.
+	lastDigitZero = 10
+)
+
+// minorUnits returns an amount in the units of Stripe's API: those of ISO 4217, but ISK in hundredths, and currencies
+// with three digits in steps of ten. An amount is never rounded to fit: the payer would pay another sum than the invoice says.
+func minorUnits(m domain.Money) (int64, error) {
+	const op = "stripe.minorUnits"
+	switch {
+	case !m.Currency.Valid():
+		return 0, domain.Errorf(domain.Invalid, op, "unknown currency %.10q", string(m.Currency))
+	case m.Minor <= 0:
+		return 0, domain.Errorf(domain.Invalid, op, "%s is nothing to pay", m)
+	case m.Currency == "ISK" && m.Minor > math.MaxInt64/twoDigits:
+		return 0, domain.Errorf(domain.Invalid, op, "%s is more than Stripe can take", m)
+	case m.Currency == "ISK":
+		return m.Minor * twoDigits, nil
+	case m.Currency.Digits() == 3 && m.Minor%lastDigitZero != 0:
+		return 0, domain.Errorf(domain.Invalid, op, "Stripe can't take %s: the last digit must be 0", m).
+			WithHint("have it paid by bank transfer, or price in steps of 0.01 %s", m.Currency)
+	}
+	return m.Minor, nil
+}
