@@ -2,12 +2,17 @@ package events
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
 
 	"crossbill/domain"
 )
+
+// ErrUndecodable is among the causes of the error of a read that comes to an event which this version of the program does
+// not know or can't read. The event is not passed over: reading goes no further until a version that knows it is run.
+var ErrUndecodable = errors.New("the event can't be decoded")
 
 // Codec turns events into the bytes that are stored and back. It knows a closed set of types: it refuses to write one
 // it could not read, and to read one it does not know.

@@ -2,6 +2,7 @@ package events
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 
 	"crossbill/domain"
@@ -96,6 +97,9 @@ func TestUnknownTypeIsNeverSkipped(t *testing.T) {
 	}
 	_, err = l.ReadAll(t.Context(), 2, 10)
 	requireCode(t, err, domain.Internal)
+	if !errors.Is(err, ErrUndecodable) {
+		t.Errorf("error %v", err)
+	}
 	if page, err := newer.ReadAll(t.Context(), 0, 10); err != nil || len(page) != 4 {
 		t.Errorf("the newer version reads %d events, %v", len(page), err)
 	}

@@ -3,6 +3,7 @@ package events
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
@@ -20,8 +21,9 @@ const selectRecorded = `
 // ReadAll returns events in order of position, from the first past after. A page may be shorter than limit, which is
 // from 1 to [MaxRead]; only an empty one means that there are no more.
 //
-// It returns an Internal error for an event that can't be decoded, when that would be the first of the page: what comes
-// before it is returned by an earlier call, and it is never passed over. Unavailable: the database can't be read.
+// It returns an Internal error caused by [ErrUndecodable] for an event that can't be decoded, when that would be the
+// first of the page: what comes before it is returned by an earlier call, and it is never passed over. Unavailable: the
+// database can't be read.
 func (l *Log) ReadAll(ctx context.Context, after Position, limit int) ([]Recorded, error) {
 	const query = selectRecorded + `WHERE position > $1 ORDER BY position LIMIT $2` // primary key
 	return l.read(ctx, limit, query, after, limit)
@@ -63,7 +65,8 @@ func (l *Log) read(ctx context.Context, limit int, query string, args ...any) ([
 			return page, nil // the next call begins with it and says so
 		}
 		if err != nil {
-			return nil, domain.Errorf(domain.Internal, op, "the event at position %d, version %d of stream %s, can't be decoded: %w", r.Position, r.Version, r.Stream, err).
+			return nil, domain.Errorf(domain.Internal, op, "the event at position %d, version %d of stream %s, stops the reading: %w",
+				r.Position, r.Version, r.Stream, fmt.Errorf("%w: %w", ErrUndecodable, err)).
 				WithHint("run a version of crossbill that knows the type %s, schema %d", r.Type, r.Schema)
 		}
 		page = append(page, r)
