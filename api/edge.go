@@ -45,6 +45,10 @@ func (s *Server) GetDesiredState(ctx context.Context, req GetDesiredStateRequest
 		if err != nil {
 			return nil, err
 		}
+		// The state must include everything up to head before it is looked at: the wait below is for what comes after.
+		if err := s.Waiter.WaitFor(wait, head.Position, connectionsModel); err != nil && wait.Err() == nil {
+			return nil, err
+		}
 		desired, err := s.Queries.EdgeState(ctx, node.ID)
 		if err != nil {
 			return nil, err
@@ -52,14 +56,7 @@ func (s *Server) GetDesiredState(ctx context.Context, req GetDesiredStateRequest
 		if desired.Revision > events.Position(valueOr(req.Params.AfterRevision, 0)) || wait.Err() != nil {
 			return GetDesiredState200JSONResponse(s.desiredState(node, desired.Revision, desired.Connections)), nil
 		}
-		// Whatever comes after head may be news: wait for it, then for the read model to have it.
-		if err := s.Log.Wait(wait, head.Position); err == nil {
-			err = s.Waiter.WaitFor(wait, head.Position+1, connectionsModel)
-		}
-		if ctx.Err() != nil {
-			return nil, domain.Errorf(domain.Unavailable, "api.GetDesiredState", "the request ended while it waited: %w", ctx.Err())
-		}
-		if err != nil && wait.Err() == nil {
+		if err := s.Log.Wait(wait, head.Position); err != nil && wait.Err() == nil {
 			return nil, err
 		}
 	}

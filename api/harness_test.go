@@ -296,3 +296,14 @@ func (c contractTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	return response, nil
 }
+
+func startRunner(t *testing.T, pool *pgxpool.Pool, log *events.Log, all []projections.Projection) *projections.Runner {
+	t.Helper()
+	runner, err := projections.NewRunner(projections.RunnerOptions{Pool: pool, Log: log, Projections: all})
+	must(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { runner.Run(ctx); close(done) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return runner
+}

@@ -22,7 +22,8 @@ import (
 const (
 	demoTitle     = "Private Connect 100 Mbps"
 	demoMbps      = 100
-	demoBytes     = 64 << 20 // moved by the transfer; the order of the demo asks for at least 50 MB
+	demoBytes     = 64 << 20   // of payload that the transfer sends
+	demoLeast     = 50_000_000 // of them that must arrive before it ends
 	demoEdgeASN   = 64512
 	demoFeePoints = 300
 
@@ -35,16 +36,15 @@ var (
 	demoProviderBGP = domain.BGP{ASN: 65020, Prefixes: []string{"203.0.113.0/24"}}
 )
 
-// demoPlan is the price plan of the rebill document's worked example A.
+// demoPlan has the shape of the rebill document's worked example A, with prices that show on a small transfer.
 func demoPlan() pricing.Plan {
 	to := func(s string) *domain.Decimal { d := domain.MustDecimal(s); return &d }
 	return pricing.Plan{Currency: "USD", Charges: []pricing.Charge{
 		{ID: "port", Kind: pricing.KindRecurring, Description: "Private Connect 100 Mbps, per month", Amount: domain.MustDecimal("400.00")},
 		{ID: "traffic", Kind: pricing.KindUsage, Description: "Traffic, both directions", Metric: pricing.MetricBytesTotal, Unit: pricing.UnitGB,
 			Model: pricing.ModelGraduated, Tiers: []pricing.Tier{
-				{UpTo: to("1000"), Price: domain.MustDecimal("0.05")},
-				{UpTo: to("10000"), Price: domain.MustDecimal("0.03")},
-				{Price: domain.MustDecimal("0.01")},
+				{UpTo: to("0.05"), Price: domain.MustDecimal("5.00")},
+				{Price: domain.MustDecimal("2.00")},
 			}},
 	}}
 }
@@ -177,7 +177,7 @@ func (d *scene) stageOrder(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("publish the listing: %w", err)
 	}
-	d.story.say("Provider", "lists %q: 400.00 USD a month and traffic from 0.05 USD a GB", listing.Terms.Title)
+	d.story.say("Provider", "lists %q: 400.00 USD a month, and traffic at 5.00 USD a GB, 2.00 above 0.05 GB", listing.Terms.Title)
 
 	words, mbps := "private connect", demoMbps
 	found, _, err := client.Decode[client.ListingPage](d.customer.SearchListings(ctx,
@@ -191,7 +191,7 @@ func (d *scene) stageOrder(ctx context.Context) error {
 	d.listing = found.Items[0]
 	d.story.say("Customer", "searches %q at %d Mbps and finds it", words, mbps)
 
-	estimate := domain.MustDecimal("2000")
+	estimate := domain.MustDecimal("0.07")
 	quote, _, err := client.Decode[client.Quote](d.customer.CreateQuote(ctx, &client.CreateQuoteParams{IdempotencyKey: d.idempotencyKey()},
 		client.NewQuote{ListingId: d.listing.Id, BandwidthMbps: demoMbps, EstimatedGb: &estimate}))
 	if err != nil {

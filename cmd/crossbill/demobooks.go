@@ -28,8 +28,8 @@ func (d *scene) stageTraffic(ctx context.Context, wire *wireSampler) (end time.T
 		return end, 0, fmt.Errorf("transfer: %w", err)
 	}
 	d.story.say("Customer", "moves %.1f MB of payload to the provider's network", float64(moved)/1e6)
-	if moved < demoBytes {
-		return end, 0, fmt.Errorf("the transfer moved %d bytes of %d", moved, demoBytes)
+	if moved < demoLeast {
+		return end, 0, fmt.Errorf("the transfer moved only %d bytes of %d", moved, demoBytes)
 	}
 	opening, ok := wire.at(d.production, quietAtOpening)
 	if !ok {
