@@ -3,6 +3,8 @@ package domain
 import (
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -58,16 +60,22 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // Errorf makes an [Error] with a formatted message. What %w formats becomes its cause, wherever it stands, and is left
-// out of the message: causes are for operators and messages for users.
+// out of the message: causes are for operators and messages for users. An error that %v formats stays in.
 func Errorf(code Code, op, format string, args ...any) *Error {
 	wrapped := fmt.Errorf(format, args...)
-	e := &Error{Code: code, Op: op, Message: wrapped.Error(), Err: causeOf(wrapped)}
-	if e.Err == nil {
+	e := &Error{Code: code, Op: op, Message: wrapped.Error()}
+	causes := causesOf(wrapped)
+	switch len(causes) {
+	case 0:
 		return e
+	case 1:
+		e.Err = causes[0]
+	default:
+		e.Err = errors.Join(causes...)
 	}
 	silent := make([]any, len(args))
 	for i, arg := range args {
-		if silent[i] = arg; isError(arg) {
+		if silent[i] = arg; slices.ContainsFunc(causes, func(cause error) bool { return isSame(arg, cause) }) {
 			silent[i] = noText{}
 		}
 	}
@@ -75,19 +83,22 @@ func Errorf(code Code, op, format string, args ...any) *Error {
 	return e
 }
 
-func causeOf(wrapped error) error {
+// causesOf returns what fmt.Errorf wrapped: its result says so by one method for one %w and by another for several.
+func causesOf(wrapped error) []error {
 	switch w := wrapped.(type) {
 	case interface{ Unwrap() error }:
-		return w.Unwrap()
+		return []error{w.Unwrap()}
 	case interface{ Unwrap() []error }:
-		return errors.Join(w.Unwrap()...)
+		return w.Unwrap()
 	}
 	return nil
 }
 
-func isError(arg any) bool {
-	_, ok := arg.(error)
-	return ok
+// isSame reports whether an operand is the cause. Errors of types without equality are taken for it when they are of its
+// type: saying too little to a user is the smaller mistake.
+func isSame(arg any, cause error) bool {
+	t := reflect.TypeOf(arg)
+	return t == reflect.TypeOf(cause) && (!t.Comparable() || arg == any(cause))
 }
 
 // noText stands in a message where its cause would.

@@ -22,6 +22,8 @@ func TestErrorf(t *testing.T) {
 		{Errorf(Internal, "p.F", "%w and %w: two", io.EOF, io.ErrNoProgress), " and : two", "p.F:  and : two: EOF\nmultiple Read calls return no data or error"},
 		{Errorf(Conflict, "", "taken").WithHint("take %d", 2), "taken", "taken (hint: take 2)"},
 		{Errorf(Invalid, "p.F", "%v", io.EOF), "EOF", "p.F: EOF"}, // the caller chose to show it
+		{Errorf(Invalid, "p.F", "failed (%v): %w", io.EOF, io.ErrNoProgress), "failed (EOF)", "p.F: failed (EOF): multiple Read calls return no data or error"},
+		{Errorf(Invalid, "p.F", "failed: %w", unequal{"a"}), "failed", "p.F: failed: a"},
 	} {
 		if c.err.Message != c.message || c.err.Error() != c.text {
 			t.Errorf("the message is %q and the text %q, want %q and %q", c.err.Message, c.err.Error(), c.message, c.text)
@@ -34,6 +36,11 @@ func TestErrorf(t *testing.T) {
 		t.Error("one of two causes is lost")
 	}
 }
+
+// unequal is an error that == panics on.
+type unequal []string
+
+func (u unequal) Error() string { return u[0] }
 
 func TestCodeOf(t *testing.T) {
 	t.Parallel()

@@ -89,6 +89,8 @@ func TestEnds(t *testing.T) {
 		{Name: "decommission before billing", Given: upTo(activated), When: RequestDecommission{"moved", at(7), at(100)}, Code: domain.Invalid, Fields: []string{"/effective_at"}},
 		{Name: "decommission long ago", Given: upTo(activated), When: RequestDecommission{"moved", at(8), at(9).Add(MaxBackdating)}, Code: domain.Invalid, Fields: []string{"/effective_at"}},
 		{Name: "decommission what has just begun on a clock ahead of ours", Given: upTo(activated), When: RequestDecommission{Reason: "moved", At: at(7)}, Then: left("moved", at(8), at(7))},
+		{Name: "the same, said outright", Given: upTo(activated), When: RequestDecommission{"moved", at(7), at(7)}, Then: left("moved", at(8), at(7))},
+		{Name: "and again", Given: upTo(activated, left("moved", at(8), at(7))...), When: RequestDecommission{"moved", at(7), at(7)}},
 		{Name: "decommission what is testing", Given: upTo(cutover), When: leave, Code: domain.Conflict},
 		{Name: "decommission what is cancelled", Given: upTo(requested, givingUp, cancelled), When: leave, Code: domain.Conflict},
 		{Name: "decommission without a reason", Given: upTo(activated), When: RequestDecommission{}, Code: domain.Invalid, Fields: []string{"/reason", "/at"}},

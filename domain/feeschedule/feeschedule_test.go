@@ -37,9 +37,10 @@ func TestPublish(t *testing.T) {
 			t.Errorf("at %s version %d is in force, want %d", c.at, got.Version, c.want)
 		}
 	}
-	// Two successors of one state do not see each other's version.
-	one, other := Evolve(s, Published{id, 3, 1, at, at}), Evolve(s, Published{id, 3, 2, at, at})
-	if one.Versions[2].BasisPoints != 1 || other.Versions[2].BasisPoints != 2 {
+	// Two successors of one state do not see each other's version, though its slice has room for both.
+	s = Evolve(s, Published{id, 3, 200, at, at})
+	one, other := Evolve(s, Published{id, 4, 1, at, at}), Evolve(s, Published{id, 4, 2, at, at})
+	if one.Versions[3].BasisPoints != 1 || other.Versions[3].BasisPoints != 2 {
 		t.Error("two states share their versions")
 	}
 }

@@ -68,13 +68,15 @@ func TestLife(t *testing.T) {
 	if s.State != StatePublished || s.Version != 1 || s.Draft.Title != "Two" {
 		t.Errorf("the state is %+v", s)
 	}
-	a, b := Evolve(s, published(2, "A")), Evolve(s, published(2, "B"))
-	for version, want := range map[int]string{0: "", 1: "One", 2: "A", 3: ""} {
+	// Two successors of one state do not see each other's version, though its slice has room for both.
+	s = scenario.Fold(Evolve, drafted("One"), published(1, "One"), published(2, "Two"), published(3, "Three"))
+	a, b := Evolve(s, published(4, "A")), Evolve(s, published(4, "B"))
+	for version, want := range map[int]string{0: "", 1: "One", 3: "Three", 4: "A", 5: ""} {
 		if got, ok := a.TermsOf(version); got.Title != want || ok != (want != "") {
 			t.Errorf("version %d is %q, want %q", version, got.Title, want)
 		}
 	}
-	if got, _ := b.TermsOf(2); got.Title != "B" {
+	if got, _ := b.TermsOf(4); got.Title != "B" {
 		t.Error("two states share their versions")
 	}
 }

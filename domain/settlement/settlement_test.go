@@ -41,7 +41,8 @@ func TestIssue(t *testing.T) {
 		wrong("too early", func(i *Issued) { i.At = i.PeriodEnd.Add(-time.Second) }, "/at"),
 		wrong("an item twice", func(i *Issued) { i.Lines[1].ItemID = i.Lines[0].ItemID }, "/lines/1/item_id"),
 		wrong("negative", func(i *Issued) { i.Lines[0].Amount.Minor, i.Total.Minor = -1, 34345 }, "/lines/0/amount"),
-		wrong("total", func(i *Issued) { i.Total.Minor-- }, "/total"),
+		wrong("less than the lines", func(i *Issued) { i.Total.Minor-- }, "/total"),
+		wrong("more than the lines", func(i *Issued) { i.Total.Minor++ }, "/total"),
 		wrong("more than can be added", func(i *Issued) { i.Lines[0].Amount.Minor = math.MaxInt64 }, "/lines/1/amount"),
 		{Name: "no command", Code: domain.Internal},
 	})
