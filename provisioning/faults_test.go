@@ -3,7 +3,6 @@ package provisioning
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -246,7 +245,7 @@ func TestEveryStoryWithAFaultAtEveryStep(t *testing.T) {
 						t.Errorf("no fault was injected at %d", at)
 					}
 					if t.Failed() {
-						t.Fatal(fmt.Sprintf("with a fault at append %d, after it: %v", at, after))
+						t.Fatalf("with a fault at append %d, after it: %v", at, after)
 					}
 				}
 			}

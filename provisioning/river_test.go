@@ -17,30 +17,36 @@ import (
 	"crossbill/domain/connection"
 	"crossbill/domain/order"
 	"crossbill/events"
+	"crossbill/projections"
 )
 
 // patience is how long a test waits for what takes milliseconds on an idle machine.
 const patience = time.Minute
 
-// pump runs the process manager over the log from after, as the projections' runner does, until the test ends.
-func (w *world) pump(p *Provisioner, after events.Position) {
+// pump runs the process manager until the test ends.
+func (w *world) pump(p *Provisioner) {
 	w.Helper()
+	runner, err := projections.NewRunner(projections.RunnerOptions{Pool: w.pool, Log: w.log, Projections: []projections.Projection{p.Projection()}})
+	if err != nil {
+		w.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for ctx.Err() == nil {
-			if _, err := w.apply(ctx, p, &after); err != nil && ctx.Err() == nil {
-				w.Errorf("the process manager failed: %v", err)
-				return
+	done := make(chan error)
+	go func() { done <- runner.Run(ctx) }()
+	w.Cleanup(func() {
+		for _, s := range runner.Status() {
+			if s.Err != nil {
+				w.Errorf("the process manager failed: %v", s.Err)
 			}
-			_ = w.log.Wait(ctx, after)
 		}
-	}()
-	w.Cleanup(func() { cancel(); <-done })
+		cancel()
+		if err := <-done; err != nil {
+			w.Error(err)
+		}
+	})
 }
 
-// apply hands the process manager what comes after a position.
+// apply hands the process manager what comes after a position, as in a rebuild.
 func (w *world) apply(ctx context.Context, p *Provisioner, after *events.Position) (int, error) {
 	page, err := w.log.ReadAll(ctx, *after, 100)
 	if err != nil || len(page) == 0 {
@@ -127,7 +133,7 @@ func TestFromOrderToProductionAndBack(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.provisioner(Options{}, nil)
-	w.pump(p, 0)
+	w.pump(p)
 	w.start(p)
 	e := w.edge(w.log, time.Now)
 
@@ -155,7 +161,7 @@ func TestDeadlineWakesTheSaga(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.provisioner(Options{TestingDeadline: 500 * time.Millisecond}, nil)
-	w.pump(p, 0)
+	w.pump(p)
 	w.start(p)
 	unanswered := w.place(wish{manual: true, deadline: now().Add(500 * time.Millisecond)})
 	untested := w.place(wish{})
@@ -174,7 +180,7 @@ func TestReplayProvisionsNothingAgain(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.provisioner(Options{}, nil)
-	w.pump(p, 0)
+	w.pump(p)
 	w.start(p)
 	e := w.edge(w.log, time.Now)
 	delivered, ended, waiting := w.place(wish{}), w.place(wish{}), w.place(wish{manual: true})
@@ -240,7 +246,7 @@ func TestAnotherNodeTakesUpWhatADeadOneLeft(t *testing.T) {
 		w := newWorld(t)
 		dead := &stalled{next: w.log, at: at, reached: make(chan struct{}), wake: make(chan struct{})}
 		first := w.provisioner(Options{Workers: 1}, dead)
-		w.pump(first, 0)
+		w.pump(first)
 		w.start(first)
 		d := w.place(wish{})
 		<-dead.reached
@@ -359,7 +365,7 @@ func TestOrdersRaceForTheLastOfAPort(t *testing.T) {
 			first, second := w.provisioner(Options{}, nil), w.provisioner(Options{}, nil)
 			w.start(first)
 			w.start(second)
-			w.pump(first, 0)
+			w.pump(first)
 			e := w.edge(w.log, time.Now)
 			fit, tags, vlans := 0, map[int]bool{}, map[int]bool{}
 			for _, d := range deals {
@@ -392,7 +398,7 @@ func TestReconcileReleasesOrphansOnly(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.provisioner(Options{}, nil)
-	w.pump(p, 0)
+	w.pump(p)
 	w.start(p)
 	e := w.edge(w.log, time.Now)
 	live, ended := w.place(wish{}), w.place(wish{mbps: 700})
