@@ -17,11 +17,11 @@ import (
 // Bounds of one job. A saga from order to production has six steps; every lost race means that somebody else's append
 // went through.
 const (
-	maxStepsPerJob  = 32
-	maxRacesPerJob  = 64
-	longestSnooze   = 30 * time.Second // a longer wait has a timer of its own
-	shortestSnooze  = time.Millisecond // a timer may run a little before its deadline by this node's clock
-	operatorsFuture = "look for the job in river_job; a restart of any node tries it again"
+	maxStepsPerJob = 32
+	maxRacesPerJob = 64
+	longestSnooze  = 30 * time.Second // a longer wait has a timer of its own
+	shortestSnooze = time.Millisecond // a timer may run a little before its deadline by this node's clock
+	givenUpHint    = "look for the job in river_job; a restart of any node tries it again"
 )
 
 // AdvanceArgs name the saga a job is to advance, by its order or its connection; either leads to the other.
@@ -135,13 +135,13 @@ func (h *errorHandler) HandleError(ctx context.Context, job *rivertype.JobRow, e
 		level, message = slog.LevelError, "saga step given up, a person is needed"
 	}
 	h.logger.Log(ctx, level, message, "error", err, "attempt", job.Attempt, "job", job.ID,
-		"args", string(job.EncodedArgs), "hint", operatorsFuture)
+		"args", string(job.EncodedArgs), "hint", givenUpHint)
 	return nil
 }
 
 // HandlePanic implements river.ErrorHandler.
 func (h *errorHandler) HandlePanic(ctx context.Context, job *rivertype.JobRow, value any, trace string) *river.ErrorHandlerResult {
 	h.logger.ErrorContext(ctx, "saga step panicked", "panic", value, "attempt", job.Attempt, "job", job.ID,
-		"args", string(job.EncodedArgs), "trace", trace, "hint", operatorsFuture)
+		"args", string(job.EncodedArgs), "trace", trace, "hint", givenUpHint)
 	return nil
 }

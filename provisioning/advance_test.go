@@ -92,3 +92,29 @@ func TestBackOffDoublesUpToALimit(t *testing.T) {
 		}
 	}
 }
+
+// A customer may cancel in the very moment that the connection goes into production. Then it is taken down again, and
+// billed for no time.
+func TestCancelledOnTheWayIntoProduction(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	l := w.line(&faulty{next: w.log})
+	l.p.appender = appenderFunc(func(ctx context.Context, a events.Append) (events.Result, error) {
+		if _, completes := a.Streams[0].Events[0].Event.(order.Completed); completes {
+			w.commandOrder(l.d, order.Cancel{Reason: "changed plans", At: l.clock})
+		}
+		return w.log.Append(ctx, a)
+	})
+	l.d = w.place(wish{at: l.clock})
+	l.settle(true)
+	o, c := w.states(l.d)
+	if o.State != order.StateCancelled || c.State != connection.StateDecommissioned || c.Reason != "the order was cancelled: changed plans" {
+		t.Fatalf("ended as order %s, connection %s (%s): %v", o.State, c.State, c.Reason, w.history(l.d))
+	}
+	if !c.BillingTo.Equal(*c.BillingFrom) {
+		t.Errorf("billed from %s to %s", c.BillingFrom, c.BillingTo)
+	}
+	if held := w.held(l.d.connection); len(held) != 0 {
+		t.Errorf("still held: %v", held)
+	}
+}

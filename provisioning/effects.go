@@ -47,6 +47,9 @@ func (p *Provisioner) do(ctx context.Context, s saga, step Step, races int) erro
 		return p.append(ctx, s, change{order: []order.Command{order.Complete{At: now}}})
 	case RequestUndo:
 		return p.append(ctx, s, change{connection: []connection.Command{connection.RequestCancellation{Reason: step.Reason, At: now}}})
+	case RequestTermination: // billed for no time at all: the order was never completed
+		return p.append(ctx, s, change{connection: []connection.Command{
+			connection.RequestDecommission{Reason: step.Reason, EffectiveAt: *s.connection.BillingFrom, At: now}}})
 	case Undo:
 		return p.undo(ctx, s, step.Reason)
 	case FinishDecommission:

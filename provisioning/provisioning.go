@@ -46,7 +46,11 @@ const (
 	fetchCooldown    = 10 * time.Millisecond
 	fetchPoll        = 100 * time.Millisecond // River drops a notification that follows another within the cool-down
 	maxRescuedAtOnce = 10_000
+	stopGrace        = 2 * time.Second // for jobs to notice that they are cancelled
 )
+
+// migrationLock is the advisory lock of [Migrate]: "crossriv", a number nobody else locks.
+const migrationLock = int64(0x63726f7373726976)
 
 // Options are what a [Provisioner] is made of. Pool and Log are required.
 type Options struct {
@@ -83,11 +87,10 @@ func Migrate(ctx context.Context, pool *pgxpool.Pool) error {
 		return domain.Errorf(domain.Unavailable, op, "no connection: %w", err)
 	}
 	defer conn.Release()
-	const lock = 0x43726f7373 // any number nobody else locks
-	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, lock); err != nil {
+	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, migrationLock); err != nil {
 		return domain.Errorf(domain.Unavailable, op, "the migration lock could not be taken: %w", err)
 	}
-	defer func() { _, _ = conn.Exec(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock($1)`, lock) }()
+	defer func() { _, _ = conn.Exec(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock($1)`, migrationLock) }()
 	migrator, err := rivermigrate.New(riverpgxv5.New(pool), &rivermigrate.Config{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return domain.Errorf(domain.Internal, op, "River's migrations can't be read: %w", err)
@@ -193,7 +196,7 @@ func (p *Provisioner) Stop(ctx context.Context) error {
 	if err := p.client.Stop(ctx); err == nil {
 		return nil
 	}
-	hard, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchPoll*20)
+	hard, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
 	defer cancel()
 	if err := p.client.StopAndCancel(hard); err != nil {
 		return domain.Errorf(domain.Unavailable, "provisioning.Stop", "jobs were still running: %w", err)
@@ -216,6 +219,11 @@ func backOff(attempt int) time.Duration {
 
 // warnings passes on what River's own machinery warns of; that a job began or ended is in the events.
 type warnings struct{ slog.Handler }
+
+func (w warnings) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return warnings{w.Handler.WithAttrs(attrs)}
+}
+func (w warnings) WithGroup(name string) slog.Handler { return warnings{w.Handler.WithGroup(name)} }
 
 func (w warnings) Enabled(ctx context.Context, level slog.Level) bool {
 	return level >= slog.LevelWarn && w.Handler.Enabled(ctx, level)

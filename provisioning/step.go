@@ -23,6 +23,7 @@ const (
 	RequestCutover     StepKind = "request_cutover"     // the edge node lets traffic cross
 	CompleteOrder      StepKind = "complete_order"      // the connection is in production
 	RequestUndo        StepKind = "request_undo"        // the edge node takes down what it set up
+	RequestTermination StepKind = "request_termination" // likewise, of a connection whose order ended as it went into production
 	Undo               StepKind = "undo"                // cancels the connection, releases what it holds, fails the order
 	FinishDecommission StepKind = "finish_decommission" // the edge node has taken it down: releases what it holds
 )
@@ -30,7 +31,7 @@ const (
 // Step is one thing to do.
 type Step struct {
 	Kind    StepKind
-	Reason  string    // with RequestUndo and Undo: what the customer is told
+	Reason  string    // with RequestUndo, RequestTermination and Undo: what the customer is told
 	Attempt int       // with RequestProbe: 1 is the first
 	Until   time.Time // with Wait: when time alone changes the answer; zero if only an event does
 }
@@ -59,6 +60,8 @@ func Next(o order.State, c connection.State, now time.Time, policy Policy) Step 
 		switch {
 		case o.State == order.StateInProgress: // even if terminated before the saga came to it: it was delivered
 			return Step{Kind: CompleteOrder}
+		case c.State == connection.StateProduction && o.State != order.StateCompleted:
+			return Step{Kind: RequestTermination, Reason: endedReason(o)}
 		case c.State != connection.StateDecommissionRequested:
 			return Step{Kind: Done}
 		case c.OnEdge:

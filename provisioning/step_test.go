@@ -99,6 +99,9 @@ func TestNext(t *testing.T) {
 
 		{"in production", running, connection.State{State: connection.StateProduction, OnEdge: true}, 999, Step{Kind: CompleteOrder}},
 		{"delivered", in(order.StateCompleted), connection.State{State: connection.StateProduction, OnEdge: true}, 999, Step{Kind: Done}},
+		{"cancelled on the way into production", in(order.StateCancelled), connection.State{State: connection.StateProduction, OnEdge: true}, 0, Step{Kind: RequestTermination, Reason: "the order was cancelled: why"}},
+		{"cancelled and being taken down", in(order.StateCancelled), connection.State{State: connection.StateDecommissionRequested, OnEdge: true}, 0, wait},
+		{"cancelled and taken down", in(order.StateCancelled), connection.State{State: connection.StateDecommissionRequested, EdgeRemoved: true}, 0, Step{Kind: FinishDecommission}},
 		{"terminated before the order was completed", running, connection.State{State: connection.StateDecommissionRequested, OnEdge: true}, 0, Step{Kind: CompleteOrder}},
 		{"terminated, still on the edge", in(order.StateCompleted), connection.State{State: connection.StateDecommissionRequested, OnEdge: true}, 0, wait},
 		{"terminated, gone from the edge", in(order.StateCompleted), connection.State{State: connection.StateDecommissionRequested, EdgeRemoved: true}, 0, Step{Kind: FinishDecommission}},
