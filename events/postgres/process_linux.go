@@ -96,11 +96,6 @@ func (d dataDir) canEnter(dir string, bin binaries) error {
 
 // mountWay replaces the closed directory, for this thread only, by an empty file system with the cluster at its place.
 func mountWay(d dataDir, closed string) error {
-	cluster, err := os.Open(d.cluster) // held open: its name is about to lead nowhere
-	if err != nil {
-		return err
-	}
-	defer cluster.Close()
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return os.NewSyscallError("unshare", err)
 	}
@@ -108,6 +103,12 @@ func mountWay(d dataDir, closed string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return os.NewSyscallError("mount", err)
 	}
+	// Held open, as its name is about to lead nowhere; and opened here, as only a mount of this namespace can be bound.
+	cluster, err := os.Open(d.cluster)
+	if err != nil {
+		return err
+	}
+	defer cluster.Close()
 	if err := unix.Mount("tmpfs", closed, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0755,size=64k"); err != nil {
 		return os.NewSyscallError("mount", err)
 	}
