@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -262,27 +263,155 @@ func TestLargeClose(t *testing.T) {
 	}
 }
 
-// TestLargeCustomer: an invoice and a settlement that would not fit into one event are cut in two.
+// TestLargeCustomer: an invoice that would not fit into one event, or not into one append, is cut in two.
 func TestLargeCustomer(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	all := make([]sold, maxConnections+1)
-	for n := range all {
-		all[n] = exampleA()
-		all[n].name = fmt.Sprint(n)
+	small := exampleA()
+	small.plan.Charges = small.plan.Charges[:1]
+	for name, s := range map[string]sold{"by size": exampleA(), "by connections": small} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			all := make([]sold, maxConnections+20)
+			for n := range all {
+				all[n] = s
+				all[n].name = fmt.Sprint(n)
+			}
+			w.sell(all...)
+			result := w.run(request(march))
+			invoices, _ := w.checkBooks()
+			billed := 0
+			for _, i := range invoices {
+				n := len(connectionsOf(i))
+				if billed += n; n > maxConnections {
+					t.Errorf("%d connections are on one invoice", n)
+				}
+				if _, err := Recompute(t.Context(), w, i); err != nil {
+					t.Error(err)
+				}
+			}
+			if len(invoices) != 2 || billed != len(all) || len(result.Invoices) != 2 {
+				t.Errorf("%d invoices with %d connections", len(invoices), billed)
+			}
+		})
 	}
-	w.sell(all...)
-	result := w.run(request(march))
-	invoices, _ := w.checkBooks()
-	lines := 0
-	for _, i := range invoices {
-		lines += len(i.Lines)
-		if _, err := Recompute(t.Context(), w, i); err != nil {
-			t.Error(err)
+}
+
+// TestLargeSettlement: one that would not fit into one event is cut between connections, never inside one.
+func TestLargeSettlement(t *testing.T) {
+	t.Parallel()
+	const connections, charges = 100, 49
+	usd := func(minor int64) domain.Money { return domain.Money{Minor: minor, Currency: "USD"} }
+	i := invoice.Issued{InvoiceID: id(domain.PrefixInvoice, "large"), PeriodStart: march.From, Currency: "USD", Passthrough: usd(connections * charges), Fee: usd(0), Total: usd(connections * charges)}
+	for n := range connections * charges {
+		i.Lines = append(i.Lines, invoice.Line{
+			Kind: invoice.LinePassthrough, ItemID: fmt.Sprint("item", n), ConnectionID: fmt.Sprint("con", n/charges), Description: strings.Repeat("x", 200), Amount: usd(1),
+		})
+	}
+	settlements, err := settle([]invoice.Issued{i})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckNoMargin([]invoice.Issued{i}, settlements); err != nil {
+		t.Error(err)
+	}
+	seen, ids := make(map[string]string), make(map[string]bool)
+	for _, s := range settlements {
+		if size, err := sizeOf(s); err != nil || size > events.MaxPayload {
+			t.Errorf("a settlement has %d bytes (%v)", size, err)
+		}
+		ids[s.SettlementID] = true
+		for _, l := range s.Lines {
+			if other, ok := seen[l.ConnectionID]; ok && other != s.SettlementID {
+				t.Fatalf("%s is on two settlements", l.ConnectionID)
+			}
+			seen[l.ConnectionID] = s.SettlementID
 		}
 	}
-	if len(invoices) < 2 || lines != 3*len(all) || len(result.Invoices) != len(invoices) {
-		t.Errorf("%d invoices with %d lines", len(invoices), lines)
+	if len(settlements) < 2 || len(ids) != len(settlements) || len(seen) != connections {
+		t.Errorf("%d settlements with %d ids and %d connections", len(settlements), len(ids), len(seen))
+	}
+}
+
+// meanwhile is a log in which something happens just before the first append, after everything was read.
+type meanwhile struct {
+	*world
+	once   sync.Once
+	happen func()
+}
+
+func (m *meanwhile) Append(ctx context.Context, a events.Append) (events.Result, error) {
+	m.once.Do(m.happen)
+	return m.world.Append(ctx, a)
+}
+
+// TestAnotherRunComesFirst: a run that was overtaken after it read everything takes the next numbers.
+func TestAnotherRunComesFirst(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, b := exampleA(), exampleA()
+	b.name = "b"
+	w.sell(a, b)
+	ra, rb := request(march), request(march)
+	ra.ConnectionIDs, rb.ConnectionIDs = []string{a.id()}, []string{b.id()}
+	result, err := Run(t.Context(), &meanwhile{world: w, happen: func() { w.run(rb) }}, ra)
+	if err != nil || result.Issued != 1 || len(result.Invoices) != 1 {
+		t.Errorf("%+v (%v)", result, err)
+	}
+	if invoices, _ := w.checkBooks(); len(invoices) != 2 || invoices[1].InvoiceID != result.Invoices[0] {
+		t.Errorf("the invoices are %+v", invoices)
+	}
+}
+
+// TestThePeriodIsClosedMeanwhile: what closed a connection's period after it was read keeps it from being billed, even
+// if no invoice number tells of it.
+func TestThePeriodIsClosedMeanwhile(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.sell(exampleA())
+	closed := billingrun.PeriodClosed{
+		ConnectionID: exampleA().id(), PeriodStart: march.From, PeriodEnd: march.From.Add(12 * 24 * time.Hour), InvoiceID: id(domain.PrefixInvoice, "other"),
+		SettlementID: id(domain.PrefixSettlement, "other"), RunID: id(domain.PrefixBillingRun, "other"), At: afterward,
+	}
+	_, err := Run(t.Context(), &meanwhile{world: w, happen: func() {
+		w.append(events.Append{Streams: []events.StreamAppend{stream(billingrun.PeriodStream(closed.ConnectionID), closed)}})
+	}}, request(march))
+	if invoices, _ := w.books(); domain.CodeOf(err) != domain.Conflict || len(invoices) != 0 {
+		t.Errorf("%d invoices (%v)", len(invoices), err)
+	}
+}
+
+// TestNothingIsIssuedWithAMargin tampers with a close between its making and its append.
+func TestNothingIsIssuedWithAMargin(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.sell(exampleA())
+	before := w.head()
+	r := run{log: w, request: request(march), id: id(domain.PrefixBillingRun, "r"), upTo: before, open: make(map[string]openConnection)}
+	if err := r.survey(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	invoices, err := r.invoices()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := closing{run: &r, invoices: invoices}
+	if _, err := c.number(invoice.NumberState{}); err != nil {
+		t.Fatal(err)
+	}
+	if c.settlements, err = settle(c.invoices); err != nil {
+		t.Fatal(err)
+	}
+	c.settlements[0].Lines[0].Amount.Minor--
+	c.settlements[0].Total.Minor--
+	result := RunResult{Invoices: []string{invoices[0].InvoiceID}, Settlements: []string{c.settlements[0].SettlementID}}
+	if _, err := c.issue(t.Context(), result, true); domain.CodeOf(err) != domain.Internal || w.head() != before {
+		t.Fatalf("a margin of a cent: %v, %d events", err, w.head()-before)
+	}
+	c.settlements[0].Lines[0].Amount.Minor++
+	c.settlements[0].Total.Minor++
+	if _, err := c.issue(t.Context(), result, true); err != nil {
+		t.Errorf("without the margin: %v", err)
 	}
 }
 

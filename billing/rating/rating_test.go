@@ -334,3 +334,31 @@ func TestUsageHasNoUpperLimit(t *testing.T) {
 		t.Errorf("in %s, out %s", u.In(), u.Out())
 	}
 }
+
+// TestUsageAdd: a reading touches a window if it shares time with it, or is an instant in it.
+func TestUsageAdd(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name     string
+		from, to time.Duration // after the start of March
+		touches  bool
+		in       int64
+	}{
+		{"inside", 0, time.Hour, true, 100},
+		{"an instant inside", time.Hour, time.Hour, true, 100},
+		{"an instant at the start", 0, 0, true, 100},
+		{"before", -time.Hour, 0, false, 0},
+		{"an instant before", -1, -1, false, 0},
+		{"over the start", -time.Hour, time.Hour, true, 50},
+		{"over the start by a nanosecond", -time.Hour, 1, true, 1},
+		{"an instant at the end", 31 * 24 * time.Hour, 31 * 24 * time.Hour, false, 0},
+		{"after", 31 * 24 * time.Hour, 32 * 24 * time.Hour, false, 0},
+		{"around", -31 * 24 * time.Hour, 62 * 24 * time.Hour, true, 33},
+	} {
+		var u Usage
+		r := Reading{Interval{march.From.Add(test.from), march.From.Add(test.to)}, 100, 0}
+		if touches := u.Add(r, march); touches != test.touches || u.In().Int64() != test.in {
+			t.Errorf("%s: %t with %s bytes", test.name, touches, u.In())
+		}
+	}
+}
