@@ -405,7 +405,7 @@ func TestWrongInSubstance(t *testing.T) {
 		want            int
 	}{
 		{"a quote's hash that differs", m.customerKey, "/v1/orders", order(func(o *client.NewOrder) { o.QuoteHash = strings.Repeat("0", 64) }), 409},
-		{"a total over max_total", m.customerKey, "/v1/orders", order(func(o *client.NewOrder) { o.MaxTotal = &small }), 409},
+		{"a total over max_total", m.customerKey, "/v1/orders", order(func(o *client.NewOrder) { o.MaxTotal = &small }), 422},
 		{"a port of somebody else", m.customerKey, "/v1/orders", order(func(o *client.NewOrder) { o.PortId = m.providerPort }), 422},
 		{"an unknown port", m.customerKey, "/v1/orders", order(func(o *client.NewOrder) { o.PortId = unknownID("prt") }), 422},
 		{"a reserved ASN", m.customerKey, "/v1/orders", order(func(o *client.NewOrder) { o.Bgp.ASN = 23456 }), 422},

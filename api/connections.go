@@ -54,8 +54,7 @@ func (s *Server) TerminateConnection(ctx context.Context, req TerminateConnectio
 		if err := checkMatch(req.Params.IfMatch, version); err != nil {
 			return err
 		}
-		now := s.now()
-		decided, err := connection.Decide(state, connection.RequestDecommission{Reason: req.Body.Reason, EffectiveAt: now, At: now})
+		decided, err := connection.Decide(state, connection.RequestDecommission{Reason: req.Body.Reason, At: s.now()})
 		if err != nil {
 			return err
 		}

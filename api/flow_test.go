@@ -57,7 +57,7 @@ func TestOrderToInvoice(t *testing.T) {
 	status, p, _ := m.do(m.agentKey, "POST", "/v1/edge-nodes/"+m.nodeID+"/readings", client.ReadingBatch{Readings: []client.Reading{reading}})
 	m.refused("the same reading with other numbers", int64(before), status, p, http.StatusConflict)
 	next := reading
-	next.Sequence, next.BytesIn = 2, 0
+	next.Sequence, next.BytesIn, next.BytesOut = 2, 0, 0
 	next.From, next.To = reading.To, reading.To.Add(time.Second)
 	mixed, _, err := client.Decode[client.ReadingVerdicts](m.agent.SendReadings(ctx, m.nodeID, client.ReadingBatch{Readings: []client.Reading{reading, next}}))
 	must(t, err)

@@ -145,6 +145,7 @@ func keepAnswer(a *events.Append, request idempotentRequest, status int, answer 
 		if body, err = json.Marshal(answer); err != nil {
 			return domain.Errorf(domain.Internal, "api.commit", "the answer can't be encoded: %w", err)
 		}
+		body = append(body, '\n') // as the first answer is written
 	}
 	eventID, ask := a.Streams[0].Events[0].ID, a.Ask
 	a.Ask = func(ctx context.Context, tx pgx.Tx) error {

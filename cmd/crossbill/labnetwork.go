@@ -2,12 +2,13 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"crypto/rand"
 	"io"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"crossbill/api/client"
@@ -34,7 +35,7 @@ func newDemoNetwork(ctx context.Context, software bool, dir string, log io.Write
 	for _, name := range swept {
 		story.say("Lab", "removed what the dead run %s had left", name)
 	}
-	l, err := lab.New(ctx, lab.Options{Name: fmt.Sprintf("%s%d", demoLabPrefix, os.Getpid()), Dir: dir})
+	l, err := lab.New(ctx, lab.Options{Name: demoLabPrefix + strings.ToLower(rand.Text()[:5]), Dir: dir})
 	if err != nil {
 		return nil, err
 	}

@@ -56,6 +56,7 @@ var rooms = map[string]map[string]string{
 // testRooms are what a room's tests may import besides.
 var testRooms = map[string]map[string]string{
 	"migrations": {"events": "migrations are tested on a private PostgreSQL"},
+	"api":        {"api/client": "the server is tested by its own client"},
 }
 
 // onlyIn names modules that a single room may import.

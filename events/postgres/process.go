@@ -29,8 +29,7 @@ type process struct {
 func startProcess(ctx context.Context, d dataDir, bin binaries, socketDir string, log *os.File, noFsync bool) (*process, error) {
 	p := &process{done: make(chan struct{})}
 	started := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
+	go onThreadOfItsOwn(func() {
 		cmd, err := launch(ctx, d, bin, socketDir, log, noFsync)
 		if err != nil {
 			started <- err
@@ -40,11 +39,29 @@ func startProcess(ctx context.Context, d dataDir, bin binaries, socketDir string
 		started <- nil
 		p.err = cmd.Wait()
 		close(p.done)
-	}()
+	})
 	if err := <-started; err != nil {
 		return nil, err
 	}
 	return p, nil
+}
+
+// onThreadOfItsOwn runs f on a thread that ends with it. It is never the main thread, because that can't end before the
+// process, and because a mount namespace of the main thread's is what /proc shows as the whole process's.
+func onThreadOfItsOwn(f func()) {
+	runtime.LockOSThread()
+	if !onMainThread() {
+		f()
+		return
+	}
+	done := make(chan struct{})
+	go func() { // this thread is taken, so the goroutine gets another
+		defer close(done)
+		runtime.LockOSThread()
+		f()
+	}()
+	<-done
+	runtime.UnlockOSThread()
 }
 
 func launch(ctx context.Context, d dataDir, bin binaries, socketDir string, log *os.File, noFsync bool) (*exec.Cmd, error) {

@@ -46,6 +46,8 @@ func leftOver(cluster string) ([]int, error) {
 	return pids, nil
 }
 
+func onMainThread() bool { return unix.Gettid() == unix.Getpid() }
+
 // reach makes the cluster reachable for the account if a directory above it is closed to it (/root is, on most
 // machines), by giving this thread, and so the server, a mount namespace of its own in which that directory is replaced
 // by one that holds nothing but the way to the cluster. Paths stay the same, and nobody's permissions are changed.

@@ -35,5 +35,8 @@ func leftOver(cluster string) ([]int, error) {
 	return []int{pid}, nil
 }
 
+// onMainThread is not known here, and nothing depends on it: there is neither a signal nor a namespace to tie to a thread.
+func onMainThread() bool { return false }
+
 // reach does nothing: there are no mount namespaces to work with, and the server says itself what it can't enter.
 func reach(dataDir, binaries) error { return nil }
