@@ -29,7 +29,7 @@ const (
 	maxDocumentBytes = events.MaxPayload * 3 / 4       // of an invoice or settlement; a larger one is cut in two
 	maxCloseBytes    = events.MaxAppendBytes / 4       // of the invoices of one append, beside which stand their settlements
 	maxCloseStreams  = events.MaxStreamsPerAppend - 10 // of one append, beside numbers and the run itself
-	maxConnections   = 400                             // on one invoice, so that it fits into one append whatever its size
+	maxConnections   = 300                             // on one invoice, so that it fits into one append whatever its size
 	maxRunDocuments  = 15_000                          // invoices, and settlements, that the event of one run can name
 	maxUsageRanges   = 32                              // ranges of readings that a line names one by one
 	maxRunAttempts   = 64                              // at a run that keeps meeting others

@@ -266,9 +266,12 @@ func TestLargeClose(t *testing.T) {
 // TestLargeCustomer: an invoice that would not fit into one event, or not into one append, is cut in two.
 func TestLargeCustomer(t *testing.T) {
 	t.Parallel()
-	small := exampleA()
+	small, large := exampleA(), exampleA()
 	small.plan.Charges = small.plan.Charges[:1]
-	for name, s := range map[string]sold{"by size": exampleA(), "by connections": small} {
+	again := large.plan.Charges[1]
+	again.ID = "again"
+	large.plan.Charges = append(large.plan.Charges, again)
+	for name, s := range map[string]sold{"by size": large, "by connections": small} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
