@@ -82,14 +82,6 @@ func (c Caller) sees(organisations ...string) bool {
 	return c.Operator() || slices.Contains(organisations, c.OrganisationID)
 }
 
-// organisationFilter is the organisation whose things the caller lists; "" lists everybody's.
-func (c Caller) organisationFilter() string {
-	if c.Operator() {
-		return ""
-	}
-	return c.OrganisationID
-}
-
 type callerKey struct{}
 
 // callerFrom returns the caller that authenticate put there; the zero Caller for the public operations.

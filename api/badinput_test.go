@@ -27,8 +27,7 @@ type operation struct {
 // TestEveryOperationIsTried.
 func everyOperation(m *market) []operation {
 	now := time.Now().UTC().Truncate(time.Second)
-	unknownRun, unknownInvoice, unknownSettlement := unknownID("run"), unknownID("inv"), unknownID("set")
-	_ = unknownRun
+	unknownInvoice, unknownSettlement := unknownID("inv"), unknownID("set")
 	return []operation{
 		{"createOrganisation", "POST", "/v1/organisations", m.operatorKey, client.NewOrganisation{Name: "New", Slug: "new", Roles: []client.Role{client.RoleCustomer}}},
 		{"getOrganisation", "GET", "/v1/organisations/" + m.customerID, m.customerKey, nil},
@@ -154,9 +153,8 @@ func TestStrangersSeeNothing(t *testing.T) {
 	t.Parallel()
 	m := newMarket(t).open()
 	m.place()
-	before := int64(m.head())
 	otherAgent := m.secondAgent()
-	before = int64(m.head())
+	before := int64(m.head())
 	for _, o := range everyOperation(m) {
 		key := m.strangerKey
 		ids := idsIn(o.path)

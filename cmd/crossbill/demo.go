@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -258,6 +259,9 @@ func (d *scene) stageConnection(ctx context.Context) error {
 		return err
 	}
 	d.story.say("Saga", "in production since %s; BGP: %s", d.production.Format(time.RFC3339Nano), bgp)
+	if err := d.showRoutes(ctx); err != nil {
+		return err
+	}
 	if crossed, err = d.network.ping(ctx); err != nil {
 		return fmt.Errorf("ping in production: %w", err)
 	}
@@ -265,6 +269,28 @@ func (d *scene) stageConnection(ctx context.Context) error {
 		return errors.New("in production, and the ping did not cross")
 	}
 	d.story.say("Customer", "pings the provider's network: replies come back")
+	return nil
+}
+
+// showRoutes shows that the routes have crossed: each router has the other's network.
+func (d *scene) showRoutes(ctx context.Context) error {
+	customer, provider, err := d.network.learned(ctx)
+	if err != nil {
+		return fmt.Errorf("read the routers' routes: %w", err)
+	}
+	if customer == nil && provider == nil {
+		return nil
+	}
+	for _, want := range []struct {
+		who     string
+		learned []netip.Prefix
+		network string
+	}{{"customer", customer, demoProviderBGP.Prefixes[0]}, {"provider", provider, demoCustomerBGP.Prefixes[0]}} {
+		if !slices.Contains(want.learned, netip.MustParsePrefix(want.network)) {
+			return fmt.Errorf("the %s's router has not learned %s, only %v", want.who, want.network, want.learned)
+		}
+	}
+	d.story.say("Routers", "have each other's network by BGP: the customer's %v, the provider's %v", customer, provider)
 	return nil
 }
 

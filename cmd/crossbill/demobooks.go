@@ -54,7 +54,7 @@ func (d *scene) stageTraffic(ctx context.Context, wire *wireSampler) (end time.T
 				return end, 0, fmt.Errorf("read the usage: %w", err)
 			}
 			if usage.LastTo != nil && !usage.LastTo.Before(boundary) {
-				d.story.say("Edge", "%d readings are in the log, the last to %s", usage.Readings, usage.LastTo.Format(time.RFC3339Nano))
+				d.story.say("Edge", "has delivered its readings (%d) up to %s", usage.Readings, usage.LastTo.Format(time.RFC3339Nano))
 				return boundary.UTC(), closing - opening, nil
 			}
 			select {

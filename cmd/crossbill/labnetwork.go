@@ -107,6 +107,14 @@ func (n *labNetwork) bgp(ctx context.Context) (string, error) {
 	return "established", nil
 }
 
+func (n *labNetwork) learned(ctx context.Context) (customer, provider []netip.Prefix, err error) {
+	if customer, err = n.lab.RouterRoutes(ctx, "a"); err != nil {
+		return nil, nil, err
+	}
+	provider, err = n.lab.RouterRoutes(ctx, "z")
+	return customer, provider, err
+}
+
 const (
 	pingCount   = 3
 	pingTimeout = time.Second

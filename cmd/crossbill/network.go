@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net/netip"
 
 	"crossbill/api/client"
 )
@@ -10,8 +11,10 @@ import (
 type demoNetwork interface {
 	edge() string                            // "ebpf" or "software"
 	bgp(ctx context.Context) (string, error) // "established" if both routers say so; "none" where there is none
-	ports() (customer, provider string)      // interface names on the node
-	listenOn() []string                      // addresses the platform must listen on for the agent, without port
+	// learned returns what each router has learned by BGP from the other's side; nil where there is no BGP.
+	learned(ctx context.Context) (customer, provider []netip.Prefix, _ error)
+	ports() (customer, provider string) // interface names on the node
+	listenOn() []string                 // addresses the platform must listen on for the agent, without port
 	startAgent(ctx context.Context, p *platform, nodeID, key string) error
 	configureRouter(ctx context.Context, side string, a client.RouterAttachment) error
 	ping(ctx context.Context) (crossed bool, _ error) // from the customer's network to the provider's

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,8 +39,11 @@ func newSoftwareNetwork(dir string, log io.Writer) (demoNetwork, error) {
 
 func (n *softwareNetwork) edge() string                        { return string(edge.Software) }
 func (n *softwareNetwork) bgp(context.Context) (string, error) { return "none", nil }
-func (n *softwareNetwork) ports() (customer, provider string)  { return "software-a", "software-z" }
-func (n *softwareNetwork) listenOn() []string                  { return nil }
+func (n *softwareNetwork) learned(context.Context) (customer, provider []netip.Prefix, _ error) {
+	return nil, nil, nil
+}
+func (n *softwareNetwork) ports() (customer, provider string) { return "software-a", "software-z" }
+func (n *softwareNetwork) listenOn() []string                 { return nil }
 
 func (n *softwareNetwork) startAgent(ctx context.Context, p *platform, nodeID, key string) error {
 	self, err := os.Executable()
