@@ -18,7 +18,8 @@ import (
 const (
 	pollListening = time.Second
 	pollDeaf      = 50 * time.Millisecond
-	listenRetry   = 250 * time.Millisecond
+	listenRetry   = 50 * time.Millisecond // after the connection was lost; doubled each time
+	listenLongest = 2 * time.Second
 )
 
 // tail is how far this node knows the log to reach. It only grows.
@@ -77,30 +78,35 @@ func (l *Log) Wait(ctx context.Context, after Position) error {
 
 // listen moves the tail for what other nodes append, until ctx ends. What this node appends moves it directly.
 func (l *Log) listen(ctx context.Context) {
+	wait := listenRetry
 	for ctx.Err() == nil {
-		if err := l.listenOnce(ctx); err != nil && ctx.Err() == nil {
-			l.options.Logger.Warn("events: the log's notifications are interrupted", "error", err)
-			if head, err := l.Head(ctx); err == nil {
-				l.tail.advance(head.Position)
-			}
-			select {
-			case <-ctx.Done():
-			case <-time.After(listenRetry):
-			}
+		heard, err := l.listenOnce(ctx)
+		if ctx.Err() != nil {
+			return
 		}
+		l.options.Logger.Warn("events: the log's notifications are interrupted", "error", err)
+		if heard {
+			wait = listenRetry
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, listenLongest)
 	}
 }
 
-func (l *Log) listenOnce(ctx context.Context) error {
+// listenOnce listens on one connection until that is lost. heard says that it came to listen at all.
+func (l *Log) listenOnce(ctx context.Context) (heard bool, err error) {
 	conn, err := l.ownConnection(ctx, map[string]string{"application_name": "crossbill listener"})
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	poll := pollListening
 	if _, err := conn.Exec(ctx, "listen "+notifyChannel); err != nil {
 		if conn.IsClosed() {
-			return err
+			return heard, err
 		}
 		poll = pollDeaf // a hot standby
 	}
@@ -108,11 +114,12 @@ func (l *Log) listenOnce(ctx context.Context) error {
 		// After LISTEN: what was committed before it is not notified.
 		var position Position
 		if err := conn.QueryRow(ctx, `SELECT position FROM log_head WHERE log = 'main'`).Scan(&position); err != nil {
-			return err
+			return heard, err
 		}
 		l.tail.advance(position)
+		heard = true
 		if err := l.follow(ctx, conn, poll); err != nil {
-			return err
+			return heard, err
 		}
 	}
 }

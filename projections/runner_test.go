@@ -63,10 +63,10 @@ func (k *ticker) open(known ...domain.Event) *events.Log {
 
 func (k *ticker) append(n int) (last events.Position) {
 	k.Helper()
-	return k.appendTo(k.log, slicesOf(n)...)
+	return k.appendTo(k.log, ticks(n)...)
 }
 
-func slicesOf(n int) []domain.Event {
+func ticks(n int) []domain.Event {
 	all := make([]domain.Event, n)
 	for i := range all {
 		all[i] = ticked{i}
