@@ -274,10 +274,16 @@ func (d *Datapath) stop(tag int) error {
 		return err
 	}
 	for _, entry := range existing {
-		if entry.tag() == tag {
-			if err := ignoreMissing(d.objects.Attachments.Delete(entry.wire)); err != nil {
-				return fmt.Errorf("attachment: %w", err)
-			}
+		if entry.tag() != tag {
+			continue
+		}
+		// The interface first: once the attachment is gone, nothing tells whose it was.
+		err := ignoreMissing(d.objects.Interfaces.Delete(entry.value.Interface))
+		if _, gone := d.netlink.LinkByIndex(int(entry.value.Interface)); gone != nil {
+			err = errors.Join(err, d.detach(int(entry.value.Interface), datapathProgInterfaceEgress))
+		}
+		if err = errors.Join(err, ignoreMissing(d.objects.Attachments.Delete(entry.wire))); err != nil {
+			return fmt.Errorf("attachment: %w", err)
 		}
 	}
 	if err := d.setGateRules(tag, false); err != nil {

@@ -303,12 +303,17 @@ func TestGate(t *testing.T) {
 	must(t, p.Ensure(c))
 	must(t, p.SetRoutes(c.Tag, routes(c)))
 	p.join(c, "a", "z")
+	p.run("a", "ip", "route", "add", c.Z.Address.Masked().String(), "via", c.A.Address.Addr().String())
+	p.run("z", "ip", "route", "add", c.A.Address.Masked().String(), "via", c.Z.Address.Addr().String())
 
 	local := func(why string) {
 		t.Helper()
 		p.wantPing("a", c.A.Peer, c.A.Address.Addr(), true, why+", our address")
 		p.wantPing("z", c.Z.Peer, c.Z.Address.Addr(), true, why+", our address")
 		p.wantPing(lab.PoP, c.A.Address.Addr(), c.A.Peer, true, why+", the peer")
+		// The probe: from our address on one side to the peer on the other.
+		p.wantPing(lab.PoP, c.Z.Address.Addr(), c.A.Peer, true, why+", from side z to the peer on a")
+		p.wantPing(lab.PoP, c.A.Address.Addr(), c.Z.Peer, true, why+", from side a to the peer on z")
 	}
 	transit := func(open bool, why string) {
 		t.Helper()
@@ -561,9 +566,13 @@ func TestRemoveLeavesNothing(t *testing.T) {
 		must(t, p.SetRoutes(c.Tag, routes(c)))
 		must(t, p.SetGate(c.Tag, true))
 	}
+	p.run(lab.PoP, "ip", "link", "del", datapath.InterfaceName(51, datapath.SideA))
 	must(t, p.Remove(51))
 	if tags, err := p.List(); err != nil || !slices.Equal(tags, []int{52}) {
 		t.Errorf("List = %v, %v", tags, err)
+	}
+	if pins, err := filepath.Glob(p.PinDir() + "/link-*"); err != nil || len(pins) != 6 {
+		t.Errorf("%d links for one connection, want 4 at ports and 2 at interfaces: %v, %v", len(pins), pins, err)
 	}
 	must(t, p.Remove(52))
 	must(t, p.Remove(52)) // twice is once

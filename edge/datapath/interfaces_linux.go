@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -81,44 +82,61 @@ func handleOf(i net.Interface) netlink.Link {
 	return &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: i.Index, Name: i.Name}}
 }
 
-// releasePorts takes the programs off ports that carry no connection any more, and clears map entries and pins that
-// belong to no live interface. The last connection takes the wall with it.
+// releasePorts takes the programs off ports that carry no connection any more. The last connection takes the wall with
+// it, and map entries and pins that a crash may have left.
 func (d *Datapath) releasePorts() error {
 	existing, err := d.attachments()
 	if err != nil {
 		return err
 	}
-	ports, interfaces := map[uint32]bool{}, map[uint32]bool{}
+	used := map[uint32]bool{}
 	for _, e := range existing {
-		ports[e.wire.Port], interfaces[e.value.Interface] = true, true
-	}
-	var key uint32
-	var wire datapathWire
-	var perCPU []datapathMeter
-	var unusedPorts, unusedInterfaces []uint32
-	for entries := d.objects.Strays.Iterate(); entries.Next(&key, &perCPU); {
-		if !ports[key] {
-			unusedPorts = append(unusedPorts, key)
-		}
-	}
-	for entries := d.objects.Interfaces.Iterate(); entries.Next(&key, &wire); {
-		if !interfaces[key] {
-			unusedInterfaces = append(unusedInterfaces, key)
-		}
+		used[e.wire.Port] = true
 	}
 	var problems []error
-	for _, ifindex := range unusedPorts {
+	unused, err := unusedKeys(d.objects.Strays, used)
+	problems = append(problems, err)
+	for _, port := range unused {
 		problems = append(problems,
-			d.detach(int(ifindex), datapathProgPortIngress),
-			d.detach(int(ifindex), datapathProgPortEgress),
-			ignoreMissing(d.objects.Strays.Delete(ifindex)))
+			d.detach(int(port), datapathProgPortIngress),
+			d.detach(int(port), datapathProgPortEgress),
+			ignoreMissing(d.objects.Strays.Delete(port)))
 	}
-	for _, ifindex := range unusedInterfaces {
+	if len(existing) > 0 {
+		return errors.Join(problems...)
+	}
+	unused, err = unusedKeys(d.objects.Interfaces, nil)
+	problems = append(problems, err)
+	for _, ifindex := range unused {
 		problems = append(problems, ignoreMissing(d.objects.Interfaces.Delete(ifindex)))
 	}
-	problems = append(problems, d.sweepLinks())
-	if len(existing) == 0 {
-		problems = append(problems, d.removeWall())
+	return errors.Join(append(problems, d.sweepLinks(), d.removeWall())...)
+}
+
+// unusedKeys lists the keys of a map of interfaces that are not in use.
+func unusedKeys(m *ebpf.Map, used map[uint32]bool) ([]uint32, error) {
+	var key uint32
+	var unused []uint32
+	var value any = new(datapathWire)
+	if m.Type() == ebpf.PerCPUHash {
+		value = new([]datapathMeter)
+	}
+	entries := m.Iterate()
+	for entries.Next(&key, value) {
+		if !used[key] {
+			unused = append(unused, key)
+		}
+	}
+	return unused, entries.Err()
+}
+
+// forgetInterfaces removes what stands in maps and pins for L3 interfaces that are gone.
+func (d *Datapath) forgetInterfaces(ifindexes ...int) error {
+	var problems []error
+	for _, ifindex := range ifindexes {
+		problems = append(problems,
+			d.detach(ifindex, datapathProgInterfaceEgress),
+			ignoreMissing(d.objects.Interfaces.Delete(uint32(ifindex))))
 	}
 	return errors.Join(problems...)
 }
@@ -195,19 +213,19 @@ func (d *Datapath) ensureInterface(own, port net.Interface) error {
 // ensureAddress gives the interface its address and no other. The link's subnet goes into the connection's table, not
 // into the main one, hence NOPREFIXROUTE.
 func (d *Datapath) ensureAddress(own net.Interface, address netip.Prefix) error {
-	have, err := d.netlink.AddrList(handleOf(own), netlink.FAMILY_V4)
+	have, err := listAddresses(own.Index)
 	if err != nil {
-		return fmt.Errorf("addresses of %s: %w", own.Name, err)
+		return err
 	}
 	wanted := &netlink.Addr{IPNet: ipNet(address), Flags: unix.IFA_F_NOPREFIXROUTE}
 	found := false
-	for i := range have {
-		if have[i].IPNet.String() == wanted.IPNet.String() && have[i].Flags&unix.IFA_F_NOPREFIXROUTE != 0 {
+	for _, a := range have {
+		if a.prefix == address && a.flags&unix.IFA_F_NOPREFIXROUTE != 0 {
 			found = true
 			continue
 		}
-		if err := ignoreMissing(d.netlink.AddrDel(handleOf(own), &have[i])); err != nil {
-			return fmt.Errorf("address %s of %s: %w", have[i].IPNet, own.Name, err)
+		if err := ignoreMissing(d.netlink.AddrDel(handleOf(own), &netlink.Addr{IPNet: ipNet(a.prefix)})); err != nil {
+			return fmt.Errorf("address %s of %s: %w", a.prefix, own.Name, err)
 		}
 	}
 	if found {
@@ -232,10 +250,8 @@ func (d *Datapath) removeInterfaces(tag int) error {
 		if err := ignoreMissing(d.netlink.LinkDel(link)); err != nil {
 			return fmt.Errorf("delete %s: %w", link.Attrs().Name, err)
 		}
-		for _, ifindex := range []int{link.Attrs().Index, link.Attrs().ParentIndex} {
-			if err := d.detach(ifindex, datapathProgInterfaceEgress); err != nil {
-				return err
-			}
+		if err := d.forgetInterfaces(link.Attrs().Index, link.Attrs().ParentIndex); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -112,6 +112,11 @@ func (d *Datapath) ensureAttachments(c Connection, ports, interfaces map[Side]ne
 		if e.open() {
 			opened++
 		}
+		if old := int(e.value.Interface); old != interfaces[SideA].Index && old != interfaces[SideZ].Index {
+			if err := d.forgetInterfaces(old); err != nil {
+				return false, err
+			}
+		}
 		if _, ok := wanted[e.wire]; !ok { // the side had another port or VLAN
 			if err := ignoreMissing(d.objects.Attachments.Delete(e.wire)); err != nil {
 				return false, fmt.Errorf("attachment: %w", err)

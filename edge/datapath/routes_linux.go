@@ -9,7 +9,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"crossbill/domain"
@@ -21,9 +20,6 @@ const (
 	metricRoute = 20            // what SetRoutes installs
 	metricEnd   = 4_278_198_272 // the unreachable default: far behind a default route a provider announces
 )
-
-// dumpRetries is how often a listing is begun again because the table changed meanwhile.
-const dumpRetries = 5
 
 var defaultPrefix = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 
@@ -129,14 +125,12 @@ func (d *Datapath) liveLinkSubnets(tag int) (map[Side]linkEnd, error) {
 			return nil, domain.Errorf(domain.NotFound, "datapath.SetRoutes", "connection %d has no interface %s: %w",
 				tag, InterfaceName(tag, side), err).WithHint("call Ensure first")
 		}
-		addresses, err := d.netlink.AddrList(link, netlink.FAMILY_V4)
+		addresses, err := listAddresses(link.Attrs().Index)
 		if err != nil {
-			return nil, fmt.Errorf("addresses: %w", err)
+			return nil, err
 		}
 		for _, a := range addresses {
-			ip, _ := netip.AddrFromSlice(a.IP.To4())
-			bits, _ := a.Mask.Size()
-			links[side] = linkEnd{link.Attrs().Index, netip.PrefixFrom(ip, bits)}
+			links[side] = linkEnd{link.Attrs().Index, a.prefix}
 		}
 		if !links[side].address.IsValid() {
 			return nil, domain.Errorf(domain.NotFound, "datapath.SetRoutes", "%s has no address", InterfaceName(tag, side)).
@@ -209,37 +203,20 @@ func (d *Datapath) deleteRoutes(routes map[string]tableRoute) error {
 
 func (d *Datapath) clearTable(tag int) error { return d.converge(tag, nil) }
 
-// listRoutes lists the routes of a table, or of a type in all tables. The kernel filters (strict checking), so that a
-// node with many full tables answers for one of them quickly.
+// listRoutes lists the routes of a table, or of a type in all tables.
 func listRoutes(table int, routeType uint8) ([]tableRoute, error) {
-	socket, err := nl.GetNetlinkSocketAt(netns.None(), netns.None(), unix.NETLINK_ROUTE)
+	request := []nl.NetlinkRequestData{&nl.RtMsg{RtMsg: unix.RtMsg{Family: unix.AF_INET, Type: routeType}}}
+	if table != 0 {
+		request = append(request, nl.NewRtAttr(unix.RTA_TABLE, nl.Uint32Attr(uint32(table))))
+	}
+	messages, err := dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, request...)
+	if errors.Is(err, unix.ENOENT) { // the kernel's word for a table that nothing is in
+		return nil, nil
+	}
 	if err != nil {
-		return nil, fmt.Errorf("netlink: %w", err)
+		return nil, fmt.Errorf("routes: %w", err)
 	}
-	defer socket.Close()
-	if err := unix.SetsockoptInt(socket.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1); err != nil {
-		return nil, fmt.Errorf("netlink: %w", err)
-	}
-	for range dumpRetries {
-		request := nl.NewNetlinkRequest(unix.RTM_GETROUTE, unix.NLM_F_DUMP)
-		request.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: socket}}
-		request.AddData(&nl.RtMsg{RtMsg: unix.RtMsg{Family: unix.AF_INET, Type: routeType}})
-		if table != 0 {
-			request.AddData(nl.NewRtAttr(unix.RTA_TABLE, nl.Uint32Attr(uint32(table))))
-		}
-		messages, err := request.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE)
-		if errors.Is(err, netlink.ErrDumpInterrupted) {
-			continue
-		}
-		if errors.Is(err, unix.ENOENT) { // the kernel's word for a table that nothing is in
-			return nil, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("routes: %w", err)
-		}
-		return parseRoutes(messages)
-	}
-	return nil, domain.Errorf(domain.Unavailable, "datapath.listRoutes", "table %d does not stand still", table)
+	return parseRoutes(messages)
 }
 
 func parseRoutes(messages [][]byte) ([]tableRoute, error) {

@@ -75,6 +75,9 @@ func (l *Lab) build(ctx context.Context) error {
 	if err := os.MkdirAll(l.dir, 0o755); err != nil {
 		return err
 	}
+	if err := mountBPFFS(); err != nil {
+		return err
+	}
 	for _, place := range []string{PoP, "a", "z"} {
 		if err := makeNamespace(ctx, l.namespaceName(place)); err != nil {
 			return err

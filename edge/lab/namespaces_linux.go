@@ -13,6 +13,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 const namespaceDir = "/run/netns" // where iproute2 looks
@@ -77,6 +78,20 @@ func linkNamespaces(pathA, nameA, pathB, nameB string) error {
 	}
 	if err := netlink.LinkAdd(veth); err != nil {
 		return fmt.Errorf("link %s to %s: %w", nameA, nameB, err)
+	}
+	return nil
+}
+
+// mountBPFFS mounts bpffs where it is not, so that pins are in the machine's and not in the mount namespace of whichever
+// process comes first.
+func mountBPFFS() error {
+	const root = "/sys/fs/bpf"
+	var s unix.Statfs_t
+	if err := unix.Statfs(root, &s); err == nil && s.Type == unix.BPF_FS_MAGIC {
+		return nil
+	}
+	if err := unix.Mount("bpf", root, "bpf", 0, "mode=0700"); err != nil {
+		return fmt.Errorf("mount bpffs on %s: %w", root, err)
 	}
 	return nil
 }

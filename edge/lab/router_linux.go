@@ -60,9 +60,8 @@ protocol bgp edge {
 // StartRouter starts BIRD at a place: on a side's main router ("a", "z"), or on a further one ("a/second"), which gets
 // a namespace of its own behind the same port, and needs a VLAN of its own.
 func (l *Lab) StartRouter(ctx context.Context, place string, c RouterConfig) error {
-	if !placePattern.MatchString(place) {
-		return domain.Errorf(domain.Invalid, "lab.StartRouter", "%q is no place for a router", place).
-			WithHint(`"a", "z", or a further router such as "a/second"`)
+	if err := checkPlace("lab.StartRouter", place); err != nil {
+		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -78,7 +77,7 @@ func (l *Lab) StartRouter(ctx context.Context, place string, c RouterConfig) err
 }
 
 func (l *Lab) startRouter(ctx context.Context, place string, c RouterConfig) (*router, error) {
-	if err := l.JoinNetwork(ctx, place, c); err != nil {
+	if err := l.joinNetwork(ctx, place, c); err != nil {
 		return nil, err
 	}
 	file := strings.ReplaceAll(place, "/", "-")
@@ -114,8 +113,28 @@ func (l *Lab) startRouter(ctx context.Context, place string, c RouterConfig) (*r
 	return r, nil
 }
 
-// JoinNetwork gives a place its VLAN, its address on the link and its networks, without BGP.
+func checkPlace(op, place string) error {
+	if placePattern.MatchString(place) {
+		return nil
+	}
+	return domain.Errorf(domain.Invalid, op, "%q is no place for a router", place).
+		WithHint(`"a", "z", or a further router such as "a/second"`)
+}
+
+// JoinNetwork gives a place its VLAN, its address on the link and its networks, as StartRouter does, but no BGP.
 func (l *Lab) JoinNetwork(ctx context.Context, place string, c RouterConfig) error {
+	if err := checkPlace("lab.JoinNetwork", place); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.joinNetwork(ctx, place, c); err != nil {
+		return domain.Errorf(domain.Unavailable, "lab.JoinNetwork", "the router at %s cannot join: %w", place, err)
+	}
+	return nil
+}
+
+func (l *Lab) joinNetwork(ctx context.Context, place string, c RouterConfig) error {
 	side, more, further := strings.Cut(place, "/")
 	branch := ""
 	if further {

@@ -98,14 +98,25 @@ func claim(name string) (record, error) {
 	return r, r.write()
 }
 
-// addressInUse reports whether something else on the machine has the slot's address or interface name.
+// addressInUse reports whether something else on the machine has the slot's interface name or addresses.
 func addressInUse(slot int) bool {
 	if _, err := netlink.LinkByName(managementInterface(slot)); err == nil {
 		return true
 	}
 	host, _ := managementAddresses(slot)
-	routes, err := netlink.RouteGet(host.AsSlice())
-	return err == nil && len(routes) > 0 && routes[0].Gw == nil // on a link of the machine, not behind its router
+	wanted := netip.PrefixFrom(host, 30)
+	addresses, err := netlink.AddrList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return true // not known to be free
+	}
+	for _, a := range addresses {
+		ip, _ := netip.AddrFromSlice(a.IP.To4())
+		bits, _ := a.Mask.Size()
+		if wanted.Overlaps(netip.PrefixFrom(ip, bits)) {
+			return true
+		}
+	}
+	return false
 }
 
 func (r record) write() error {

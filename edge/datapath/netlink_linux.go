@@ -1,0 +1,79 @@
+package datapath
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"crossbill/domain"
+)
+
+// dumpRetries is how often a listing is begun again because what it lists changed meanwhile.
+const dumpRetries = 5
+
+// dump lists what the request selects. The kernel does the selecting (strict checking), so that a node with thousands of
+// interfaces and full tables answers for one of them quickly; the netlink library would read them all each time.
+func dump(request int, answer uint16, data ...nl.NetlinkRequestData) ([][]byte, error) {
+	socket, err := nl.GetNetlinkSocketAt(netns.None(), netns.None(), unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, err
+	}
+	defer socket.Close()
+	if err := unix.SetsockoptInt(socket.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1); err != nil {
+		return nil, err
+	}
+	for range dumpRetries {
+		message := nl.NewNetlinkRequest(request, unix.NLM_F_DUMP)
+		message.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: socket}}
+		for _, part := range data {
+			message.AddData(part)
+		}
+		messages, err := message.Execute(unix.NETLINK_ROUTE, answer)
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return messages, err
+		}
+	}
+	return nil, domain.Errorf(domain.Unavailable, "datapath.dump", "the kernel's table does not stand still").
+		WithHint("try again")
+}
+
+// ownAddress is an IPv4 address of an interface.
+type ownAddress struct {
+	prefix netip.Prefix
+	flags  uint32 // IFA_F_*
+}
+
+// listAddresses lists an interface's IPv4 addresses.
+func listAddresses(ifindex int) ([]ownAddress, error) {
+	messages, err := dump(unix.RTM_GETADDR, unix.RTM_NEWADDR,
+		&nl.IfAddrmsg{IfAddrmsg: unix.IfAddrmsg{Family: unix.AF_INET, Index: uint32(ifindex)}})
+	if err != nil {
+		return nil, fmt.Errorf("addresses of interface %d: %w", ifindex, err)
+	}
+	var addresses []ownAddress
+	for _, m := range messages {
+		header := nl.DeserializeIfAddrmsg(m)
+		attributes, err := nl.ParseRouteAttr(m[header.Len():])
+		if err != nil {
+			return nil, fmt.Errorf("addresses of interface %d: %w", ifindex, err)
+		}
+		address := ownAddress{flags: uint32(header.Flags)}
+		for _, a := range attributes {
+			switch a.Attr.Type {
+			case unix.IFA_LOCAL:
+				ip, _ := netip.AddrFromSlice(a.Value)
+				address.prefix = netip.PrefixFrom(ip, int(header.Prefixlen))
+			case unix.IFA_FLAGS:
+				address.flags = binary.NativeEndian.Uint32(a.Value)
+			}
+		}
+		addresses = append(addresses, address)
+	}
+	return addresses, nil
+}
