@@ -26,6 +26,7 @@ import (
 	"github.com/gorilla/mux"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"crossbill/billing/stripe"
 	"crossbill/domain"
 	"crossbill/events"
 	"crossbill/projections"
@@ -56,6 +57,7 @@ type Options struct {
 	Queries         *projections.Queries
 	Waiter          Waiter
 	VerifierKey     string           // of the log's checkpoints
+	Stripe          *stripe.Client   // nil: invoices can't be paid through the platform
 	ReadingInterval time.Duration    // of the edge's meters; default 5 minutes
 	Now             func() time.Time // default time.Now
 	Random          io.Reader        // default crypto/rand

@@ -58,6 +58,7 @@ var scopesOf = map[string][]string{
 	"createBillingRun":    {ScopeOperate},
 	"listInvoices":        {ScopeFinance, ScopeOperate},
 	"getInvoice":          {ScopeFinance, ScopeOperate},
+	"payInvoice":          {ScopeFinance},
 	"explainInvoiceLine":  {ScopeFinance, ScopeOperate},
 	"listSettlements":     {ScopeFinance, ScopeOperate},
 	"getSettlement":       {ScopeFinance, ScopeOperate},

@@ -61,6 +61,7 @@ func everyOperation(m *market) []operation {
 		{"createBillingRun", "POST", "/v1/billing-runs", m.operatorKey, client.NewBillingRun{PeriodStart: now.Add(-2 * time.Hour), PeriodEnd: now.Add(-time.Hour)}},
 		{"listInvoices", "GET", "/v1/invoices", m.customerKey, nil},
 		{"getInvoice", "GET", "/v1/invoices/" + unknownInvoice, m.customerKey, nil},
+		{"payInvoice", "POST", "/v1/invoices/" + unknownInvoice + ":pay", m.customerKey, nil},
 		{"explainInvoiceLine", "GET", "/v1/invoices/" + unknownInvoice + "/lines/1/explain", m.customerKey, nil},
 		{"listSettlements", "GET", "/v1/settlements", m.providerKey, nil},
 		{"getSettlement", "GET", "/v1/settlements/" + unknownSettlement, m.providerKey, nil},

@@ -126,6 +126,9 @@ func (m *market) bill(order client.Order, opened time.Time) {
 	if status, _, _ := m.do(m.customerKey, "GET", "/v1/invoices/"+invoice.Id+"/lines/99/explain", nil); status != http.StatusNotFound {
 		m.t.Errorf("line 99 answers %d", status)
 	}
+	if status, p, _ := m.do(m.customerKey, "POST", "/v1/invoices/"+invoice.Id+":pay", nil); status != http.StatusServiceUnavailable || !p.Retryable {
+		m.t.Errorf("paying without a payment service answers %d: %+v", status, p)
+	}
 	again, _, err := client.Decode[client.BillingRun](m.operator.CreateBillingRun(ctx, nil,
 		client.NewBillingRun{PeriodStart: start, PeriodEnd: start.Add(40 * time.Second)}))
 	must(m.t, err)

@@ -910,6 +910,21 @@ type OrganisationWithKey struct {
 	Organisation Organisation `json:"organisation"`
 }
 
+// Payment defines model for Payment.
+type Payment struct {
+	// Amount An amount in major units with all the digits of its currency.
+	Amount Money `json:"amount"`
+
+	// ClientSecret What the payer's page confirms the payment with.
+	ClientSecret string `json:"client_secret"`
+
+	// Id The payment service's own.
+	Id string `json:"id"`
+
+	// Status The payment service's word for it.
+	Status string `json:"status"`
+}
+
 // Plan A provider's price plan.
 type Plan = pricing.Plan
 
@@ -1461,6 +1476,9 @@ type ServerInterface interface {
 	// ExplainInvoiceLine Compute the line again from its own events, and show how
 	// (GET /v1/invoices/{invoice_id}/lines/{line}/explain)
 	ExplainInvoiceLine(w http.ResponseWriter, r *http.Request, invoiceId InvoiceID, line int)
+	// PayInvoice Ask the payment service for the invoice's payment
+	// (POST /v1/invoices/{invoice_id}:pay)
+	PayInvoice(w http.ResponseWriter, r *http.Request, invoiceId InvoiceID)
 	// SearchListings Search the published listings
 	// (GET /v1/listings)
 	SearchListings(w http.ResponseWriter, r *http.Request, params SearchListingsParams)
@@ -2292,6 +2310,32 @@ func (siw *ServerInterfaceWrapper) ExplainInvoiceLine(w http.ResponseWriter, r *
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ExplainInvoiceLine(w, r, invoiceId, line)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// PayInvoice operation middleware
+func (siw *ServerInterfaceWrapper) PayInvoice(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "invoice_id" -------------
+	var invoiceId InvoiceID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "invoice_id", mux.Vars(r)["invoice_id"], &invoiceId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "invoice_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PayInvoice(w, r, invoiceId)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -3368,6 +3412,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/invoices/{invoice_id}", wrapper.GetInvoice).Methods(http.MethodGet)
 
+	r.HandleFunc(options.BaseURL+"/v1/invoices/{invoice_id}:pay", wrapper.PayInvoice).Methods(http.MethodPost)
+
 	r.HandleFunc(options.BaseURL+"/v1/invoices/{invoice_id}/lines/{line}/explain", wrapper.ExplainInvoiceLine).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/settlements", wrapper.ListSettlements).Methods(http.MethodGet)
@@ -4219,6 +4265,45 @@ type ExplainInvoiceLinedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ExplainInvoiceLinedefaultApplicationProblemPlusJSONResponse) VisitExplainInvoiceLineResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PayInvoiceRequestObject struct {
+	InvoiceId InvoiceID `json:"invoice_id"`
+}
+
+type PayInvoiceResponseObject interface {
+	VisitPayInvoiceResponse(w http.ResponseWriter) error
+}
+
+type PayInvoice200JSONResponse Payment
+
+func (response PayInvoice200JSONResponse) VisitPayInvoiceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PayInvoicedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response PayInvoicedefaultApplicationProblemPlusJSONResponse) VisitPayInvoiceResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -5232,6 +5317,9 @@ type StrictServerInterface interface {
 	// ExplainInvoiceLine Compute the line again from its own events, and show how
 	// (GET /v1/invoices/{invoice_id}/lines/{line}/explain)
 	ExplainInvoiceLine(ctx context.Context, request ExplainInvoiceLineRequestObject) (ExplainInvoiceLineResponseObject, error)
+	// PayInvoice Ask the payment service for the invoice's payment
+	// (POST /v1/invoices/{invoice_id}:pay)
+	PayInvoice(ctx context.Context, request PayInvoiceRequestObject) (PayInvoiceResponseObject, error)
 	// SearchListings Search the published listings
 	// (GET /v1/listings)
 	SearchListings(ctx context.Context, request SearchListingsRequestObject) (SearchListingsResponseObject, error)
@@ -5839,6 +5927,32 @@ func (sh *strictHandler) ExplainInvoiceLine(w http.ResponseWriter, r *http.Reque
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ExplainInvoiceLineResponseObject); ok {
 		if err := validResponse.VisitExplainInvoiceLineResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PayInvoice operation middleware
+func (sh *strictHandler) PayInvoice(w http.ResponseWriter, r *http.Request, invoiceId InvoiceID) {
+	var request PayInvoiceRequestObject
+
+	request.InvoiceId = invoiceId
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.PayInvoice(ctx, request.(PayInvoiceRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PayInvoice")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(PayInvoiceResponseObject); ok {
+		if err := validResponse.VisitPayInvoiceResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -910,6 +910,21 @@ type OrganisationWithKey struct {
 	Organisation Organisation `json:"organisation"`
 }
 
+// Payment defines model for Payment.
+type Payment struct {
+	// Amount An amount in major units with all the digits of its currency.
+	Amount Money `json:"amount"`
+
+	// ClientSecret What the payer's page confirms the payment with.
+	ClientSecret string `json:"client_secret"`
+
+	// Id The payment service's own.
+	Id string `json:"id"`
+
+	// Status The payment service's word for it.
+	Status string `json:"status"`
+}
+
 // Plan A provider's price plan.
 type Plan = pricing.Plan
 
@@ -1650,6 +1665,13 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/invoices/{invoice_id}/lines/{line}/explain (the `ExplainInvoiceLine` operationId).
 	ExplainInvoiceLine(ctx context.Context, invoiceId InvoiceID, line int, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// PayInvoice Ask the payment service for the invoice's payment
+	//
+	// The same payment is answered however often it is asked for. It is confirmed with the payment service, not here.
+	//
+	// Corresponds with POST /v1/invoices/{invoice_id}:pay (the `PayInvoice` operationId).
+	PayInvoice(ctx context.Context, invoiceId InvoiceID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// SearchListings Search the published listings
 	//
 	// Corresponds with GET /v1/listings (the `SearchListings` operationId).
@@ -2218,6 +2240,23 @@ func (c *Client) GetInvoice(ctx context.Context, invoiceId InvoiceID, reqEditors
 // Corresponds with GET /v1/invoices/{invoice_id}/lines/{line}/explain (the `ExplainInvoiceLine` operationId).
 func (c *Client) ExplainInvoiceLine(ctx context.Context, invoiceId InvoiceID, line int, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewExplainInvoiceLineRequest(c.Server, invoiceId, line)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PayInvoice Ask the payment service for the invoice's payment
+//
+// The same payment is answered however often it is asked for. It is confirmed with the payment service, not here.
+//
+// Corresponds with POST /v1/invoices/{invoice_id}:pay (the `PayInvoice` operationId).
+func (c *Client) PayInvoice(ctx context.Context, invoiceId InvoiceID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPayInvoiceRequest(c.Server, invoiceId)
 	if err != nil {
 		return nil, err
 	}
@@ -3674,6 +3713,40 @@ func NewExplainInvoiceLineRequest(server string, invoiceId InvoiceID, line int) 
 	return req, nil
 }
 
+// NewPayInvoiceRequest constructs an http.Request for the PayInvoice method
+func NewPayInvoiceRequest(server string, invoiceId InvoiceID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "invoice_id", invoiceId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/invoices/%s:pay", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewSearchListingsRequest constructs an http.Request for the SearchListings method
 func NewSearchListingsRequest(server string, params *SearchListingsParams) (*http.Request, error) {
 	var err error
@@ -4996,6 +5069,15 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/invoices/{invoice_id}/lines/{line}/explain (the `ExplainInvoiceLine` operationId).
 	ExplainInvoiceLineWithResponse(ctx context.Context, invoiceId InvoiceID, line int, reqEditors ...RequestEditorFn) (*ExplainInvoiceLineResponse, error)
 
+	// PayInvoiceWithResponse Ask the payment service for the invoice's payment
+	//
+	// The same payment is answered however often it is asked for. It is confirmed with the payment service, not here.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/invoices/{invoice_id}:pay (the `PayInvoice` operationId).
+	PayInvoiceWithResponse(ctx context.Context, invoiceId InvoiceID, reqEditors ...RequestEditorFn) (*PayInvoiceResponse, error)
+
 	// SearchListingsWithResponse Search the published listings
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -6084,6 +6166,54 @@ func (r ExplainInvoiceLineResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ExplainInvoiceLineResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type PayInvoiceResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Payment
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PayInvoiceResponse) GetJSON200() *Payment {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r PayInvoiceResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r PayInvoiceResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PayInvoiceResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PayInvoiceResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PayInvoiceResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -7487,6 +7617,21 @@ func (c *ClientWithResponses) ExplainInvoiceLineWithResponse(ctx context.Context
 	return ParseExplainInvoiceLineResponse(rsp)
 }
 
+// PayInvoiceWithResponse Ask the payment service for the invoice's payment
+//
+// The same payment is answered however often it is asked for. It is confirmed with the payment service, not here.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/invoices/{invoice_id}:pay (the `PayInvoice` operationId).
+func (c *ClientWithResponses) PayInvoiceWithResponse(ctx context.Context, invoiceId InvoiceID, reqEditors ...RequestEditorFn) (*PayInvoiceResponse, error) {
+	rsp, err := c.PayInvoice(ctx, invoiceId, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePayInvoiceResponse(rsp)
+}
+
 // SearchListingsWithResponse Search the published listings
 //
 // Returns a wrapper object for the known response body format(s).
@@ -8512,6 +8657,39 @@ func ParseExplainInvoiceLineResponse(rsp *http.Response) (*ExplainInvoiceLineRes
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Explanation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParsePayInvoiceResponse parses an HTTP response from a PayInvoiceWithResponse call
+func ParsePayInvoiceResponse(rsp *http.Response) (*PayInvoiceResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PayInvoiceResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Payment
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"crossbill/api"
+	"crossbill/billing/stripe"
 	"crossbill/domain"
 	"crossbill/domain/apikey"
 	"crossbill/domain/organisation"
@@ -45,6 +46,8 @@ type platformConfig struct {
 	DatabaseURL     string   // "" starts a private PostgreSQL
 	Listen          []string // host:port; port 0 takes a free one
 	ReadingInterval time.Duration
+	StripeKey       string // "" leaves payments out
+	StripeURL       string // "" is Stripe's own
 	Logger          *slog.Logger
 }
 
@@ -103,9 +106,15 @@ func startPlatform(ctx context.Context, c platformConfig) (_ *platform, err erro
 	if p.OperatorKey, err = operatorKey(ctx, p.Log, filepath.Join(c.DataDir, operatorKeyFile)); err != nil {
 		return nil, err
 	}
+	var payments *stripe.Client
+	if c.StripeKey != "" {
+		if payments, err = stripe.New(stripe.Options{Key: c.StripeKey, URL: c.StripeURL}); err != nil {
+			return nil, err
+		}
+	}
 	handler, err := api.New(api.Options{
 		Log: p.Log, Pool: p.Pool, Queries: &projections.Queries{DB: p.Pool}, Waiter: runner, VerifierKey: p.verifierKey,
-		ReadingInterval: c.ReadingInterval, Logger: c.Logger,
+		Stripe: payments, ReadingInterval: c.ReadingInterval, Logger: c.Logger,
 	})
 	if err != nil {
 		return nil, err
