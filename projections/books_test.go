@@ -18,9 +18,9 @@ func TestUsage(t *testing.T) {
 	con := id("con", 1)
 	b.record("usage-"+id("con", 2), read(2, 1, 7, 7))
 	// The second and third come late and out of order: the order of the page is that of arrival, the end the newest.
-	for _, sequence := range []int{1, 4, 2, 3, 5} {
+	for _, sequence := range []int{1, 4, 5, 2, 3} {
 		b.record("usage-"+con, read(1, sequence, int64(sequence), int64(100*sequence)))
-		if sequence == 4 {
+		if sequence == 5 { // the newest by its time is added up before the last to come
 			b.project()
 		}
 	}
@@ -46,7 +46,7 @@ func TestUsage(t *testing.T) {
 			break
 		}
 	}
-	for i, want := range []int64{1, 4, 2, 3, 5} {
+	for i, want := range []int64{1, 4, 5, 2, 3} {
 		if versions[i] != int64(i+1) || sequences[i] != want {
 			t.Fatalf("versions %v, sequences %v", versions, sequences)
 		}

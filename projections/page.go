@@ -70,7 +70,7 @@ func (l list) parse(token string) (place int64, ok bool) {
 	if len(token) != base64.RawURLEncoding.EncodedLen(tokenLen) {
 		return 0, false
 	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(token)
+	b, err := base64.RawURLEncoding.DecodeString(token)
 	if err != nil || len(b) != tokenLen || b[0] != tokenFormat || list(b[1:1+listNameLen]) != l {
 		return 0, false
 	}
