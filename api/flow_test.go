@@ -39,6 +39,7 @@ func TestOrderToInvoice(t *testing.T) {
 	}
 	opened := edge.bringUp()
 	m.await(order.ConnectionId, client.ConnectionStateProduction)
+	m.awaitOrder(order.Id, client.OrderStateCompleted) // the saga's last event: the log stands still after it
 
 	m.ahead.Add(int64(time.Minute))
 	reading := aReading(order.ConnectionId, opened)
@@ -149,6 +150,23 @@ func (m *market) await(id string, state client.ConnectionState) {
 		}
 		if time.Now().After(deadline) {
 			m.t.Fatalf("the connection is %s, not %s", c.State, state)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// awaitOrder waits until the order is in the state.
+func (m *market) awaitOrder(id string, state client.OrderState) {
+	m.t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		o, _, err := client.Decode[client.Order](m.customer.GetOrder(context.Background(), id))
+		must(m.t, err)
+		if o.State == state {
+			return
+		}
+		if time.Now().After(deadline) {
+			m.t.Fatalf("the order is %s, not %s", o.State, state)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
