@@ -371,6 +371,29 @@ func badValues(s *openapi3.Schema) map[string]any {
 	return bad
 }
 
+// TestEveryProblemIsPointedAt sends one body with several things wrong and wants all of them, each with its pointer.
+func TestEveryProblemIsPointedAt(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t).open()
+	status, p, _ := m.do(m.customerKey, "POST", "/v1/quotes", []byte(`{"listing_id":"lst_1","bandwidth_mbps":0,"surprise":1}`))
+	if status != http.StatusUnprocessableEntity || p.Errors == nil {
+		t.Fatalf("status %d: %+v", status, p)
+	}
+	pointers := map[string]bool{}
+	for _, e := range *p.Errors {
+		pointers[e.Pointer] = true
+	}
+	for _, want := range []string{"/listing_id", "/bandwidth_mbps", "/surprise"} {
+		if !pointers[want] {
+			t.Errorf("nothing points at %s: %+v", want, *p.Errors)
+		}
+	}
+	_, p, _ = m.do(m.customerKey, "POST", "/v1/quotes", []byte(`{}`))
+	if p.Errors == nil || len(*p.Errors) != 2 {
+		t.Errorf("two fields are missing: %+v", p.Errors)
+	}
+}
+
 // TestWrongInSubstance is what a schema can't say.
 func TestWrongInSubstance(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -44,6 +45,8 @@ func (s *Server) validate(next http.Handler) http.Handler {
 	})
 }
 
+var unsupported = regexp.MustCompile(`^property "(.*)" is unsupported$`)
+
 // collectProblems flattens the validator's error tree into field errors with JSON pointers; a parameter's pointer is
 // its place and name, such as "/query/limit".
 func collectProblems(p *domain.Problems, at string, err error) {
@@ -69,6 +72,9 @@ func collectProblems(p *domain.Problems, at string, err error) {
 	case asExactly(err, &schema):
 		for _, part := range schema.JSONPointer() {
 			at += "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(part) // RFC 6901 section 3
+		}
+		if name := unsupported.FindStringSubmatch(schema.Reason); name != nil { // the validator points at the object
+			at += "/" + name[1]
 		}
 		p.Add(at, "%.300s", schema.Reason)
 	default:
