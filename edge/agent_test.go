@@ -151,6 +151,10 @@ func TestRestartAndRemoval(t *testing.T) {
 	if tags, _ := n.List(); len(tags) != 0 {
 		t.Errorf("%v is left on the node", tags)
 	}
+	calls := n.history()
+	if order := calls[max(0, len(calls)-3):]; !slices.Equal(order, []string{"gate con_1 false", "halt con_1", "remove con_1"}) {
+		t.Errorf("the node saw at last %v", order)
+	}
 	// A new agent says the same, until the platform has heard enough and the memory is dropped.
 	stop()
 	p.set(func(p *memoryPlatform) { clear(p.observations) })
@@ -258,7 +262,8 @@ func killedAt(t *testing.T, way string, k int64, after bool) {
 	defer func() { cancelTraffic(); <-moved }()
 
 	die := func() {
-		stop()
+		stop() // before it hears of it
+		p.want(c)
 		// It may have fewer calls to make before all is done; then it ends with the time.
 		ctx, kill := context.WithTimeout(t.Context(), time.Second)
 		defer kill()
@@ -267,12 +272,14 @@ func killedAt(t *testing.T, way string, k int64, after bool) {
 		if err := Run(ctx, Config{Platform: p, Node: dying, StateDir: dir, Logger: testLogger(t)}); err != nil {
 			t.Errorf("Run returned %v", err)
 		}
+		n.traffic(1500) // while no agent runs
 		stop = runAgent(t, p, n, dir)
 	}
 	c.Phase = Production
-	p.want(c)
 	if way == "in" {
 		die()
+	} else {
+		p.want(c)
 	}
 	awaitObserved(t, p, c.ID, "open", isOpen)
 	eventually(t, 10*time.Second, func() string {
@@ -283,8 +290,6 @@ func killedAt(t *testing.T, way string, k int64, after bool) {
 	})
 	c.Phase = Absent
 	if way == "out" {
-		stop() // before it hears of it
-		p.want(c)
 		die()
 	} else {
 		p.want(c)
@@ -406,6 +411,90 @@ func TestNothingWithoutAnOwner(t *testing.T) {
 	n.traffic(7)
 	awaitBytes(t, p, n, "con_1")
 	awaitBytes(t, p, n, "con_other")
+	p.check(t)
+}
+
+// stubbornNode fails to halt a number of times.
+type stubbornNode struct {
+	*memoryNode
+	failures atomic.Int64
+}
+
+func (s *stubbornNode) Halt(ctx context.Context, tag int) error {
+	if s.failures.Add(-1) >= 0 {
+		return domain.Errorf(domain.Internal, "stubbornNode", "no")
+	}
+	return s.memoryNode.Halt(ctx, tag)
+}
+
+func TestNothingIsRemovedBeforeItsLastReading(t *testing.T) {
+	t.Parallel()
+	p, n := newMemoryPlatform(tick), &stubbornNode{memoryNode: newMemoryNode()}
+	c := desiredConnection(1, Production)
+	p.want(c)
+	runAgent(t, p, n, t.TempDir())
+	awaitObserved(t, p, c.ID, "open", isOpen)
+	n.failures.Store(2)
+	c.Phase = Absent
+	p.set(func(p *memoryPlatform) { p.desired.ReadingInterval = time.Hour }) // no reading but the last
+	n.traffic(1000)
+	p.want(c)
+	awaitObserved(t, p, c.ID, "in trouble", func(o Observation) bool { return o.Message != "" })
+	awaitObserved(t, p, c.ID, "removed", isRemoved)
+	awaitBytes(t, p, n.memoryNode, c.ID)
+	p.check(t)
+}
+
+func TestReadingsWaitForTheOpening(t *testing.T) {
+	t.Parallel()
+	p, n := newMemoryPlatform(tick), newMemoryNode()
+	c := desiredConnection(1, Production)
+	p.deaf = true
+	p.want(c)
+	runAgent(t, p, n, t.TempDir())
+	eventually(t, 5*time.Second, func() string {
+		if open, _ := n.Gate(1); !open {
+			return "the gate is closed"
+		}
+		return ""
+	})
+	for range 10 {
+		n.traffic(1000)
+		time.Sleep(tick / 2)
+	}
+	if early := p.of(c.ID); len(early) > 0 {
+		t.Errorf("the platform was sent %d readings before it heard of the opening", len(early))
+	}
+	p.set(func(p *memoryPlatform) { p.deaf = false })
+	awaitBytes(t, p, n, c.ID)
+	p.check(t)
+}
+
+func TestRemovedMeansDelivered(t *testing.T) {
+	t.Parallel()
+	p, n := newMemoryPlatform(tick), newMemoryNode()
+	c := desiredConnection(1, Production)
+	p.want(c)
+	runAgent(t, p, n, t.TempDir())
+	awaitObserved(t, p, c.ID, "open", isOpen)
+	p.set(func(p *memoryPlatform) { p.takeNone = true })
+	n.traffic(1000)
+	c.Phase = Absent
+	p.want(c)
+	awaitObserved(t, p, c.ID, "closed", func(o Observation) bool { return !o.ClosedAt.IsZero() })
+	eventually(t, 5*time.Second, func() string {
+		if tags, _ := n.List(); len(tags) > 0 {
+			return "the node waits for the platform"
+		}
+		return ""
+	})
+	time.Sleep(5 * tick)
+	if p.observed(c.ID).Removed {
+		t.Error("it is said to be removed while readings are undelivered")
+	}
+	p.set(func(p *memoryPlatform) { p.takeNone = false })
+	awaitObserved(t, p, c.ID, "removed", isRemoved)
+	awaitBytes(t, p, n, c.ID)
 	p.check(t)
 }
 

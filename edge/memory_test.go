@@ -21,6 +21,8 @@ type memoryPlatform struct {
 	desired      DesiredState
 	changed      chan struct{}
 	down         bool
+	deaf         bool                   // takes no observations
+	takeNone     bool                   // takes no readings
 	loseAnswers  bool                   // take readings, but let the answer get lost
 	refuse       func(Reading) string   // why a reading is refused
 	opened       map[string]time.Time   // by connection, as reported
@@ -66,7 +68,7 @@ func (p *memoryPlatform) DesiredState(ctx context.Context, after int64, wait tim
 func (p *memoryPlatform) Report(ctx context.Context, kind Kind, observations []Observation) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.down || ctx.Err() != nil {
+	if p.down || p.deaf || ctx.Err() != nil {
 		return errDown
 	}
 	p.lastKind = kind
@@ -92,7 +94,7 @@ func (p *memoryPlatform) Report(ctx context.Context, kind Kind, observations []O
 func (p *memoryPlatform) SendReadings(ctx context.Context, readings []Reading) ([]Verdict, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.down || ctx.Err() != nil {
+	if p.down || p.takeNone || ctx.Err() != nil {
 		return nil, errDown
 	}
 	if len(readings) == 0 || len(readings) > maxBatch {
@@ -315,6 +317,7 @@ func (n *memoryNode) Halt(_ context.Context, tag int) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.on[tag] != nil {
+		n.call("halt %s", n.on[tag].id)
 		n.on[tag].halted, n.on[tag].open = true, false
 	}
 	return nil

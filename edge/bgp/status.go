@@ -17,7 +17,7 @@ type SessionStatus struct {
 	Side             Side
 	State            string    // idle, connect, active, opensent, openconfirm or established (RFC 4271 section 8.2.2)
 	Since            time.Time // UTC, microseconds
-	PrefixesReceived int       // announced by the peer and within its limit
+	PrefixesReceived int       // announced by the peer, our own routes that it sends back not counted
 	PrefixesAccepted int       // of these, registered
 	PrefixesSent     int
 	Message          string // what a person has to know, or empty
@@ -137,8 +137,11 @@ func (c *connection) status(ctx context.Context) ([]SessionStatus, error) {
 			}
 		}
 		if n := counts[end.session.Peer.String()]; n != nil && status.State == Established {
-			status.PrefixesReceived, status.PrefixesSent = int(n.Received), int(n.Advertised)
+			status.PrefixesReceived, status.PrefixesSent = int(n.Accepted), int(n.Advertised)
 			status.PrefixesAccepted = accepted[end.side]
+			if refused := status.PrefixesReceived - status.PrefixesAccepted; refused > 0 && status.Message == "" {
+				status.Message = fmt.Sprintf("%d of %d prefixes announced are not registered and are refused", refused, status.PrefixesReceived)
+			}
 		}
 		pair = append(pair, status)
 	}
