@@ -20,6 +20,7 @@ import (
 	"crossbill/domain/quote"
 	"crossbill/domain/reading"
 	"crossbill/domain/settlement"
+	"crossbill/domain/subject"
 )
 
 var (
@@ -82,6 +83,7 @@ func marketplaceSamples() []domain.Event {
 		apikey.Issued{KeyID: keyID, OrganisationID: customer, Principal: apikey.Principal{Kind: apikey.KindEdgeNode, ID: edgeNode, Name: "pop-1"},
 			Scopes: []string{"trade", "finance"}, SecretHash: hash, At: at},
 		apikey.Revoked{KeyID: keyID, At: at},
+		subject.Erased{Subject: subject.Of(customer, "first"), By: "operator", Reason: subject.ReasonRequest, At: at},
 		edgenode.Registered{EdgeNodeID: edgeNode, Name: "pop-1", Metro: "Amsterdam", Facility: "First hall", ASN: 4200000000, RouterID: "192.0.2.1", At: at},
 		port.Registered{PortID: customerPort, EdgeNodeID: edgeNode, OrganisationID: customer, Name: "uplink", Interface: "eth1", CapacityMbps: 1000, At: at},
 		feeschedule.Published{FeeScheduleID: feeID, Version: 2, BasisPoints: 300, EffectiveFrom: april, At: at},

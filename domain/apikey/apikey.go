@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"crossbill/domain"
+	"crossbill/domain/subject"
 )
 
 // The kinds of principals.
@@ -20,7 +21,7 @@ const (
 // Principal is who calls with a key.
 type Principal struct {
 	Kind string `json:"kind"`
-	ID   string `json:"id"` // of an edge node its edg_… id; else a name that the organisation chose
+	ID   string `json:"id"` // of an edge node its edg_… id; else what the organisation chose: of a person a pseudonym, for it is kept for good
 	Name string `json:"name"`
 }
 
@@ -45,6 +46,16 @@ func (Issued) EventType() string { return "api_key.issued" }
 
 // EventType is the name in the log.
 func (Revoked) EventType() string { return "api_key.revoked" }
+
+// MapPersonal maps the principal's name if that is a person.
+func (e Issued) MapPersonal(f func(domain.PersonalField) string) domain.Event {
+	if e.Principal.Kind == KindPerson {
+		e.Principal.Name = f(domain.PersonalField{
+			Subject: subject.Of(e.OrganisationID, e.Principal.ID), Name: "principal.name", Text: e.Principal.Name,
+		})
+	}
+	return e
+}
 
 // Events returns one zero value of every event type of this package.
 func Events() []domain.Event { return []domain.Event{Issued{}, Revoked{}} }

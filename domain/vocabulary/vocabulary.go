@@ -19,6 +19,7 @@ import (
 	"crossbill/domain/quote"
 	"crossbill/domain/reading"
 	"crossbill/domain/settlement"
+	"crossbill/domain/subject"
 )
 
 // Events returns one zero value of every event type, grouped by the package it belongs to, as a codec takes them.
@@ -26,6 +27,6 @@ func Events() [][]domain.Event {
 	return [][]domain.Event{
 		organisation.Events(), apikey.Events(), edgenode.Events(), port.Events(), feeschedule.Events(), listing.Events(),
 		quote.Events(), order.Events(), connection.Events(), reading.Events(), billingrun.Events(), invoice.Events(),
-		settlement.Events(),
+		settlement.Events(), subject.Events(),
 	}
 }
