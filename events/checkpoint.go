@@ -105,10 +105,15 @@ func (l *Log) Checkpoint(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	text := fmt.Sprintf("%s\n%d\n%s\n", l.options.Signer.Name(), head.Position, base64.StdEncoding.EncodeToString(head.Root[:]))
-	signed, err := note.Sign(&note.Note{Text: text}, l.options.Signer)
+	return SignCheckpoint(head, l.options.Signer)
+}
+
+// SignCheckpoint signs a head that was read otherwise than from an open log; see [Log.Checkpoint].
+func SignCheckpoint(head Head, signer *Signer) ([]byte, error) {
+	text := fmt.Sprintf("%s\n%d\n%s\n", signer.Name(), head.Position, base64.StdEncoding.EncodeToString(head.Root[:]))
+	signed, err := note.Sign(&note.Note{Text: text}, signer)
 	if err != nil {
-		return nil, domain.Errorf(domain.Internal, op, "the checkpoint can't be signed: %w", err)
+		return nil, domain.Errorf(domain.Internal, "events.SignCheckpoint", "the checkpoint can't be signed: %w", err)
 	}
 	return signed, nil
 }
@@ -136,4 +141,34 @@ func ParseCheckpoint(signed []byte, verifierKey string) (Head, error) {
 		return Head{}, domain.Errorf(domain.Invalid, op, "the note is no checkpoint: it has the size %.30q and the root %.60q", lines[1], lines[2])
 	}
 	return Head{Position(size), [32]byte(bytes.Clone(root))}, nil
+}
+
+// CanonicalCheckpoint returns a checkpoint if its bytes are the only ones that say what it says: signed with the key and
+// nobody else's, each part written in the one way it can be. (A note may carry signatures that only others can check, and
+// its base64 may end in bits that nothing reads.) It returns an Invalid error otherwise, as [ParseCheckpoint] does.
+func CanonicalCheckpoint(signed []byte, verifierKey string) ([]byte, error) {
+	const op = "events.CanonicalCheckpoint"
+	if _, err := ParseCheckpoint(signed, verifierKey); err != nil {
+		return nil, err
+	}
+	verifier, err := note.NewVerifier(verifierKey)
+	if err != nil {
+		return nil, domain.Errorf(domain.Invalid, op, "%.80q is no verifier key: %w", verifierKey, err)
+	}
+	n, err := note.Open(signed, note.VerifierList(verifier))
+	if err != nil {
+		return nil, domain.Errorf(domain.Invalid, op, "the checkpoint is not signed by %s: %w", verifier.Name(), err)
+	}
+	text := []byte(n.Text + "\n")
+	for _, s := range n.Sigs {
+		raw, err := base64.StdEncoding.Strict().DecodeString(s.Base64)
+		if err != nil || base64.StdEncoding.EncodeToString(raw) != s.Base64 {
+			return nil, domain.Errorf(domain.Invalid, op, "the checkpoint's signature is not written as signatures are")
+		}
+		text = append(text, "— "+s.Name+" "+s.Base64+"\n"...)
+	}
+	if !bytes.Equal(text, signed) {
+		return nil, domain.Errorf(domain.Invalid, op, "the checkpoint has more to it than its text and the signature of %s", verifier.Name())
+	}
+	return signed, nil
 }

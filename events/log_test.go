@@ -228,6 +228,65 @@ func TestOneFlush(t *testing.T) {
 	requireSound(t, pool)
 }
 
+// TestRefusalUndoesItsEffects has an ask function refuse after it wrote, in a flush that commits.
+func TestRefusalUndoesItsEffects(t *testing.T) {
+	t.Parallel()
+	l, pool := openLog(t)
+	asking := func(key string, refusal error) Append {
+		a := one("note-"+key, NoStream, nil, key)
+		a.Ask = func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, `INSERT INTO reserved_keys VALUES ('k', $1, 'o')`, key)
+			return errors.Join(err, refusal)
+		}
+		return a
+	}
+	for i, c := range flushTogether(t, l, []expectation{
+		{asking("a", nil), Result{First: 1, Last: 1}, ""},
+		{asking("b", domain.Errorf(domain.Forbidden, "test", "no")), Result{}, domain.Forbidden},
+		{asking("b", nil), Result{First: 2, Last: 2}, ""}, // the name is free again
+		{asking("a", nil), Result{}, domain.Conflict},     // a stream of that name is there, so nothing is asked
+	}) {
+		if c.err != nil || c.result != c.want {
+			t.Errorf("append %d: %+v, %v; want %+v", i, c.result, c.err, c.want)
+		}
+	}
+	var keys []string
+	if err := pool.QueryRow(t.Context(), `SELECT array_agg(key ORDER BY key) FROM reserved_keys`).Scan(&keys); err != nil || !slices.Equal(keys, []string{"a", "b"}) {
+		t.Errorf("reserved %v, %v", keys, err)
+	}
+	requireSound(t, pool)
+}
+
+// TestFlushOfMany is 500 appends in one flush, of which 50 expect a version that is gone: 450 succeed, and each of the
+// others learns what it expected and what there is.
+func TestFlushOfMany(t *testing.T) {
+	t.Parallel()
+	l, pool := openLog(t)
+	mustAppend(t, l, one("note-old", NoStream, nil, "old"))
+	var all []expectation
+	position := Position(1)
+	for i := range 500 {
+		if i%10 == 3 {
+			all = append(all, expectation{a: one("note-old", NoStream, nil, "stale"), code: domain.Conflict})
+			continue
+		}
+		position++
+		all = append(all, expectation{one(fmt.Sprintf("note-%d", i), NoStream, nil, "new"), Result{First: position, Last: position}, ""})
+	}
+	for i, c := range flushTogether(t, l, all) {
+		if c.err != nil || c.result != c.want {
+			t.Fatalf("append %d: %+v, %v; want %+v", i, c.result, c.err, c.want)
+		}
+	}
+	if h := requireSound(t, pool); h.Position != 451 {
+		t.Errorf("head %d", h.Position)
+	}
+	var moves int
+	if err := pool.QueryRow(t.Context(), `SELECT count(DISTINCT recorded_at) FROM events`).Scan(&moves); err != nil || moves != 2 {
+		t.Errorf("%d flushes, %v", moves, err)
+	}
+}
+
 type expectation struct {
 	a    Append
 	want Result

@@ -4,56 +4,61 @@ import (
 	"bytes"
 	"context"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"crossbill/domain"
+	"crossbill/events/tile"
 )
 
-// verifyPage is how many events are read at once. The log is verified in short statements and no long transaction: what
-// is verified can't change, and a snapshot held for minutes would keep PostgreSQL from clearing up behind the head row.
-const verifyPage = 2000
+// verifyPage is how many events are read at once, a whole number of tiles. The log is verified in short statements and no
+// long transaction: what is verified can't change, and a snapshot held for minutes would keep PostgreSQL from clearing up
+// behind the head row.
+const verifyPage = 8 * tile.Width
 
 // Verify recomputes the whole log from its rows: that positions have no gaps, that every leaf hash is that of its row,
-// that the leaves hash to the head's root and, at the checkpoint's size, to the root the checkpoint vouches for. It
-// returns the head that was proven: the checkpoint's. Without a checkpoint (nil; verifierKey is not looked at then) it
-// returns the head row's, which proves that the log agrees with itself and not that it is the one it was.
+// that the leaves hash to the head's root and, at the checkpoint's size, to the root the checkpoint vouches for (which is
+// what a consistency proof shows, without one), and that the tiles are those of the leaves. It returns the head that was
+// proven: the checkpoint's. Without a checkpoint (nil; verifierKey is not looked at then) it returns the head row's, which
+// proves that the log agrees with itself and not that it is the one it was.
 //
 // Errors: Invalid for a checkpoint that is not signed with the key; Conflict if anything does not fit, with the first
-// bad position; Unavailable if the log can't be read.
+// bad position or the tile; Unavailable if the log can't be read.
 func Verify(ctx context.Context, pool *pgxpool.Pool, checkpoint []byte, verifierKey string) (Head, error) {
-	v := verification{pool: pool, tree: emptyTree()}
-	var frontier []byte
+	v := verification{pool: pool, records: RecordsIn(pool), tree: emptyTree(), tiles: tileCheck{pool: pool}}
 	var err error
-	if v.head, frontier, err = readHead(ctx, pool); err != nil {
+	if v.head, v.frontier, err = readHead(ctx, pool); err != nil {
 		return Head{}, err
 	}
-	proven := v.head
+	v.proven = v.head
 	if checkpoint != nil {
-		if proven, err = ParseCheckpoint(checkpoint, verifierKey); err != nil {
+		if v.proven, err = ParseCheckpoint(checkpoint, verifierKey); err != nil {
 			return Head{}, err
 		}
-		if proven.Position > v.head.Position {
-			return Head{}, broken("the checkpoint vouches for %d events and the log has %d", proven.Position, v.head.Position).
+		if v.proven.Position > v.head.Position {
+			return Head{}, broken("the checkpoint vouches for %d events and the log has %d", v.proven.Position, v.head.Position).
 				WithHint("the end of the log was lost; restore it from a backup that is newer than the checkpoint")
 		}
 	}
-	v.proven = proven
 	if err := v.run(ctx); err != nil {
 		return Head{}, err
 	}
-	if !bytes.Equal(v.tree.frontier(), frontier) {
-		return Head{}, broken("the head's frontier is not that of its %d events", v.head.Position)
+	if !bytes.Equal(v.tree.frontier(), v.frontier) {
+		return Head{}, broken("the head's frontier is not that of its %d events", v.head.Position).
+			WithHint("the events are those that the head's root stands for; restore the head row from a backup")
 	}
-	return proven, nil
+	return v.proven, nil
 }
 
 type verification struct {
-	pool   *pgxpool.Pool
-	head   Head // of the head row
-	proven Head // of the checkpoint, or the head row's
-	tree   tree // over the events seen so far
-	hasher leafHasher
+	pool     *pgxpool.Pool
+	records  Records
+	head     Head // of the head row
+	frontier []byte
+	proven   Head // of the checkpoint, or the head row's
+	tree     tree // over the events seen so far
+	tiles    tileCheck
+	hasher   leafHasher
+	mismatch *domain.Error // the first root that is not the one expected
 }
 
 func broken(format string, args ...any) *domain.Error {
@@ -81,64 +86,59 @@ func (v *verification) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if v.mismatch != nil {
+		return v.located(v.mismatch)
+	}
+	if err := v.tiles.finish(ctx, v.head.Position); err != nil {
+		return err
+	}
 	return v.streams(ctx)
 }
 
 // page verifies the next events.
 func (v *verification) page(ctx context.Context) error {
 	from := v.tree.size()
-	rows, err := v.pool.Query(ctx, `
-		SELECT position, version, recorded_at, event_id, schema, stream, type, metadata, payload, salt, leaf_hash
-		  FROM events
-		 WHERE position > $1 AND position <= $2
-		 ORDER BY position -- primary key
-		 LIMIT $3
-	`, from, v.head.Position, verifyPage)
-	if err != nil {
-		return unreadable(ctx, err)
+	last := min(from+verifyPage, v.head.Position)
+	if err := v.tiles.prefetch(ctx, from+1, last); err != nil {
+		return err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := v.event(rows); err != nil {
-			return err
-		}
+	err := v.records.Range(ctx, from+1, last, func(r StoredRecord) error { return v.event(ctx, r) })
+	if err == nil && v.tree.size() < last {
+		err = v.missing(v.tree.size() + 1)
 	}
-	if err := rows.Err(); err != nil {
-		return unreadable(ctx, err)
-	}
-	if v.tree.size() == from {
-		return broken("the event at position %d is missing", from+1)
-	}
-	return nil
+	return err
 }
 
-// event verifies one row and adds it to the tree.
-func (v *verification) event(rows pgx.Rows) error {
-	var r leafRecord
-	var salt, leaf []byte
-	err := rows.Scan(&r.position, &r.version, &r.recordedAt, &r.id, &r.schema, &r.stream, &r.eventType, &r.metadata, &r.payload, &salt, &leaf)
-	next := v.tree.size() + 1
-	switch {
-	case err != nil:
-		return broken("the event at position %d can't be read: %w", next, err)
-	case r.position != next:
-		return broken("the event at position %d is missing", next)
-	case len(salt) != len(r.salt):
-		return broken("the event at position %d has a salt of %d bytes", next, len(salt))
+func (v *verification) missing(at Position) error {
+	if at > 1 && bytes.Equal(v.tree.frontier(), v.frontier) {
+		return broken("the event at position %d is missing: the head row's position is %d, but its frontier is that of the %d events before",
+			at, v.head.Position, at-1).WithHint("the head row's position is damaged, not the events")
 	}
-	r.salt = [16]byte(salt)
-	hash := v.hasher.hash(r)
-	if !bytes.Equal(hash[:], leaf) {
-		return broken("the event at position %d (%s, version %d of %.60s) is not the one that was recorded: its row does not hash to its leaf",
-			next, r.eventType, r.version, r.stream)
+	return broken("the event at position %d is missing", at)
+}
+
+// event verifies one event and adds it to the tree.
+func (v *verification) event(ctx context.Context, r StoredRecord) error {
+	next := v.tree.size() + 1
+	if r.Position != next {
+		return v.missing(next)
+	}
+	hash := v.hasher.hash(r.leaf())
+	if !bytes.Equal(hash[:], r.LeafHash) {
+		return broken("the event at position %d (%.60q, version %d of %.60q) is not the one that was recorded: its row hashes to %x and its leaf hash is %x",
+			next, r.Type, r.Version, r.Stream, hash, r.LeafHash)
 	}
 	if err := v.tree.add(hash); err != nil {
 		return domain.Errorf(domain.Internal, "events.Verify", "the tree can't take leaf %d: %w", next, err)
 	}
+	if err := v.tiles.add(ctx, 0, hash); err != nil {
+		return err
+	}
 	return v.compare()
 }
 
-// compare holds the tree against the roots that are known for its size.
+// compare holds the tree against the roots that are known for its size. One that differs does not end the reading: the
+// tiles that follow may tell which event it is.
 func (v *verification) compare() error {
 	size := v.tree.size()
 	if size != v.proven.Position && size != v.head.Position {
@@ -148,13 +148,30 @@ func (v *verification) compare() error {
 	if err != nil {
 		return domain.Errorf(domain.Internal, "events.Verify", "the tree over %d leaves has no root: %w", size, err)
 	}
-	if size == v.head.Position && root != v.head.Root {
-		return broken("the %d events hash to the root %x; the head row has %x", size, root, v.head.Root)
-	}
-	if size == v.proven.Position && root != v.proven.Root {
-		return broken("the first %d events hash to the root %x; the checkpoint of that size vouches for %x", size, root, v.proven.Root)
+	switch {
+	case v.mismatch != nil:
+	case size == v.proven.Position && root != v.proven.Root && v.proven != v.head:
+		v.mismatch = broken("the first %d events hash to the root %x; the checkpoint of that size vouches for %x", size, root, v.proven.Root)
+	case size == v.head.Position && root != v.head.Root:
+		v.mismatch = broken("the %d events hash to the root %x; the head row has %x", size, root, v.head.Root)
 	}
 	return nil
+}
+
+// located says of a wrong root where in the log what is wrong must be.
+func (v *verification) located(mismatch *domain.Error) error {
+	switch t := v.tiles; {
+	case t.suspect != 0:
+		return broken("the event at position %d is not the one that was recorded: its row agrees with its leaf hash, but the tile %s has another, and %s",
+			t.suspect, tile.Path(0, int64(t.suspect-1)/tile.Width, tile.Width), mismatch.Message)
+	case v.proven == v.head && bytes.Equal(v.tree.frontier(), v.frontier):
+		return mismatch.WithHint("the head row's frontier is that of the events, so its root is what is damaged")
+	case t.agreed == 0:
+		return mismatch
+	default:
+		return mismatch.WithHint("the tiles still agree with the events up to position %d, so what was changed is past it, or the root itself, "+
+			"or events and tiles together; compare with a backup", t.agreed)
+	}
 }
 
 // streams holds the table streams against the events. A wrong version there would let an append conflict with nothing,

@@ -195,6 +195,65 @@ func TestExactlyOnce(t *testing.T) {
 	}
 }
 
+// TestOvertaken has another process apply the same events between this one's reading them and its locking the
+// checkpoint.
+func TestOvertaken(t *testing.T) {
+	t.Parallel()
+	k := newTicker(t)
+	k.append(5)
+	if _, err := k.pool.Exec(t.Context(), `INSERT INTO subscriptions (name) VALUES ('count')`); err != nil {
+		t.Fatal(err)
+	}
+	var once sync.Once
+	overtake := func() {
+		for _, sql := range []string{`INSERT INTO ticks SELECT position, 0 FROM events`, `UPDATE subscriptions SET position = 5`} {
+			if _, err := k.pool.Exec(context.Background(), sql); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	overtaken := false
+	config := k.pool.Config()
+	config.ConnConfig.Tracer = beforeQuery(func(sql string) {
+		if strings.HasPrefix(sql, "begin") {
+			once.Do(func() { overtake(); overtaken = true })
+		}
+	})
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	r, err := projections.NewRunner(projections.RunnerOptions{Pool: pool, Log: k.log, Projections: []projections.Projection{k.count("count")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- r.Run(ctx) }()
+	k.waitFor(r, 5)
+	last := k.append(5)
+	k.waitFor(r, last)
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	k.requireOnce(last)
+	if !overtaken {
+		t.Error("nobody was overtaken")
+	}
+}
+
+// beforeQuery is called with each statement before it is sent.
+type beforeQuery func(sql string)
+
+func (f beforeQuery) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	f(q.SQL)
+	return ctx
+}
+
+func (beforeQuery) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
 // TestPoison has an event that a projection can't take: what comes before is applied, the error says where it is, the
 // other projections go on, and once the defect is mended it goes on by itself.
 func TestPoison(t *testing.T) {
