@@ -74,19 +74,23 @@ func (p *api) SendReadings(ctx context.Context, readings []Reading) ([]Verdict, 
 	if err != nil {
 		return nil, refusal(err, "/readings/")
 	}
-	verdicts := make([]Verdict, len(answer.Verdicts))
-	for i, v := range answer.Verdicts {
-		verdicts[i] = Verdict{ReadingID: ReadingID{Connection: v.ConnectionId, Epoch: v.Epoch, Sequence: v.Sequence}}
+	var verdicts []Verdict
+	for _, v := range answer.Verdicts {
+		verdict := Verdict{ReadingID: ReadingID{Connection: v.ConnectionId, Epoch: v.Epoch, Sequence: v.Sequence}}
 		switch string(v.Status) {
 		case "accepted", "duplicate":
 		case "rejected":
-			verdicts[i].Rejected = true
+			if v.Problem != nil && v.Problem.Retryable {
+				continue // no verdict yet
+			}
+			verdict.Rejected = true
 			if v.Problem != nil {
-				verdicts[i].Problem = v.Problem.Detail
+				verdict.Problem = v.Problem.Detail
 			}
 		default:
 			return nil, fmt.Errorf("a verdict %q is not in the contract this agent knows", v.Status)
 		}
+		verdicts = append(verdicts, verdict)
 	}
 	return verdicts, nil
 }

@@ -168,6 +168,26 @@ func TestAPI(t *testing.T) {
 	}
 }
 
+func TestAPIKeepsWhatMayBeSentAgain(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"verdicts":[
+			{"connection_id":"c","epoch":1,"sequence":1,"status":"rejected","problem":{"code":"unavailable","status":503,"retryable":true,"detail":"not open yet","title":"t","type":"x"}},
+			{"connection_id":"c","epoch":1,"sequence":2,"status":"duplicate"},
+			{"connection_id":"c","epoch":1,"sequence":3,"status":"rejected","problem":{"code":"invalid","status":422,"retryable":false,"detail":"wrong","title":"t","type":"x"}}]}`)
+	}))
+	defer server.Close()
+	api, err := NewAPI(server.URL, testKey, testNode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verdicts, err := api.SendReadings(t.Context(), []Reading{{}})
+	want := []Verdict{{ReadingID: ReadingID{"c", 1, 2}}, {ReadingID: ReadingID{"c", 1, 3}, Rejected: true, Problem: "wrong"}}
+	if err != nil || !reflect.DeepEqual(verdicts, want) {
+		t.Errorf("verdicts %+v (%v), want %+v", verdicts, err, want)
+	}
+}
+
 func TestAPITellsRefusalsFromFailures(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

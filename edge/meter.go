@@ -21,8 +21,9 @@ func (m Meter) closed() bool { return !m.ClosedAt.IsZero() }
 // latePart is the share of the interval by which a meter may be read late and the reading still end on the boundary.
 const latePart = 10
 
-// maxLate bounds it. What crosses in between is attributed to the interval that has just ended.
-const maxLate = 2 * time.Second
+// maxLate bounds it. What crosses in between is attributed to the interval that has just ended; it has to stay below the
+// second that the platform allows when it holds a reading against the port's speed (SpeedSlack in domain/reading).
+const maxLate = 500 * time.Millisecond
 
 // readingEnd is where a reading taken at the given time ends: on the UTC boundary of the interval that has just passed,
 // or, when the agent comes late (it was down, or had no room for readings), now, so that no bytes are attributed to a

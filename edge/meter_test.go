@@ -21,8 +21,8 @@ func TestReadingEnd(t *testing.T) {
 		want     string
 	}{
 		{"12:05:00.003", 5 * time.Minute, "12:05:00"},
-		{"12:05:01.9", 5 * time.Minute, "12:05:00"},
-		{"12:05:02.1", 5 * time.Minute, "12:05:02.1"}, // later than maxLate: the time as it is
+		{"12:05:00.45", 5 * time.Minute, "12:05:00"},
+		{"12:05:00.55", 5 * time.Minute, "12:05:00.55"}, // later than maxLate: the time as it is
 		{"12:07:30", 5 * time.Minute, "12:07:30"},
 		{"12:00:07.05", time.Second, "12:00:07"},
 		{"12:00:07.2", time.Second, "12:00:07.2"}, // later than a tenth of the interval
