@@ -1027,7 +1027,7 @@ type Reading struct {
 	DroppedIn  int64 `json:"dropped_in"`
 	DroppedOut int64 `json:"dropped_out"`
 
-	// Epoch Counts the times the meter lost its counters.
+	// Epoch Grows each time the meter loses its counters; a node never uses one twice.
 	Epoch      int64     `json:"epoch"`
 	From       time.Time `json:"from"`
 	PacketsIn  int64     `json:"packets_in"`

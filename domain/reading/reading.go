@@ -23,7 +23,7 @@ const (
 type Recorded struct {
 	EdgeNodeID   string    `json:"edge_node_id"`
 	ConnectionID string    `json:"connection_id"`
-	Epoch        int64     `json:"epoch"` // counts the times the meter lost its counters, from 1
+	Epoch        int64     `json:"epoch"` // grows each time the meter loses its counters; a node never uses one twice
 	Sequence     int64     `json:"sequence"`
 	From         time.Time `json:"from"`
 	To           time.Time `json:"to"`
