@@ -24,7 +24,13 @@ const verifyPage = 8 * tile.Width
 // Errors: Invalid for a checkpoint that is not signed with the key; Conflict if anything does not fit, with the first
 // bad position or the tile; Unavailable if the log can't be read.
 func Verify(ctx context.Context, pool *pgxpool.Pool, checkpoint []byte, verifierKey string) (Head, error) {
-	v := verification{pool: pool, records: RecordsIn(pool), tree: emptyTree(), tiles: tileCheck{pool: pool}}
+	return VerifyRecords(ctx, pool, RecordsIn(pool), checkpoint, verifierKey)
+}
+
+// VerifyRecords is [Verify] for a log whose events are to be read from elsewhere too, as archives. Head, tiles and streams
+// are the database's in any case.
+func VerifyRecords(ctx context.Context, pool *pgxpool.Pool, records Records, checkpoint []byte, verifierKey string) (Head, error) {
+	v := verification{pool: pool, records: records, tree: emptyTree(), tiles: tileCheck{pool: pool}}
 	var err error
 	if v.head, v.frontier, err = readHead(ctx, pool); err != nil {
 		return Head{}, err

@@ -26,7 +26,7 @@ const (
 //
 //	crossbill-log-bundle@v1
 //
-//	consistency <size>          only if the bundle has one: the size of an earlier checkpoint
+//	consistency <size> <root>   only if the bundle has one: those of an earlier checkpoint, the root in base64
 //	<hash>                      each hash of the proof that the log was that and grew, in base64
 //
 //	event <position>            for each event, in order of position
@@ -43,9 +43,9 @@ type Bundle struct {
 	Checkpoint []byte
 }
 
-// Growth is the part of a consistency proof that the checkpoints do not have.
+// Growth is a consistency proof but for its end, which is the bundle's checkpoint.
 type Growth struct {
-	From   events.Position
+	From   events.Head
 	Hashes []Hash
 }
 
@@ -61,7 +61,7 @@ func (b Bundle) Encode() []byte {
 	var out bytes.Buffer
 	out.WriteString(bundleHeader + "\n\n")
 	if b.Grown != nil {
-		fmt.Fprintf(&out, "consistency %d\n", b.Grown.From)
+		fmt.Fprintf(&out, "consistency %d %s\n", b.Grown.From.Position, base64.StdEncoding.EncodeToString(b.Grown.From.Root[:]))
 		writeHashes(&out, b.Grown.Hashes)
 	}
 	for _, e := range b.Events {
@@ -96,7 +96,8 @@ func ParseBundle(file []byte) (Bundle, error) {
 		keyword, number, _ := strings.Cut(head, " ")
 		switch {
 		case keyword == "consistency" && b.Grown == nil && len(b.Events) == 0:
-			b.Grown = &Growth{From: p.position(number, 0)}
+			size, root, _ := strings.Cut(number, " ")
+			b.Grown = &Growth{From: events.Head{Position: p.position(size, 0), Root: p.hash(root)}}
 			b.Grown.Hashes = p.hashes()
 		case keyword == "event" && len(b.Events) < MaxBundleEvents:
 			after := events.Position(0)
@@ -169,13 +170,21 @@ func (p *bundleParser) hashes() []Hash {
 		if text == "" || p.err != nil {
 			return hashes
 		}
-		hash, ok := decode(text)
-		if !ok || len(hash) != len(Hash{}) || len(hashes) == maxPath {
-			p.fail("it is no hash in base64, or one too many")
+		if len(hashes) == maxPath {
+			p.fail("it is one hash more than a proof can have")
 			return nil
 		}
-		hashes = append(hashes, Hash(hash))
+		hashes = append(hashes, p.hash(text))
 	}
+}
+
+func (p *bundleParser) hash(text string) Hash {
+	hash, ok := decode(text)
+	if !ok || len(hash) != len(Hash{}) {
+		p.fail("%.60q is no hash in base64", text)
+		return Hash{}
+	}
+	return Hash(hash)
 }
 
 // decode reads base64 that is written in the one way it can be: package base64 alone would skip carriage returns.

@@ -95,7 +95,7 @@ func (s *session) since(checkpoint []byte, key string, head events.Head) (*Growt
 	if err != nil {
 		return nil, err
 	}
-	return &Growth{From: older.Position, Hashes: c.Hashes}, nil
+	return &Growth{From: older, Hashes: c.Hashes}, nil
 }
 
 // bundled reads an event and proves it. An event whose row does not hash to the leaf in the tree is not handed out.

@@ -30,8 +30,8 @@ type Prover struct {
 	records events.Records
 }
 
-// NewProver returns a prover over a migrated database.
-func NewProver(pool *pgxpool.Pool) *Prover { return &Prover{pool, events.RecordsIn(pool)} }
+// NewProver returns a prover over a migrated database, whose events are read from records.
+func NewProver(pool *pgxpool.Pool, records events.Records) *Prover { return &Prover{pool, records} }
 
 // Inclusion proves that the event at a position is in the log as it was at a size (RFC 6962 section 2.1.1).
 type Inclusion struct {

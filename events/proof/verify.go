@@ -41,11 +41,14 @@ func Verify(file []byte, verifierKey string, older []byte) (Verified, error) {
 		}
 		v.Events = append(v.Events, r)
 	}
-	if older == nil {
-		if b.Grown != nil { // nothing to hold it against, so it could say anything
-			return Verified{}, domain.Errorf(domain.Invalid, op, "the bundle shows that the log grew from %d events; what its checkpoint was then is missing", b.Grown.From).
-				WithHint("give the checkpoint of that size with --checkpoint")
+	if b.Grown != nil {
+		c := Consistency{From: b.Grown.From.Position, FromRoot: b.Grown.From.Root, To: v.Head.Position, ToRoot: v.Head.Root, Hashes: b.Grown.Hashes}
+		if err := c.Check(); err != nil {
+			return Verified{}, domain.Errorf(domain.Conflict, op, "the bundle does not prove that the log grew from the %d events that it says: %w", c.From, err).
+				WithHint("export the bundle again and compare the two")
 		}
+	}
+	if older == nil {
 		return v, nil
 	}
 	head, err := events.ParseCheckpoint(older, verifierKey)
@@ -53,7 +56,7 @@ func Verify(file []byte, verifierKey string, older []byte) (Verified, error) {
 		return Verified{}, err
 	}
 	v.Older = &head
-	return v, b.grown(head, v.Head)
+	return v, b.grewFrom(head, v.Head)
 }
 
 // verify returns the record, which is then known to be the one in the log.
@@ -77,26 +80,27 @@ func (e BundledEvent) verify(head events.Head) (events.Record, error) {
 	return r, nil
 }
 
-// grown checks that the log only grew between two checkpoints. Two of the same size need no proof.
-func (b Bundle) grown(older, head events.Head) error {
+// grewFrom checks that the log was, and only grew since, what an older checkpoint vouches for. The bundle's own proof of
+// growth was checked before.
+func (b Bundle) grewFrom(older, head events.Head) error {
 	const op = "proof.Verify"
-	c := Consistency{From: older.Position, FromRoot: older.Root, To: head.Position, ToRoot: head.Root}
+	known := head
 	switch {
 	case older.Position > head.Position:
 		return domain.Errorf(domain.Invalid, op, "the checkpoint is of %d events and the bundle's of %d: it is not the older one", older.Position, head.Position).
 			WithHint("give a checkpoint from before the bundle was made")
-	case b.Grown != nil && b.Grown.From != older.Position:
-		return domain.Errorf(domain.Invalid, op, "the bundle shows how the log grew from %d events, and the checkpoint is of %d", b.Grown.From, older.Position).
-			WithHint("export it with --since and this checkpoint")
-	case b.Grown == nil && older.Position != head.Position && older.Position != 0:
+	case older.Position == 0:
+		known = events.Head{Root: rootOfNothing} // every log begins with nothing
+	case b.Grown != nil && b.Grown.From.Position == older.Position:
+		known = b.Grown.From
+	case older.Position != head.Position:
 		return domain.Errorf(domain.Invalid, op, "the bundle does not show how the log grew from %d events to %d", older.Position, head.Position).
 			WithHint("export it with --since and this checkpoint")
-	case b.Grown != nil:
-		c.Hashes = b.Grown.Hashes
 	}
-	if err := c.Check(); err != nil {
-		return domain.Errorf(domain.Conflict, op, "the log has not only grown since the checkpoint: an event among the first %d is another now, or gone: %w", older.Position, err).
-			WithHint("keep both files: they show that the log's history was changed")
+	if older.Root != known.Root {
+		return domain.Errorf(domain.Conflict, op, "the checkpoint vouches for the root %x at %d events and the bundle for %x: an event among them is another now, or gone",
+			older.Root, older.Position, known.Root).
+			WithHint("keep both files: together they show that the log's history was changed")
 	}
 	return nil
 }
