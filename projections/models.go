@@ -2,39 +2,26 @@ package projections
 
 import "slices"
 
-// model is a read model: the projection that writes it and the tables that are its own.
-type model struct {
-	Projection
-	tables []string
-}
-
-var models = []model{
-	{Projection{Name: "marketplace", Apply: applyMarketplace}, []string{"read_listings"}},
-	{Projection{Name: "orders", Apply: applyOrders}, []string{"read_orders"}},
-	{Projection{Name: "connections", Apply: applyConnections}, []string{"read_connections", "read_edge_revisions"}},
-	{Projection{Name: "usage", Apply: applyUsage}, []string{"read_readings", "read_usage"}},
-	{Projection{Name: "invoices", Apply: applyInvoices}, []string{"read_invoices"}},
-	{Projection{Name: "settlements", Apply: applySettlements}, []string{"read_settlements"}},
-	{Projection{Name: "fees", Apply: applyFees}, []string{"read_fee_schedules"}},
-	{Projection{Name: "inventory", Apply: applyInventory}, []string{"read_edge_nodes", "read_ports"}},
+var models = []Projection{
+	{Name: "marketplace", Apply: applyMarketplace, Tables: []string{"read_listings"}},
+	{Name: "orders", Apply: applyOrders, Tables: []string{"read_orders"}},
+	{Name: "connections", Apply: applyConnections, Tables: []string{"read_connections", "read_edge_revisions"}},
+	{Name: "usage", Apply: applyUsage, Tables: []string{"read_readings", "read_usage"}},
+	{Name: "invoices", Apply: applyInvoices, Tables: []string{"read_invoices"}},
+	{Name: "settlements", Apply: applySettlements, Tables: []string{"read_settlements"}},
+	{Name: "fees", Apply: applyFees, Tables: []string{"read_fee_schedules"}},
+	{Name: "inventory", Apply: applyInventory, Tables: []string{"read_edge_nodes", "read_ports"}},
 }
 
 // All returns the read models' projections. Each writes its own tables only and reads no other's, so they may run apart
-// and be rebuilt one by one. Their SQL names tables without a schema: a rebuild runs the same code with another
-// search_path, beside the tables that are in use.
-func All() []Projection {
-	all := make([]Projection, len(models))
-	for i, m := range models {
-		all[i] = m.Projection
-	}
-	return all
-}
+// and be rebuilt one by one.
+func All() []Projection { return slices.Clone(models) }
 
 // Tables returns the tables of the named read model, or nil if there is none of that name.
 func Tables(name string) []string {
 	for _, m := range models {
 		if m.Name == name {
-			return slices.Clone(m.tables)
+			return slices.Clone(m.Tables)
 		}
 	}
 	return nil

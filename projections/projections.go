@@ -4,14 +4,16 @@
 // A projection's checkpoint moves in the transaction that writes its tables, so that each event takes effect there
 // exactly once, whatever is killed when. Nothing in the tables is truth: a projection may be emptied and run again from
 // the start. The package never appends to the log. Start reading at [Projection], then [Runner.Run] in runner.go; the
-// read models stand in files named after them, listed in models.go.
+// read models stand in files named after them, listed in models.go, and are made anew by [Rebuild].
 package projections
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
+	"crossbill/domain"
 	"crossbill/events"
 )
 
@@ -24,4 +26,21 @@ type Projection struct {
 	// end tx, nor have effects outside it: after an error, or a crash, it is called again with the same events, perhaps
 	// fewer of them at once.
 	Apply func(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error
+	// Tables are all that Apply writes and all that it reads, if that is so: then [Rebuild] can make them anew. Its SQL
+	// names them without a schema. It stays empty for a projection that has other effects, such as jobs: what was started
+	// once must not be started again.
+	Tables []string
+}
+
+// call makes of a panic an error: one projection's defect must not stop the others.
+func (p Projection) call(ctx context.Context, tx pgx.Tx, page []events.Recorded) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = domain.Errorf(domain.Internal, "projections.Apply", "the projection %s panicked: %v", p.Name, r)
+		}
+	}()
+	if err := p.Apply(ctx, tx, page); err != nil {
+		return fmt.Errorf("events %d to %d: %w", page[0].Position, page[len(page)-1].Position, err)
+	}
+	return nil
 }

@@ -3,7 +3,6 @@ package projections
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -275,7 +274,7 @@ func (f *follower) apply(ctx context.Context, position events.Position, page []e
 		return err
 	}
 	if err := f.call(ctx, tx, page); err != nil {
-		return fmt.Errorf("events %d to %d: %w", page[0].Position, page[len(page)-1].Position, err)
+		return err
 	}
 	_, err = tx.Exec(ctx, `UPDATE subscriptions SET position = $2, updated_at = now(), error = NULL WHERE name = $1`,
 		f.Name, page[len(page)-1].Position)
@@ -283,16 +282,6 @@ func (f *follower) apply(ctx context.Context, position events.Position, page []e
 		return err
 	}
 	return tx.Commit(ctx)
-}
-
-// call makes of a panic an error: one projection's defect must not stop the others.
-func (f *follower) call(ctx context.Context, tx pgx.Tx, page []events.Recorded) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = domain.Errorf(domain.Internal, "projections.Apply", "the projection %s panicked: %v", f.Name, r)
-		}
-	}()
-	return f.Apply(ctx, tx, page)
 }
 
 // fail notes an error, here and where other processes see it, and returns how many there were in a row.
@@ -309,7 +298,7 @@ func (f *follower) fail(ctx context.Context, state State, err error) (attempts i
 	_, noteErr := f.runner.pool.Exec(ctx, `
 		UPDATE subscriptions SET error = $2
 		 WHERE name = (SELECT name FROM subscriptions WHERE name = $1 FOR UPDATE SKIP LOCKED)
-	`, f.Name, err.Error())
+	`, f.Name, noteOf(state, err))
 	if noteErr != nil && ctx.Err() == nil {
 		f.logger.Warn("projections: the error could not be noted", "error", noteErr)
 	}
