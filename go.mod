@@ -9,6 +9,7 @@ require (
 	github.com/google/uuid v1.6.0
 	github.com/gorilla/mux v1.8.1
 	github.com/jackc/pgx/v5 v5.12.0
+	github.com/klauspost/compress v1.19.1
 	github.com/oapi-codegen/runtime v1.8.0
 	github.com/osrg/gobgp/v3 v3.37.0
 	github.com/pressly/goose/v3 v3.27.3

@@ -47,35 +47,33 @@ func (a *archives) all() ([]archive, Position) {
 	return a.list, a.list[len(a.list)-1].last
 }
 
-// refresh looks which archives there are now. It reports whether there are more than before.
-func (a *archives) refresh(ctx context.Context) (grown bool, err error) {
-	_, end := a.all()
+// refresh looks which archives there are now, and returns the last position in them.
+func (a *archives) refresh(ctx context.Context) (end Position, err error) {
+	_, end = a.all()
 	rows, err := a.pool.Query(ctx, selectArchives+`WHERE first_position > $1 ORDER BY first_position`, end) // unique on first_position
 	if err != nil {
-		return false, unreadable(ctx, err)
+		return end, unreadable(ctx, err)
 	}
 	fresh, err := pgx.CollectRows(rows, scanArchive)
 	if err != nil {
-		return false, unreadable(ctx, err)
+		return end, unreadable(ctx, err)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	next := Position(1)
 	if n := len(a.list); n > 0 {
-		next = a.list[n-1].last + 1
+		end = a.list[n-1].last
 	}
 	for _, f := range fresh {
-		if f.first < next { // another goroutine has added it
+		if f.first <= end { // another goroutine has added it
 			continue
 		}
-		if f.first != next {
-			return grown, broken("the archive %s begins at position %d, and the one before it ends at %d", f.file, f.first, next-1).
+		if f.first != end+1 {
+			return end, broken("the archive %s begins at position %d, and what comes before it ends at %d", f.file, f.first, end).
 				WithHint("a row of the table log_archives is missing; restore the database from a backup")
 		}
-		// A slice that was handed out is never written to.
-		a.list, next, grown = append(slices.Clip(a.list), f), f.last+1, true
+		a.list, end = append(slices.Clip(a.list), f), f.last // a slice that was handed out is never written to
 	}
-	return grown, nil
+	return end, nil
 }
 
 const selectArchives = `

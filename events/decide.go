@@ -1,6 +1,8 @@
 package events
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"time"
 
 	"crossbill/domain"
@@ -24,6 +26,28 @@ type known struct {
 	schema    int
 	payload   []byte
 	salt      [16]byte
+	archived  []byte // nil, or the digest of an archived event, of which nothing else is known but its position
+}
+
+// says reports whether the known event is the one that is to be appended to a stream.
+func (k *known) says(stream string, e *pendingEvent) bool {
+	if k.archived == nil {
+		return k.stream == stream && e.same(k.eventType, k.schema, k.payload)
+	}
+	digest := saidDigest(stream, e.eventType, e.schema, e.payload)
+	return string(k.archived) == string(digest[:])
+}
+
+// saidDigest stands for what an archived event said, as far as a repetition must say the same: SHA-256 over its stream
+// and type, each after its length as uint32, the schema as uint32, and the payload.
+func saidDigest(stream, eventType string, schema int, payload []byte) [sha256.Size]byte {
+	b := make([]byte, 0, len(stream)+len(eventType)+len(payload)+12)
+	for _, s := range []string{stream, eventType} {
+		b = binary.BigEndian.AppendUint32(b, uint32(len(s)))
+		b = append(b, s...)
+	}
+	b = binary.BigEndian.AppendUint32(b, uint32(schema))
+	return sha256.Sum256(append(b, payload...))
 }
 
 // row is an event that is going to be written.
@@ -40,6 +64,9 @@ type row struct {
 func (pl *plan) judge(p *pending) (result Result, settled bool, err error) {
 	if result, settled, err = pl.repetition(p); settled || err != nil {
 		return result, settled, err
+	}
+	if p.refused {
+		return Result{}, false, erasedSubject("events.Append")
 	}
 	return Result{}, false, pl.checkVersions(p)
 }
@@ -59,8 +86,8 @@ func (pl *plan) repetition(p *pending) (result Result, found bool, err error) {
 			if !ok {
 				continue
 			}
-			if k.stream != s.name || !e.same(k.eventType, k.schema, k.payload) {
-				return Result{}, false, domain.Errorf(domain.Conflict, op, "the event id %x is that of another event, %s at position %d", e.id, k.eventType, k.position).
+			if !k.says(s.name, e) {
+				return Result{}, false, domain.Errorf(domain.Conflict, op, "the event id %x is that of another event, at position %d", e.id, k.position).
 					WithHint("an id names one event for good; take a new one")
 			}
 			if k.position <= result.Last {
@@ -131,7 +158,7 @@ func (pl *plan) take(p *pending) Result {
 			version++
 			pl.rows = append(pl.rows, row{pendingEvent: e, stream: s.name, position: pl.position, version: version})
 			if p.given {
-				pl.seen[e.id] = known{pl.position, s.name, e.eventType, e.schema, e.payload, e.salt}
+				pl.seen[e.id] = known{pl.position, s.name, e.eventType, e.schema, e.payload, e.salt, nil}
 			}
 		}
 		pl.versions[s.name] = version

@@ -85,6 +85,8 @@ func (s *sequencer) begin(ctx context.Context, conn *pgx.Conn, batch []*pending,
 			  FROM events
 			 WHERE event_id = ANY($1) -- index events_p…_event_id of each partition
 		`, ids)
+		// After the events, whose lock the query above took: no partition can go to an archive from there on.
+		q.Queue(`SELECT event_id, position, digest FROM log_archived_ids WHERE event_id = ANY($1)`, ids) // index log_archived_ids_p…_event_id of each
 	}
 	pl := &plan{versions: make(map[string]int64, len(streams)), seen: make(map[[16]byte]known), rows: make([]row, 0, events)}
 	br := conn.SendBatch(ctx, &q)
@@ -114,6 +116,9 @@ func (s *sequencer) begin(ctx context.Context, conn *pgx.Conn, batch []*pending,
 	if len(ids) > 0 {
 		if err := readKnown(br, pl.seen); err != nil {
 			return nil, tree{}, fmt.Errorf("look for event ids: %w", err)
+		}
+		if err := readArchived(br, pl.seen); err != nil {
+			return nil, tree{}, fmt.Errorf("look for archived event ids: %w", err)
 		}
 	}
 	if err := br.Close(); err != nil {
@@ -153,6 +158,18 @@ func readKnown(br pgx.BatchResults, seen map[[16]byte]known) error {
 		copy(k.salt[:], salt)
 		seen[id] = k
 		k.payload = nil // the next row's must not be read into the same memory
+		return nil
+	})
+	return err
+}
+
+func readArchived(br pgx.BatchResults, seen map[[16]byte]known) error {
+	rows, _ := br.Query()
+	var id [16]byte
+	var k known
+	_, err := pgx.ForEachRow(rows, []any{&id, &k.position, &k.archived}, func() error {
+		seen[id] = k
+		k.archived = nil // as above
 		return nil
 	})
 	return err
@@ -229,7 +246,7 @@ func (s *sequencer) write(ctx context.Context, conn *pgx.Conn, pl *plan, t tree)
 	if t.size() != pl.position {
 		return damagedHead(fmt.Errorf("the tree has %d leaves and the log %d events", t.size(), pl.position))
 	}
-	partitions, err := s.makePartitions(ctx, conn, pl.position)
+	partitions, err := s.makePartitions(ctx, conn, pl.position-Position(len(pl.rows)), pl.position)
 	if err != nil {
 		return err
 	}
@@ -280,14 +297,56 @@ func commit(ctx context.Context, conn *pgx.Conn, q *pgx.Batch) error {
 	return fmt.Errorf("%w: %w", errAmbiguous, err)
 }
 
-// makePartitions makes the partitions up to the position, and the next one as soon as the last is half full, so that
-// the table is there long before it is needed. It returns how many there are once the transaction commits.
-func (s *sequencer) makePartitions(ctx context.Context, conn *pgx.Conn, last Position) (int64, error) {
+// makePartitions makes the partitions for the positions past before and up to last, and the next one as soon as the last
+// is half full, so that the table is there long before it is needed. What is made ahead is not waited for: when something
+// else has the table's definition locked, it is tried again after aheadRetry. It returns up to which number partitions
+// are known to be there once the transaction commits. Earlier ones are there or in archives.
+func (s *sequencer) makePartitions(ctx context.Context, conn *pgx.Conn, before, last Position) (int64, error) {
+	needed := int64((last-1)/s.partitionSize) + 1
 	wanted := int64((last-1+s.partitionSize/2)/s.partitionSize) + 1
-	for n := s.partitions; n < wanted; n++ {
-		if _, err := conn.Exec(ctx, `SELECT make_events_partition($1)`, n); err != nil {
-			return 0, fmt.Errorf("make partition %d: %w", n, err)
+	made := max(s.partitions, int64(before/s.partitionSize))
+	for ; made < needed; made++ {
+		if _, err := conn.Exec(ctx, `SELECT make_events_partition($1)`, made); err != nil {
+			return 0, fmt.Errorf("make partition %d: %w", made, err)
 		}
 	}
-	return max(wanted, s.partitions), nil
+	for ; made < wanted && !time.Now().Before(s.aheadAgain); made++ {
+		err := makeAhead(ctx, conn, made)
+		var pg *pgconn.PgError
+		if errors.As(err, &pg) && pg.Code == lockNotAvailable {
+			s.options.Logger.Warn("events: the next partition can't be made yet", "partition", made, "error", err)
+			s.aheadAgain = time.Now().Add(aheadRetry)
+			break
+		}
+		if err != nil {
+			return 0, fmt.Errorf("make partition %d ahead: %w", made, err)
+		}
+	}
+	return made, nil
+}
+
+// Patience with who has the table events locked against a new partition, as ANALYZE has. All appends wait with it.
+const (
+	aheadPatience = 50 * time.Millisecond
+	aheadRetry    = 10 * time.Second
+)
+
+// lockNotAvailable is PostgreSQL's code for a lock that was not got in time.
+const lockNotAvailable = "55P03"
+
+// makeAhead makes a partition in a savepoint. If a lock is not to be had, the transaction goes on without it.
+func makeAhead(ctx context.Context, conn *pgx.Conn, n int64) error {
+	var q pgx.Batch
+	q.Queue(`savepoint ahead`)
+	q.Queue(fmt.Sprintf(`set local lock_timeout = %d`, aheadPatience.Milliseconds()))
+	q.Queue(`SELECT make_events_partition($1)`, n)
+	q.Queue(`set local lock_timeout to default`)
+	q.Queue(`release savepoint ahead`)
+	err := conn.SendBatch(ctx, &q).Close()
+	if err != nil && conn.PgConn().TxStatus() == 'E' {
+		if _, undo := conn.Exec(ctx, `rollback to savepoint ahead`); undo != nil {
+			return undo
+		}
+	}
+	return err
 }

@@ -47,8 +47,9 @@ type sequencer struct {
 	conn          *pgx.Conn // nil, or the connection of the last flush
 	hasher        leafHasher
 	copying       copyBuffer
-	partitionSize Position // 0: not read yet
-	partitions    int64    // how many partitions, from the first, are known to exist
+	partitionSize Position  // 0: not read yet
+	partitions    int64     // up to which number partitions are known to have been made
+	aheadAgain    time.Time // before it, no partition is made ahead: the last attempt got no lock
 }
 
 func newSequencer(q *queue, t *tail, connect func(context.Context, map[string]string) (*pgx.Conn, error), o Options) *sequencer {
