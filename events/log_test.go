@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -258,28 +260,52 @@ func TestRefusalUndoesItsEffects(t *testing.T) {
 }
 
 // TestFlushOfMany is 500 appends in one flush, of which 50 expect a version that is gone: 450 succeed, and each of the
-// others learns what it expected and what there is.
+// others learns by a typed error of its own what it expected and what there is.
 func TestFlushOfMany(t *testing.T) {
 	t.Parallel()
 	l, pool := openLog(t)
 	mustAppend(t, l, one("note-old", NoStream, nil, "old"))
+	halfStale := one("note-half", NoStream, nil, "good") // its first stream is as expected: it is refused whole
+	halfStale.Streams = append(halfStale.Streams, one("note-old", 9, nil, "stale").Streams...)
+	stale := []struct {
+		a    Append
+		want VersionConflict
+	}{
+		{one("note-old", NoStream, nil, "stale"), VersionConflict{"note-old", NoStream, 1}},
+		{one("note-old", 7, nil, "stale"), VersionConflict{"note-old", 7, 1}},
+		{one("note-none", StreamExists, nil, "stale"), VersionConflict{"note-none", StreamExists, 0}},
+		{one("note-0", NoStream, nil, "stale"), VersionConflict{"note-0", NoStream, 2}}, // a neighbour of this flush made it
+		{halfStale, VersionConflict{"note-old", 9, 1}},
+	}
 	var all []expectation
 	position := Position(1)
 	for i := range 500 {
 		if i%10 == 3 {
-			all = append(all, expectation{a: one("note-old", NoStream, nil, "stale"), code: domain.Conflict})
+			all = append(all, expectation{a: stale[i/10%len(stale)].a, code: domain.Conflict})
 			continue
 		}
-		position++
-		all = append(all, expectation{one(fmt.Sprintf("note-%d", i), NoStream, nil, "new"), Result{First: position, Last: position}, ""})
+		position += 2
+		all = append(all, expectation{one(fmt.Sprintf("note-%d", i), NoStream, nil, "new", "new"), Result{First: position - 1, Last: position}, ""})
 	}
+	refused := 0
 	for i, c := range flushTogether(t, l, all) {
 		if c.err != nil || c.result != c.want {
 			t.Fatalf("append %d: %+v, %v; want %+v", i, c.result, c.err, c.want)
 		}
+		if all[i].code == "" {
+			continue
+		}
+		refused++
+		var conflict *VersionConflict
+		if want := stale[i/10%len(stale)].want; !errors.As(c.refusal, &conflict) || *conflict != want {
+			t.Errorf("append %d: cause %+v, want %+v", i, conflict, want)
+		}
 	}
-	if h := requireSound(t, pool); h.Position != 451 {
-		t.Errorf("head %d", h.Position)
+	if h := requireSound(t, pool); refused != 50 || h.Position != 1+2*450 {
+		t.Errorf("head %d, %d refused", h.Position, refused)
+	}
+	if slices.ContainsFunc(texts(t, l), func(text string) bool { return text != "old" && text != "new" }) {
+		t.Error("something of a refused append is in the log")
 	}
 	var moves int
 	if err := pool.QueryRow(t.Context(), `SELECT count(DISTINCT recorded_at) FROM events`).Scan(&moves); err != nil || moves != 2 {
@@ -296,6 +322,7 @@ type expectation struct {
 type came struct {
 	want, result Result
 	err          error // unless the expected one came
+	refusal      error // as it came
 }
 
 // flushTogether holds the head row until all appends wait, so that one flush takes them.
@@ -313,12 +340,13 @@ func flushTogether(t *testing.T, l *Log, all []expectation) []came {
 	for i, e := range all {
 		wg.Go(func() {
 			r, err := l.Append(context.Background(), e.a)
+			refusal := err
 			if err != nil && domain.CodeOf(err) == e.code {
 				err = nil
 			} else if err == nil && e.code != "" {
 				err = fmt.Errorf("no error")
 			}
-			out[i] = came{e.want, r, err}
+			out[i] = came{e.want, r, err, refusal}
 		})
 		waitFor(t, "the append to be queued", func() bool { return queueLength(l) == i+1 })
 	}
@@ -411,6 +439,54 @@ func TestCancelled(t *testing.T) {
 	requireSound(t, pool)
 }
 
+// TestCancelledAnytime cancels appends at any instant of their way. Each caller is told that its append is recorded, and
+// where, or that nothing was appended; and so it is.
+func TestCancelledAnytime(t *testing.T) {
+	t.Parallel()
+	l, pool := openLog(t)
+	const writers, appends = 16, 60
+	recorded := make([]map[string]Result, writers)
+	var wg sync.WaitGroup
+	var gone atomic.Int64
+	for w := range writers {
+		recorded[w] = map[string]Result{}
+		random := rand.New(rand.NewPCG(3, uint64(w)))
+		wg.Go(func() {
+			for i := range appends {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Duration(random.IntN(4000))*time.Microsecond)
+				text := fmt.Sprintf("%d.%d", w, i)
+				r, err := l.Append(ctx, one(fmt.Sprintf("note-%d", w), ExpectedVersion(len(recorded[w])), nil, text))
+				switch {
+				case err == nil:
+					recorded[w][text] = r
+				case domain.CodeOf(err) == domain.Unavailable && errors.Is(err, context.DeadlineExceeded):
+					gone.Add(1)
+				default:
+					t.Errorf("append %s: %v", text, err)
+				}
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	got, total := texts(t, l), 0
+	for _, mine := range recorded {
+		total += len(mine)
+		for text, r := range mine {
+			if r.First != r.Last || r.Duplicate || got[r.First-1] != text {
+				t.Errorf("%s was acknowledged at %+v, where %s is", text, r, got[r.First-1])
+			}
+		}
+	}
+	if len(got) != total {
+		t.Errorf("%d events are recorded, and callers know of %d", len(got), total)
+	}
+	if gone.Load() == 0 || total == 0 {
+		t.Errorf("%d recorded and %d cancelled: the test met only one of the two", total, gone.Load())
+	}
+	requireSound(t, pool)
+}
+
 func TestQueueFull(t *testing.T) {
 	t.Parallel()
 	l, pool := openLog(t)
@@ -440,6 +516,24 @@ func TestQueueFull(t *testing.T) {
 	}
 	if h := requireSound(t, pool); h.Position != MaxQueuedAppends+1 {
 		t.Errorf("head %d", h.Position)
+	}
+}
+
+// TestQueueFullOfBytes holds the queue to its other limit, with room left for more appends.
+func TestQueueFullOfBytes(t *testing.T) {
+	t.Parallel()
+	q := newQueue()
+	for range MaxQueuedBytes / MaxAppendBytes {
+		if err := q.push(&pending{bytes: MaxAppendBytes}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	requireCode(t, q.push(&pending{bytes: 1}), domain.Unavailable)
+	if len(q.take()) != 1 { // as much as a flush may hold
+		t.Error("a flush takes more bytes than it may")
+	}
+	if err := q.push(&pending{bytes: MaxAppendBytes}); err != nil {
+		t.Errorf("there is room again: %v", err)
 	}
 }
 
