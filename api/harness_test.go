@@ -28,6 +28,7 @@ import (
 	"crossbill/domain/vocabulary"
 	"crossbill/events"
 	"crossbill/events/pgtest"
+	"crossbill/events/vault"
 	"crossbill/projections"
 	"crossbill/provisioning"
 )
@@ -58,7 +59,10 @@ func newMarket(t *testing.T) *market {
 	must(t, err)
 	signer, err := events.LoadOrCreateSigner(filepath.Join(t.TempDir(), "log.key"), "test.example/log")
 	must(t, err)
-	m.log, err = events.Open(ctx, m.pool, codec, events.Options{Signer: signer, Clock: m.now})
+	keys, err := vault.Open(ctx, m.pool, vault.KeyFile(filepath.Join(t.TempDir(), "vault.key")), vault.Options{})
+	must(t, err)
+	t.Cleanup(keys.Close)
+	m.log, err = events.Open(ctx, m.pool, codec, events.Options{Signer: signer, Clock: m.now, Vault: keys})
 	must(t, err)
 	t.Cleanup(m.log.Close)
 	must(t, provisioning.Migrate(ctx, m.pool))

@@ -69,6 +69,7 @@ type pending struct {
 	events  int // in all streams
 	bytes   int
 	given   bool // some event id came from the caller and may have been seen before
+	refused bool // it has texts about an erased subject: it is a repetition or nothing
 
 	state    atomic.Int32 // queued, then taken or withdrawn
 	outcome  chan outcome // of capacity 1: the sequencer never waits for a caller
@@ -102,6 +103,7 @@ type pendingEvent struct {
 	metadata  []byte
 	payload   []byte
 	salt      [16]byte
+	sameBut   func(recorded []byte) bool // nil: the payloads' bytes are compared
 }
 
 // prepare checks an append and encodes it, in the caller's own goroutine.
@@ -227,5 +229,8 @@ func (m Metadata) equal(o Metadata) bool {
 
 // same reports whether two events say the same. Metadata may differ: a repetition has another trace.
 func (e *pendingEvent) same(eventType string, schema int, payload []byte) bool {
-	return e.eventType == eventType && e.schema == schema && bytes.Equal(e.payload, payload)
+	if e.eventType != eventType || e.schema != schema {
+		return false
+	}
+	return bytes.Equal(e.payload, payload) || e.sameBut != nil && e.sameBut(payload)
 }

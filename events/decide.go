@@ -65,6 +65,9 @@ func (pl *plan) judge(p *pending) (result Result, settled bool, err error) {
 	if result, settled, err = pl.repetition(p); settled || err != nil {
 		return result, settled, err
 	}
+	if p.refused {
+		return Result{}, false, erasedSubject("events.Append")
+	}
 	return Result{}, false, pl.checkVersions(p)
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"crossbill/domain"
+	"crossbill/events/vault"
 )
 
 // Options are what a log may be given beside its database.
@@ -20,6 +21,9 @@ type Options struct {
 	Clock  func() time.Time // nil: time.Now
 	Random io.Reader        // of salts and event ids; nil: crypto/rand
 	Logger *slog.Logger     // nil: slog.Default
+	// Vault has the keys of texts about persons. Without one, events with such texts can't be appended, and read with
+	// [domain.Unreadable] in their place. Whoever opened it closes it, after the log.
+	Vault *vault.Vault
 }
 
 // Log is one node's access to the log. It is safe for concurrent use. Any number of nodes may have one open on the same
@@ -87,7 +91,8 @@ func (l *Log) ownConnection(ctx context.Context, parameters map[string]string) (
 // Errors:
 //   - Invalid for what could never be appended (names, limits);
 //   - Conflict if a stream is not at the version expected (the cause is a [VersionConflict]), if an event id stands for
-//     another event, or if only some of the events are recorded already;
+//     another event, if only some of the events are recorded already, or if they are not and have texts about a person
+//     who is erased;
 //   - what Ask returned: as it is if it is a [domain.Error], else as the cause of an Internal error;
 //   - Unavailable if the queue is full, ctx ended while the append was still in it, or the database stayed away:
 //     nothing was appended;
@@ -95,10 +100,15 @@ func (l *Log) ownConnection(ctx context.Context, parameters map[string]string) (
 //
 // Once a flush has taken the append, Append waits for its outcome whatever ctx says, so that the caller always learns it.
 func (l *Log) Append(ctx context.Context, a Append) (Result, error) {
+	a, erased, err := l.seal(ctx, a)
+	if err != nil {
+		return Result{}, err
+	}
 	p, err := prepare(a, l.codec, l.options.Clock(), l.options.Random)
 	if err != nil {
 		return Result{}, err
 	}
+	p.withErased(l.codec, erased)
 	if err := ctx.Err(); err != nil {
 		return Result{}, cancelled(err)
 	}

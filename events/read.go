@@ -3,7 +3,6 @@ package events
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
@@ -62,12 +61,11 @@ func (l *Log) read(ctx context.Context, limit int, query string, args ...any) ([
 			r.Event, err = l.codec.Decode(r.Type, r.Schema, r.Data)
 		}
 		if err != nil && len(page) > 0 {
-			return page, nil // the next call begins with it and says so
+			rows.Close()
+			return l.reveal(ctx, page) // the next call begins with it and says so
 		}
 		if err != nil {
-			return nil, domain.Errorf(domain.Internal, op, "the event at position %d, version %d of stream %s, stops the reading: %w",
-				r.Position, r.Version, r.Stream, fmt.Errorf("%w: %w", ErrUndecodable, err)).
-				WithHint("run a version of crossbill that knows the type %s, schema %d", r.Type, r.Schema)
+			return nil, undecodable(&r, err)
 		}
 		page = append(page, r)
 		bytes += len(r.Data)
@@ -76,7 +74,7 @@ func (l *Log) read(ctx context.Context, limit int, query string, args ...any) ([
 	if err := rows.Err(); err != nil {
 		return nil, unreadable(ctx, err)
 	}
-	return page, nil
+	return l.reveal(ctx, page)
 }
 
 // unreadable keeps the context's error as it is: the caller ended the reading, the database did not.

@@ -22,6 +22,7 @@ import (
 	"crossbill/domain/vocabulary"
 	"crossbill/events"
 	"crossbill/events/postgres"
+	"crossbill/events/vault"
 	"crossbill/migrations"
 	"crossbill/projections"
 	"crossbill/provisioning"
@@ -149,7 +150,12 @@ func (p *platform) openLog(ctx context.Context, url string, c platformConfig) er
 		return err
 	}
 	p.verifierKey = signer.VerifierKey()
-	if p.Log, err = events.Open(ctx, p.Pool, codec, events.Options{Signer: signer, Logger: c.Logger}); err != nil {
+	keys, err := vault.Open(ctx, p.Pool, masterKeySource(c.DataDir), vault.Options{Logger: c.Logger})
+	if err != nil {
+		return err
+	}
+	p.stops = append(p.stops, func(context.Context) error { keys.Close(); return nil })
+	if p.Log, err = events.Open(ctx, p.Pool, codec, events.Options{Signer: signer, Logger: c.Logger, Vault: keys}); err != nil {
 		return err
 	}
 	p.stops = append(p.stops, func(context.Context) error { p.Log.Close(); return nil })

@@ -148,10 +148,14 @@ func checkBackup(backup io.ReadSeeker) (h backupHeader, err error) {
 		return h, errors.New("it was made by another version of crossbill")
 	}
 	digest := sha256.New()
-	digest.Write(append(lines.Bytes(), '\n'))
+	add := func(line []byte) {
+		digest.Write(line)
+		digest.Write([]byte{'\n'})
+	}
+	add(lines.Bytes())
 	for keys := 0; lines.Scan(); keys++ {
 		if !isFooter(lines.Bytes()) {
-			digest.Write(append(lines.Bytes(), '\n'))
+			add(lines.Bytes())
 			continue
 		}
 		var f backupFooter
