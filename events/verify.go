@@ -3,7 +3,10 @@ package events
 import (
 	"bytes"
 	"context"
+	"errors"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"crossbill/domain"
@@ -30,13 +33,13 @@ func Verify(ctx context.Context, pool *pgxpool.Pool, checkpoint []byte, verifier
 // VerifyRecords is [Verify] for a log whose events are to be read from elsewhere too, as archives. Head, tiles and streams
 // are the database's in any case.
 func VerifyRecords(ctx context.Context, pool *pgxpool.Pool, records Records, checkpoint []byte, verifierKey string) (Head, error) {
-	v := verification{pool: pool, records: records, tree: emptyTree(), tiles: tileCheck{pool: pool}}
-	var err error
-	if v.head, v.frontier, err = readHead(ctx, pool); err != nil {
+	v := verification{pool: pool, records: records, tree: emptyTree(), tiles: tileCheck{pool: pool}, last: time.Unix(0, 0)}
+	if err := v.readHead(ctx); err != nil {
 		return Head{}, err
 	}
 	v.proven = v.head
 	if checkpoint != nil {
+		var err error
 		if v.proven, err = ParseCheckpoint(checkpoint, verifierKey); err != nil {
 			return Head{}, err
 		}
@@ -52,6 +55,11 @@ func VerifyRecords(ctx context.Context, pool *pgxpool.Pool, records Records, che
 		return Head{}, broken("the head's frontier is not that of its %d events", v.head.Position).
 			WithHint("the events are those that the head's root stands for; restore the head row from a backup")
 	}
+	if !v.recordedAt.Equal(v.last) {
+		return Head{}, broken("the head was recorded at %s and its last event, at position %d, at %s",
+			v.recordedAt.UTC().Format(time.RFC3339Nano), v.head.Position, v.last.UTC().Format(time.RFC3339Nano)).
+			WithHint("the events are those that the head's root stands for; restore the head row from a backup")
+	}
 	return v.proven, nil
 }
 
@@ -60,11 +68,13 @@ type verification struct {
 	records  Records
 	head     Head // of the head row
 	frontier []byte
-	proven   Head // of the checkpoint, or the head row's
-	tree     tree // over the events seen so far
-	tiles    tileCheck
-	hasher   leafHasher
-	mismatch *domain.Error // the first root that is not the one expected
+	// recordedAt is the head row's; last is that of the last event seen, which it should be.
+	recordedAt, last time.Time
+	proven           Head // of the checkpoint, or the head row's
+	tree             tree // over the events seen so far
+	tiles            tileCheck
+	hasher           leafHasher
+	mismatch         *domain.Error // the first root that is not the one expected
 }
 
 func broken(format string, args ...any) *domain.Error {
@@ -72,9 +82,26 @@ func broken(format string, args ...any) *domain.Error {
 		WithHint("the log was changed outside crossbill, or its storage is damaged; compare with a backup")
 }
 
+func (v *verification) readHead(ctx context.Context) (err error) {
+	if v.head, v.frontier, err = readHead(ctx, v.pool); err != nil {
+		return err
+	}
+	err = v.pool.QueryRow(ctx, `SELECT recorded_at FROM log_head WHERE log = 'main' AND position = $1`, v.head.Position).Scan(&v.recordedAt)
+	if errors.Is(err, pgx.ErrNoRows) { // it has moved on
+		return v.readHead(ctx)
+	}
+	if err != nil {
+		return unreadable(ctx, err)
+	}
+	return nil
+}
+
 func readHead(ctx context.Context, pool *pgxpool.Pool) (h Head, frontier []byte, err error) {
 	var root []byte
 	err = pool.QueryRow(ctx, `SELECT position, root, frontier FROM log_head WHERE log = 'main'`).Scan(&h.Position, &root, &frontier)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return h, nil, broken("the log has no head: the table log_head has no row for it")
+	}
 	if err != nil {
 		return h, nil, domain.Errorf(domain.Unavailable, "events.Verify", "the head of the log can't be read: %w", err)
 	}
@@ -95,10 +122,14 @@ func (v *verification) run(ctx context.Context) error {
 	if v.mismatch != nil {
 		return v.located(v.mismatch)
 	}
-	if err := v.tiles.finish(ctx, v.head.Position); err != nil {
+	if err := v.tiles.finish(ctx); err != nil {
 		return err
 	}
-	return v.streams(ctx)
+	archived, err := v.checkArchives(ctx)
+	if err != nil {
+		return err
+	}
+	return v.streams(ctx, archived)
 }
 
 // page verifies the next events.
@@ -137,6 +168,7 @@ func (v *verification) event(ctx context.Context, r StoredRecord) error {
 	if err := v.tree.add(hash); err != nil {
 		return domain.Errorf(domain.Internal, "events.Verify", "the tree can't take leaf %d: %w", next, err)
 	}
+	v.last = r.RecordedAt
 	if err := v.tiles.add(ctx, 0, hash); err != nil {
 		return err
 	}
@@ -181,8 +213,8 @@ func (v *verification) located(mismatch *domain.Error) error {
 }
 
 // streams holds the table streams against the events. A wrong version there would let an append conflict with nothing,
-// or number two events the same.
-func (v *verification) streams(ctx context.Context) error {
+// or number two events the same. Streams whose last event is archived were held against the archives.
+func (v *verification) streams(ctx context.Context, archived Position) error {
 	after := ""
 	for {
 		var n int
@@ -192,12 +224,12 @@ func (v *verification) streams(ctx context.Context) error {
 				SELECT stream, version, position FROM streams WHERE stream > $1 ORDER BY stream LIMIT $2 -- primary key
 			)
 			SELECT count(*), max(stream),
-			       min(stream) FILTER (WHERE NOT EXISTS (
+			       min(stream) FILTER (WHERE position > $3 AND NOT EXISTS (
 			           SELECT FROM events e WHERE e.position = page.position AND e.stream = page.stream AND e.version = page.version)
 			        OR EXISTS (
 			           SELECT FROM events e WHERE e.stream = page.stream AND e.version > page.version)) -- index events_p…_stream_version
 			  FROM page
-		`, after, verifyPage).Scan(&n, &last, &bad)
+		`, after, verifyPage, archived).Scan(&n, &last, &bad)
 		if err != nil {
 			return unreadable(ctx, err)
 		}

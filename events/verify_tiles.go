@@ -91,7 +91,7 @@ func (c *tileCheck) compare(ctx context.Context, level int, root [32]byte) error
 			l.missing = &index
 		}
 		return nil
-	case l.missing != nil:
+	case l.missing != nil && !c.made(ctx, level, *l.missing):
 		c.blame(brokenTile("the tile %s is missing", tile.Path(level, *l.missing, tile.Width)))
 	case len(stored.hashes) != tile.Bytes:
 		c.blame(brokenTile("the tile %s has %d bytes, not %d", name, len(stored.hashes), tile.Bytes))
@@ -135,14 +135,21 @@ func (c *tileCheck) stored(ctx context.Context, level int, index int64) (t store
 	return t, there, nil
 }
 
+// made reports whether a tile that was missing is there now: tiles are made while the log is verified.
+func (c *tileCheck) made(ctx context.Context, level int, index int64) bool {
+	var there bool
+	err := c.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM log_tiles WHERE level = $1 AND index = $2)`, level, index).Scan(&there) // primary key
+	return err == nil && there
+}
+
 func (c *tileCheck) blame(err *domain.Error) {
 	if c.wrong == nil {
 		c.wrong = err
 	}
 }
 
-// finish says what is wrong with the tiles, now that the leaves are known to be right: the log has size of them.
-func (c *tileCheck) finish(ctx context.Context, size Position) error {
+// finish says what is wrong with the tiles, now that the leaves are known to be right.
+func (c *tileCheck) finish(ctx context.Context) error {
 	if c.wrong != nil {
 		return c.wrong
 	}
@@ -150,9 +157,10 @@ func (c *tileCheck) finish(ctx context.Context, size Position) error {
 	var index int64
 	rows, err := c.pool.Query(ctx, `
 		SELECT level, index FROM log_tiles
-		 WHERE index < 0 OR level < 0 OR level > $2 OR index >= $1::bigint >> (8 * (least(level, $2) + 1))
+		 WHERE index < 0 OR level < 0 OR level > $1
+		    OR index >= (SELECT position FROM log_head WHERE log = 'main') >> (8 * (least(level, $1) + 1))
 		 ORDER BY level, index LIMIT 1
-	`, int64(size), tile.MaxComplete)
+	`, tile.MaxComplete)
 	if err != nil {
 		return unreadable(ctx, err)
 	}
@@ -166,7 +174,7 @@ func (c *tileCheck) finish(ctx context.Context, size Position) error {
 	if err := rows.Scan(&level, &index); err != nil {
 		return unreadable(ctx, err)
 	}
-	return brokenTile("there is a tile of level %d and index %d, which a log of %d events does not have", level, index, size)
+	return brokenTile("there is a tile of level %d and index %d, which a log of so few events does not have", level, index)
 }
 
 func brokenTile(format string, args ...any) *domain.Error {

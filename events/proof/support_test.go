@@ -107,3 +107,25 @@ func requireCode(t testing.TB, err error, code domain.Code) {
 		t.Fatalf("error %v, want code %q", err, code)
 	}
 }
+
+// reseal computes leaf hashes and head again from the rows as they are, as who has changed them might.
+func (b *bench) reseal() {
+	b.t.Helper()
+	leaves := b.leaves()
+	for i, leaf := range leaves {
+		b.exec(`UPDATE events SET leaf_hash = $2 WHERE position = $1`, i+1, leaf[:])
+	}
+	var frontier []byte
+	for from, size := 0, 1<<62; size > 0; size /= 2 {
+		if len(leaves)&size != 0 {
+			root := rootOf(leaves[from : from+size])
+			frontier, from = append(frontier, root[:]...), from+size
+		}
+	}
+	root := rootOf(leaves)
+	b.exec(`UPDATE log_head SET root = $1, frontier = $2`, root[:], frontier)
+}
+
+func exportOf(b *bench, checkpoint []byte, positions ...events.Position) proof.Export {
+	return proof.Export{Positions: positions, Checkpoint: checkpoint, Key: b.signer.VerifierKey()}
+}
