@@ -205,6 +205,17 @@ func sumFile(path string) (sum [sha256.Size]byte, err error) {
 	return sum, nil
 }
 
+// indexSum returns what the trailer of a file says that the index's hash is.
+func indexSum(path string, size int64) (sum [sha256.Size]byte, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return sum, err
+	}
+	defer f.Close()
+	_, err = f.ReadAt(sum[:], size-archiveTrailer+16)
+	return sum, err
+}
+
 // fileSum reads the whole file and holds it to the hash that the database has of it.
 func (f *archiveFile) fileSum() error {
 	sum, err := sumFile(f.path)

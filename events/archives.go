@@ -3,6 +3,7 @@ package events
 import (
 	"context"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 
@@ -49,8 +50,17 @@ func (a *archives) all() ([]archive, Position) {
 
 // refresh looks which archives there are now, and returns the last position in them.
 func (a *archives) refresh(ctx context.Context) (end Position, err error) {
+	return a.refreshBy(ctx, a.pool)
+}
+
+// querier is a connection or a pool of them.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+func (a *archives) refreshBy(ctx context.Context, q querier) (end Position, err error) {
 	_, end = a.all()
-	rows, err := a.pool.Query(ctx, selectArchives+`WHERE first_position > $1 ORDER BY first_position`, end) // unique on first_position
+	rows, err := q.Query(ctx, selectArchives+`WHERE first_position > $1 ORDER BY first_position`, end) // unique on first_position
 	if err != nil {
 		return end, unreadable(ctx, err)
 	}
@@ -226,6 +236,23 @@ func (a *archives) at(f *archiveFile, p Position) (Record, error) {
 		return Record{}, err
 	}
 	return records[p-f.index.blocks[i].first], nil
+}
+
+// event returns an archived event. It asks by the given connection which archives there are.
+func (a *archives) event(ctx context.Context, q querier, p Position) (Record, error) {
+	if _, err := a.refreshBy(ctx, q); err != nil {
+		return Record{}, err
+	}
+	list, end := a.all()
+	if p < 1 || p > end {
+		return Record{}, broken("the table log_archived_ids has the position %d, which no archive has", p)
+	}
+	i := sort.Search(len(list), func(i int) bool { return list[i].last >= p })
+	f, err := a.open(list[i])
+	if err != nil {
+		return Record{}, err
+	}
+	return a.at(f, p)
 }
 
 // cache keeps the values that were used last. It is not safe for concurrent use.

@@ -27,6 +27,7 @@ type known struct {
 	payload   []byte
 	salt      [16]byte
 	archived  []byte // nil, or the digest of an archived event, of which nothing else is known but its position
+	unread    error  // why more, which was needed, is not known of an archived event
 }
 
 // says reports whether the known event is the one that is to be appended to a stream.
@@ -85,6 +86,9 @@ func (pl *plan) repetition(p *pending) (result Result, found bool, err error) {
 			k, ok := pl.seen[e.id]
 			if !ok {
 				continue
+			}
+			if k.unread != nil {
+				return Result{}, false, k.unread
 			}
 			if !k.says(s.name, e) {
 				return Result{}, false, domain.Errorf(domain.Conflict, op, "the event id %x is that of another event, at position %d", e.id, k.position).
@@ -158,7 +162,7 @@ func (pl *plan) take(p *pending) Result {
 			version++
 			pl.rows = append(pl.rows, row{pendingEvent: e, stream: s.name, position: pl.position, version: version})
 			if p.given {
-				pl.seen[e.id] = known{pl.position, s.name, e.eventType, e.schema, e.payload, e.salt, nil}
+				pl.seen[e.id] = known{pl.position, s.name, e.eventType, e.schema, e.payload, e.salt, nil, nil}
 			}
 		}
 		pl.versions[s.name] = version

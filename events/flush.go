@@ -124,8 +124,34 @@ func (s *sequencer) begin(ctx context.Context, conn *pgx.Conn, batch []*pending,
 	if err := br.Close(); err != nil {
 		return nil, tree{}, err
 	}
+	s.recall(ctx, conn, batch, pl.seen)
 	t, err := checkHead(pl.position, root, frontier)
 	return pl, t, err
+}
+
+// recall reads archived events whose digest alone can't tell whether they are repeated: of what the repetition says,
+// something is no longer known to anybody. What fails is only that append's.
+func (s *sequencer) recall(ctx context.Context, conn *pgx.Conn, batch []*pending, seen map[[16]byte]known) {
+	for _, p := range batch {
+		if !p.refused {
+			continue
+		}
+		for _, st := range p.streams {
+			for i := range st.events {
+				k, ok := seen[st.events[i].id]
+				if !ok || k.archived == nil {
+					continue
+				}
+				r, err := s.archives.event(ctx, conn, k.position)
+				if err != nil {
+					k.unread = err
+				} else {
+					k = known{position: k.position, stream: r.Stream, eventType: r.Type, schema: r.Schema, payload: r.Payload, salt: r.Salt}
+				}
+				seen[st.events[i].id] = k
+			}
+		}
+	}
 }
 
 // lookups lists the streams a batch touches and the event ids that may be known.

@@ -24,6 +24,9 @@ type Options struct {
 	// Vault has the keys of texts about persons. Without one, events with such texts can't be appended, and read with
 	// [domain.Unreadable] in their place. Whoever opened it closes it, after the log.
 	Vault *vault.Vault
+	// ArchiveDir is where [Archive] moved old events to. Nodes that read the whole log all need the same directory.
+	// Without one, reading events that are archived returns an Unavailable error; appending needs none.
+	ArchiveDir string
 }
 
 // Log is one node's access to the log. It is safe for concurrent use. Any number of nodes may have one open on the same
@@ -36,6 +39,7 @@ type Log struct {
 	queue     *queue
 	sequencer *sequencer
 	tail      *tail
+	archives  *archives
 	stop      context.CancelFunc
 	running   sync.WaitGroup
 }
@@ -52,13 +56,16 @@ func Open(ctx context.Context, pool *pgxpool.Pool, codec *Codec, o Options) (*Lo
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	l := &Log{pool: pool, codec: codec, options: o, queue: newQueue(), tail: newTail()}
+	l := &Log{pool: pool, codec: codec, options: o, queue: newQueue(), tail: newTail(), archives: newArchives(pool, o.ArchiveDir)}
 	head, err := l.Head(ctx)
 	if err != nil {
 		return nil, err
 	}
+	if _, err := l.archives.refresh(ctx); err != nil {
+		return nil, err
+	}
 	l.tail.advance(head.Position)
-	l.sequencer = newSequencer(l.queue, l.tail, l.ownConnection, o)
+	l.sequencer = newSequencer(l.queue, l.tail, l.ownConnection, l.archives, o)
 	running, stop := context.WithCancel(context.Background())
 	l.stop = stop
 	l.running.Go(l.sequencer.run)

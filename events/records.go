@@ -99,8 +99,9 @@ type Records interface {
 	Leaves(ctx context.Context, first, last Position) ([]byte, error)
 }
 
-// RecordsIn returns the events of a database.
-func RecordsIn(pool *pgxpool.Pool) Records { return tableRecords{pool} }
+// RecordsIn returns the events of a database. If it comes to events that are in archives, it returns an Unavailable error:
+// then [ArchivedRecordsIn] is what is needed.
+func RecordsIn(pool *pgxpool.Pool) Records { return ArchivedRecordsIn(pool, "") }
 
 type tableRecords struct{ pool *pgxpool.Pool }
 

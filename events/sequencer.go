@@ -38,11 +38,12 @@ var (
 
 // sequencer is a node's one writer. It takes what waits in the queue, flushes it, and tells each caller.
 type sequencer struct {
-	queue   *queue
-	tail    *tail
-	connect func(ctx context.Context, parameters map[string]string) (*pgx.Conn, error)
-	options Options
-	ended   chan struct{} // closed when the queue is closed and empty
+	queue    *queue
+	tail     *tail
+	connect  func(ctx context.Context, parameters map[string]string) (*pgx.Conn, error)
+	options  Options
+	archives *archives
+	ended    chan struct{} // closed when the queue is closed and empty
 
 	conn          *pgx.Conn // nil, or the connection of the last flush
 	hasher        leafHasher
@@ -52,8 +53,8 @@ type sequencer struct {
 	aheadAgain    time.Time // before it, no partition is made ahead: the last attempt got no lock
 }
 
-func newSequencer(q *queue, t *tail, connect func(context.Context, map[string]string) (*pgx.Conn, error), o Options) *sequencer {
-	return &sequencer{queue: q, tail: t, connect: connect, options: o, ended: make(chan struct{})}
+func newSequencer(q *queue, t *tail, connect func(context.Context, map[string]string) (*pgx.Conn, error), a *archives, o Options) *sequencer {
+	return &sequencer{queue: q, tail: t, connect: connect, archives: a, options: o, ended: make(chan struct{})}
 }
 
 // run flushes until the queue is closed and empty.
