@@ -29,6 +29,7 @@ import (
 	"crossbill/billing/stripe"
 	"crossbill/domain"
 	"crossbill/events"
+	"crossbill/events/proof"
 	"crossbill/projections"
 )
 
@@ -43,6 +44,7 @@ const (
 	MaxAnswerDelay  = 72 * time.Hour   // for a provider's answer to an order
 	maxStreams      = 200              // open event streams a node
 	streamHeartbeat = 15 * time.Second // between signs of life on a quiet stream
+	maxBundleEvents = 20_000           // in a bundle that is served; a month of readings every five minutes is half of it
 )
 
 // Waiter blocks until the read models include a log position; see projections.Runner.
@@ -58,6 +60,7 @@ type Options struct {
 	Waiter          Waiter
 	VerifierKey     string           // of the log's checkpoints
 	Stripe          *stripe.Client   // nil: invoices can't be paid through the platform
+	Prover          *proof.Prover    // default: over the pool's own events
 	ReadingInterval time.Duration    // of the edge's meters; default 5 minutes
 	Now             func() time.Time // default time.Now
 	Random          io.Reader        // default crypto/rand
@@ -88,6 +91,9 @@ func New(o Options) (http.Handler, error) {
 	}
 	if o.ReadingInterval == 0 {
 		o.ReadingInterval = 5 * time.Minute
+	}
+	if o.Prover == nil {
+		o.Prover = proof.NewProver(o.Pool, o.Log.Records())
 	}
 	doc, err := openapi3.NewLoader().LoadFromData(contract)
 	if err != nil {
@@ -120,6 +126,7 @@ func New(o Options) (http.Handler, error) {
 	m.Use(s.match, s.authenticate, s.validate, s.idempotent, s.awaitPosition)
 	root := http.NewServeMux()
 	root.HandleFunc("GET /openapi.yaml", serveContract)
+	root.HandleFunc("GET "+tilePrefix+"tile/", s.serveTile)
 	root.Handle("/", m)
 	return s.guard(root), nil
 }

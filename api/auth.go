@@ -65,6 +65,8 @@ var scopesOf = map[string][]string{
 	"exportInvoices":      {ScopeFinance, ScopeOperate},
 	"exportSettlements":   {ScopeFinance, ScopeOperate},
 	"listEvents":          {ScopeTrade, ScopeFinance, ScopeOperate},
+	"getEventProof":       {ScopeTrade, ScopeFinance, ScopeOperate},
+	"bundleInvoiceLine":   {ScopeFinance, ScopeOperate},
 }
 
 // Caller is who a request comes from.

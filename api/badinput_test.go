@@ -68,6 +68,8 @@ func everyOperation(m *market) []operation {
 		{"exportInvoices", "GET", "/v1/exports/invoices.csv", m.customerKey, nil},
 		{"exportSettlements", "GET", "/v1/exports/settlements.csv", m.providerKey, nil},
 		{"listEvents", "GET", "/v1/events", m.customerKey, nil},
+		{"getEventProof", "GET", "/v1/events/1/proof", m.operatorKey, nil},
+		{"bundleInvoiceLine", "GET", "/v1/invoices/" + unknownInvoice + "/lines/1/bundle", m.customerKey, nil},
 	}
 }
 
@@ -84,7 +86,7 @@ func unknownID(prefix string) string { return prefix + "_01jzzzzzzzzzzzzzzzzzzzz
 func keyID(token string) string { return "key_" + strings.Split(token, "_")[1] }
 
 // public are the operations that need no key.
-var public = []string{"getHealth", "getCheckpoint", "getLogKey"}
+var public = []string{"getHealth", "getCheckpoint", "getLogKey", "getInclusionProof", "getConsistencyProof"}
 
 func contractOperations() map[string]*openapi3.Operation {
 	all := map[string]*openapi3.Operation{}

@@ -107,6 +107,7 @@ func (m *market) bill(order client.Order, opened time.Time) {
 			m.t.Errorf("%s is %s, want %s", what, pair[0], pair[1])
 		}
 	}
+	m.checkLineBundles(invoice)
 	for i, line := range invoice.Lines {
 		explained, _, err := client.Decode[client.Explanation](m.customer.ExplainInvoiceLine(ctx, invoice.Id, line.Number))
 		must(m.t, err)

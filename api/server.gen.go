@@ -491,6 +491,21 @@ type ConnectionPage struct {
 	NextPageToken *string      `json:"next_page_token,omitempty"`
 }
 
+// ConsistencyProof defines model for ConsistencyProof.
+type ConsistencyProof struct {
+	From int64 `json:"from"`
+
+	// FromRoot SHA-256, in base64 as checkpoints have it.
+	FromRoot Hash `json:"from_root"`
+
+	// Hashes None if either size is 0 or both are the same.
+	Hashes []Hash `json:"hashes"`
+	To     int64  `json:"to"`
+
+	// ToRoot SHA-256, in base64 as checkpoints have it.
+	ToRoot Hash `json:"to_root"`
+}
+
 // Currency ISO 4217 alphabetic code.
 type Currency = domain.Currency
 
@@ -635,6 +650,9 @@ type FieldError struct {
 	Pointer string `json:"pointer"`
 }
 
+// Hash SHA-256, in base64 as checkpoints have it.
+type Hash = string
+
 // Health defines model for Health.
 type Health struct {
 	LogPosition int64        `json:"log_position"`
@@ -643,6 +661,20 @@ type Health struct {
 
 // HealthStatus defines model for Health.Status.
 type HealthStatus string
+
+// InclusionProof defines model for InclusionProof.
+type InclusionProof struct {
+	// Hashes From the leaf's sibling upwards; the leaf's index is `position` - 1.
+	Hashes []Hash `json:"hashes"`
+
+	// LeafHash SHA-256, in base64 as checkpoints have it.
+	LeafHash Hash  `json:"leaf_hash"`
+	Position int64 `json:"position"`
+
+	// Root SHA-256, in base64 as checkpoints have it.
+	Root Hash  `json:"root"`
+	Size int64 `json:"size"`
+}
 
 // Invoice defines model for Invoice.
 type Invoice struct {
@@ -1247,6 +1279,12 @@ type ListEventsParams struct {
 	LastEventID *int64 `json:"Last-Event-ID,omitempty"`
 }
 
+// GetEventProofParams defines parameters for GetEventProof.
+type GetEventProofParams struct {
+	// Since The size of an earlier checkpoint.
+	Since *int64 `form:"since,omitempty" json:"since,omitempty"`
+}
+
 // ExportInvoicesParams defines parameters for ExportInvoices.
 type ExportInvoicesParams struct {
 	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
@@ -1315,6 +1353,24 @@ type RetireListingParams struct {
 
 	// IfMatch Go on only if the thing still has this ETag.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// GetConsistencyProofParams defines parameters for GetConsistencyProof.
+type GetConsistencyProofParams struct {
+	// From Of the earlier checkpoint.
+	From int64 `form:"from" json:"from"`
+
+	// To Of the later checkpoint; without it, the log as it is now.
+	To *int64 `form:"to,omitempty" json:"to,omitempty"`
+}
+
+// GetInclusionProofParams defines parameters for GetInclusionProof.
+type GetInclusionProofParams struct {
+	// Position Of the event, from 1.
+	Position int64 `form:"position" json:"position"`
+
+	// Size Of the checkpoint to prove against; without it, the log as it is now.
+	Size *int64 `form:"size,omitempty" json:"size,omitempty"`
 }
 
 // ListOrdersParams defines parameters for ListOrders.
@@ -1455,6 +1511,9 @@ type ServerInterface interface {
 	// ListEvents The caller's own slice of the log, in order
 	// (GET /v1/events)
 	ListEvents(w http.ResponseWriter, r *http.Request, params ListEventsParams)
+	// GetEventProof One event of the caller's own slice as a bundle that proves it, for `crossbill log verify --bundle`
+	// (GET /v1/events/{position}/proof)
+	GetEventProof(w http.ResponseWriter, r *http.Request, position int64, params GetEventProofParams)
 	// ExportInvoices The caller's invoices, a row for each line
 	// (GET /v1/exports/invoices.csv)
 	ExportInvoices(w http.ResponseWriter, r *http.Request, params ExportInvoicesParams)
@@ -1473,6 +1532,9 @@ type ServerInterface interface {
 	// GetInvoice One invoice with its lines
 	// (GET /v1/invoices/{invoice_id})
 	GetInvoice(w http.ResponseWriter, r *http.Request, invoiceId InvoiceID)
+	// BundleInvoiceLine The invoice and the events behind a line as a bundle that proves them, for `crossbill log verify --bundle`
+	// (GET /v1/invoices/{invoice_id}/lines/{line}/bundle)
+	BundleInvoiceLine(w http.ResponseWriter, r *http.Request, invoiceId InvoiceID, line int)
 	// ExplainInvoiceLine Compute the line again from its own events, and show how
 	// (GET /v1/invoices/{invoice_id}/lines/{line}/explain)
 	ExplainInvoiceLine(w http.ResponseWriter, r *http.Request, invoiceId InvoiceID, line int)
@@ -1500,6 +1562,12 @@ type ServerInterface interface {
 	// GetLogKey The public key that checkpoints are verified with (a note verifier key)
 	// (GET /v1/log/key)
 	GetLogKey(w http.ResponseWriter, r *http.Request)
+	// GetConsistencyProof Prove that the log only grew between two sizes (RFC 6962 section 2.1.2)
+	// (GET /v1/log/proof/consistency)
+	GetConsistencyProof(w http.ResponseWriter, r *http.Request, params GetConsistencyProofParams)
+	// GetInclusionProof Prove that the event at a position is in the log (RFC 6962 section 2.1.1)
+	// (GET /v1/log/proof/inclusion)
+	GetInclusionProof(w http.ResponseWriter, r *http.Request, params GetInclusionProofParams)
 	// ListOrders The orders the caller's organisation placed or received, newest first
 	// (GET /v1/orders)
 	ListOrders(w http.ResponseWriter, r *http.Request, params ListOrdersParams)
@@ -2078,6 +2146,48 @@ func (siw *ServerInterfaceWrapper) ListEvents(w http.ResponseWriter, r *http.Req
 	handler.ServeHTTP(w, r)
 }
 
+// GetEventProof operation middleware
+func (siw *ServerInterfaceWrapper) GetEventProof(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "position" -------------
+	var position int64
+
+	err = runtime.BindStyledParameterWithOptions("simple", "position", mux.Vars(r)["position"], &position, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int64", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "position", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetEventProofParams
+
+	// ------------- Optional query parameter "since" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "since", r.URL.Query(), &params.Since, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "since"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "since", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetEventProof(w, r, position, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ExportInvoices operation middleware
 func (siw *ServerInterfaceWrapper) ExportInvoices(w http.ResponseWriter, r *http.Request) {
 
@@ -2275,6 +2385,41 @@ func (siw *ServerInterfaceWrapper) GetInvoice(w http.ResponseWriter, r *http.Req
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetInvoice(w, r, invoiceId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// BundleInvoiceLine operation middleware
+func (siw *ServerInterfaceWrapper) BundleInvoiceLine(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "invoice_id" -------------
+	var invoiceId InvoiceID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "invoice_id", mux.Vars(r)["invoice_id"], &invoiceId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "invoice_id", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "line" -------------
+	var line int
+
+	err = runtime.BindStyledParameterWithOptions("simple", "line", mux.Vars(r)["line"], &line, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "line", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.BundleInvoiceLine(w, r, invoiceId, line)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -2667,6 +2812,98 @@ func (siw *ServerInterfaceWrapper) GetLogKey(w http.ResponseWriter, r *http.Requ
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetLogKey(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetConsistencyProof operation middleware
+func (siw *ServerInterfaceWrapper) GetConsistencyProof(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetConsistencyProofParams
+
+	// ------------- Required query parameter "from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "from", r.URL.Query(), &params.From, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "from"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "from", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "to" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "to", r.URL.Query(), &params.To, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "to"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "to", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetConsistencyProof(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetInclusionProof operation middleware
+func (siw *ServerInterfaceWrapper) GetInclusionProof(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetInclusionProofParams
+
+	// ------------- Required query parameter "position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "position", r.URL.Query(), &params.Position, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "position", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "size" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "size", r.URL.Query(), &params.Size, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "size"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "size", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetInclusionProof(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -3416,6 +3653,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/invoices/{invoice_id}/lines/{line}/explain", wrapper.ExplainInvoiceLine).Methods(http.MethodGet)
 
+	r.HandleFunc(options.BaseURL+"/v1/invoices/{invoice_id}/lines/{line}/bundle", wrapper.BundleInvoiceLine).Methods(http.MethodGet)
+
 	r.HandleFunc(options.BaseURL+"/v1/settlements", wrapper.ListSettlements).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/settlements/{settlement_id}", wrapper.GetSettlement).Methods(http.MethodGet)
@@ -3425,6 +3664,12 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 	r.HandleFunc(options.BaseURL+"/v1/exports/settlements.csv", wrapper.ExportSettlements).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/events", wrapper.ListEvents).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/events/{position}/proof", wrapper.GetEventProof).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/log/proof/inclusion", wrapper.GetInclusionProof).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/log/proof/consistency", wrapper.GetConsistencyProof).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/log/checkpoint", wrapper.GetCheckpoint).Methods(http.MethodGet)
 
@@ -3970,6 +4215,43 @@ func (response ListEventsdefaultApplicationProblemPlusJSONResponse) VisitListEve
 	return err
 }
 
+type GetEventProofRequestObject struct {
+	Position int64 `json:"position"`
+	Params   GetEventProofParams
+}
+
+type GetEventProofResponseObject interface {
+	VisitGetEventProofResponse(w http.ResponseWriter) error
+}
+
+type GetEventProof200TextResponse string
+
+func (response GetEventProof200TextResponse) VisitGetEventProofResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(200)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type GetEventProofdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetEventProofdefaultApplicationProblemPlusJSONResponse) VisitGetEventProofResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ExportInvoicesRequestObject struct {
 	Params ExportInvoicesParams
 }
@@ -4225,6 +4507,43 @@ type GetInvoicedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetInvoicedefaultApplicationProblemPlusJSONResponse) VisitGetInvoiceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BundleInvoiceLineRequestObject struct {
+	InvoiceId InvoiceID `json:"invoice_id"`
+	Line      int       `json:"line"`
+}
+
+type BundleInvoiceLineResponseObject interface {
+	VisitBundleInvoiceLineResponse(w http.ResponseWriter) error
+}
+
+type BundleInvoiceLine200TextResponse string
+
+func (response BundleInvoiceLine200TextResponse) VisitBundleInvoiceLineResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(200)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type BundleInvoiceLinedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response BundleInvoiceLinedefaultApplicationProblemPlusJSONResponse) VisitBundleInvoiceLineResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -4612,6 +4931,84 @@ type GetLogKeydefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetLogKeydefaultApplicationProblemPlusJSONResponse) VisitGetLogKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetConsistencyProofRequestObject struct {
+	Params GetConsistencyProofParams
+}
+
+type GetConsistencyProofResponseObject interface {
+	VisitGetConsistencyProofResponse(w http.ResponseWriter) error
+}
+
+type GetConsistencyProof200JSONResponse ConsistencyProof
+
+func (response GetConsistencyProof200JSONResponse) VisitGetConsistencyProofResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetConsistencyProofdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetConsistencyProofdefaultApplicationProblemPlusJSONResponse) VisitGetConsistencyProofResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetInclusionProofRequestObject struct {
+	Params GetInclusionProofParams
+}
+
+type GetInclusionProofResponseObject interface {
+	VisitGetInclusionProofResponse(w http.ResponseWriter) error
+}
+
+type GetInclusionProof200JSONResponse InclusionProof
+
+func (response GetInclusionProof200JSONResponse) VisitGetInclusionProofResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetInclusionProofdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetInclusionProofdefaultApplicationProblemPlusJSONResponse) VisitGetInclusionProofResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -5296,6 +5693,9 @@ type StrictServerInterface interface {
 	// ListEvents The caller's own slice of the log, in order
 	// (GET /v1/events)
 	ListEvents(ctx context.Context, request ListEventsRequestObject) (ListEventsResponseObject, error)
+	// GetEventProof One event of the caller's own slice as a bundle that proves it, for `crossbill log verify --bundle`
+	// (GET /v1/events/{position}/proof)
+	GetEventProof(ctx context.Context, request GetEventProofRequestObject) (GetEventProofResponseObject, error)
 	// ExportInvoices The caller's invoices, a row for each line
 	// (GET /v1/exports/invoices.csv)
 	ExportInvoices(ctx context.Context, request ExportInvoicesRequestObject) (ExportInvoicesResponseObject, error)
@@ -5314,6 +5714,9 @@ type StrictServerInterface interface {
 	// GetInvoice One invoice with its lines
 	// (GET /v1/invoices/{invoice_id})
 	GetInvoice(ctx context.Context, request GetInvoiceRequestObject) (GetInvoiceResponseObject, error)
+	// BundleInvoiceLine The invoice and the events behind a line as a bundle that proves them, for `crossbill log verify --bundle`
+	// (GET /v1/invoices/{invoice_id}/lines/{line}/bundle)
+	BundleInvoiceLine(ctx context.Context, request BundleInvoiceLineRequestObject) (BundleInvoiceLineResponseObject, error)
 	// ExplainInvoiceLine Compute the line again from its own events, and show how
 	// (GET /v1/invoices/{invoice_id}/lines/{line}/explain)
 	ExplainInvoiceLine(ctx context.Context, request ExplainInvoiceLineRequestObject) (ExplainInvoiceLineResponseObject, error)
@@ -5341,6 +5744,12 @@ type StrictServerInterface interface {
 	// GetLogKey The public key that checkpoints are verified with (a note verifier key)
 	// (GET /v1/log/key)
 	GetLogKey(ctx context.Context, request GetLogKeyRequestObject) (GetLogKeyResponseObject, error)
+	// GetConsistencyProof Prove that the log only grew between two sizes (RFC 6962 section 2.1.2)
+	// (GET /v1/log/proof/consistency)
+	GetConsistencyProof(ctx context.Context, request GetConsistencyProofRequestObject) (GetConsistencyProofResponseObject, error)
+	// GetInclusionProof Prove that the event at a position is in the log (RFC 6962 section 2.1.1)
+	// (GET /v1/log/proof/inclusion)
+	GetInclusionProof(ctx context.Context, request GetInclusionProofRequestObject) (GetInclusionProofResponseObject, error)
 	// ListOrders The orders the caller's organisation placed or received, newest first
 	// (GET /v1/orders)
 	ListOrders(ctx context.Context, request ListOrdersRequestObject) (ListOrdersResponseObject, error)
@@ -5746,6 +6155,33 @@ func (sh *strictHandler) ListEvents(w http.ResponseWriter, r *http.Request, para
 	}
 }
 
+// GetEventProof operation middleware
+func (sh *strictHandler) GetEventProof(w http.ResponseWriter, r *http.Request, position int64, params GetEventProofParams) {
+	var request GetEventProofRequestObject
+
+	request.Position = position
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetEventProof(ctx, request.(GetEventProofRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetEventProof")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetEventProofResponseObject); ok {
+		if err := validResponse.VisitGetEventProofResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ExportInvoices operation middleware
 func (sh *strictHandler) ExportInvoices(w http.ResponseWriter, r *http.Request, params ExportInvoicesParams) {
 	var request ExportInvoicesRequestObject
@@ -5900,6 +6336,33 @@ func (sh *strictHandler) GetInvoice(w http.ResponseWriter, r *http.Request, invo
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetInvoiceResponseObject); ok {
 		if err := validResponse.VisitGetInvoiceResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// BundleInvoiceLine operation middleware
+func (sh *strictHandler) BundleInvoiceLine(w http.ResponseWriter, r *http.Request, invoiceId InvoiceID, line int) {
+	var request BundleInvoiceLineRequestObject
+
+	request.InvoiceId = invoiceId
+	request.Line = line
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.BundleInvoiceLine(ctx, request.(BundleInvoiceLineRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "BundleInvoiceLine")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(BundleInvoiceLineResponseObject); ok {
+		if err := validResponse.VisitBundleInvoiceLineResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -6140,6 +6603,58 @@ func (sh *strictHandler) GetLogKey(w http.ResponseWriter, r *http.Request) {
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetLogKeyResponseObject); ok {
 		if err := validResponse.VisitGetLogKeyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetConsistencyProof operation middleware
+func (sh *strictHandler) GetConsistencyProof(w http.ResponseWriter, r *http.Request, params GetConsistencyProofParams) {
+	var request GetConsistencyProofRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetConsistencyProof(ctx, request.(GetConsistencyProofRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetConsistencyProof")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetConsistencyProofResponseObject); ok {
+		if err := validResponse.VisitGetConsistencyProofResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetInclusionProof operation middleware
+func (sh *strictHandler) GetInclusionProof(w http.ResponseWriter, r *http.Request, params GetInclusionProofParams) {
+	var request GetInclusionProofRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetInclusionProof(ctx, request.(GetInclusionProofRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetInclusionProof")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetInclusionProofResponseObject); ok {
+		if err := validResponse.VisitGetInclusionProofResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -491,6 +491,21 @@ type ConnectionPage struct {
 	NextPageToken *string      `json:"next_page_token,omitempty"`
 }
 
+// ConsistencyProof defines model for ConsistencyProof.
+type ConsistencyProof struct {
+	From int64 `json:"from"`
+
+	// FromRoot SHA-256, in base64 as checkpoints have it.
+	FromRoot Hash `json:"from_root"`
+
+	// Hashes None if either size is 0 or both are the same.
+	Hashes []Hash `json:"hashes"`
+	To     int64  `json:"to"`
+
+	// ToRoot SHA-256, in base64 as checkpoints have it.
+	ToRoot Hash `json:"to_root"`
+}
+
 // Currency ISO 4217 alphabetic code.
 type Currency = domain.Currency
 
@@ -635,6 +650,9 @@ type FieldError struct {
 	Pointer string `json:"pointer"`
 }
 
+// Hash SHA-256, in base64 as checkpoints have it.
+type Hash = string
+
 // Health defines model for Health.
 type Health struct {
 	LogPosition int64        `json:"log_position"`
@@ -643,6 +661,20 @@ type Health struct {
 
 // HealthStatus defines model for Health.Status.
 type HealthStatus string
+
+// InclusionProof defines model for InclusionProof.
+type InclusionProof struct {
+	// Hashes From the leaf's sibling upwards; the leaf's index is `position` - 1.
+	Hashes []Hash `json:"hashes"`
+
+	// LeafHash SHA-256, in base64 as checkpoints have it.
+	LeafHash Hash  `json:"leaf_hash"`
+	Position int64 `json:"position"`
+
+	// Root SHA-256, in base64 as checkpoints have it.
+	Root Hash  `json:"root"`
+	Size int64 `json:"size"`
+}
 
 // Invoice defines model for Invoice.
 type Invoice struct {
@@ -1247,6 +1279,12 @@ type ListEventsParams struct {
 	LastEventID *int64 `json:"Last-Event-ID,omitempty"`
 }
 
+// GetEventProofParams defines parameters for GetEventProof.
+type GetEventProofParams struct {
+	// Since The size of an earlier checkpoint.
+	Since *int64 `form:"since,omitempty" json:"since,omitempty"`
+}
+
 // ExportInvoicesParams defines parameters for ExportInvoices.
 type ExportInvoicesParams struct {
 	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
@@ -1315,6 +1353,24 @@ type RetireListingParams struct {
 
 	// IfMatch Go on only if the thing still has this ETag.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// GetConsistencyProofParams defines parameters for GetConsistencyProof.
+type GetConsistencyProofParams struct {
+	// From Of the earlier checkpoint.
+	From int64 `form:"from" json:"from"`
+
+	// To Of the later checkpoint; without it, the log as it is now.
+	To *int64 `form:"to,omitempty" json:"to,omitempty"`
+}
+
+// GetInclusionProofParams defines parameters for GetInclusionProof.
+type GetInclusionProofParams struct {
+	// Position Of the event, from 1.
+	Position int64 `form:"position" json:"position"`
+
+	// Size Of the checkpoint to prove against; without it, the log as it is now.
+	Size *int64 `form:"size,omitempty" json:"size,omitempty"`
 }
 
 // ListOrdersParams defines parameters for ListOrders.
@@ -1617,6 +1673,15 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/events (the `ListEvents` operationId).
 	ListEvents(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetEventProof One event of the caller's own slice as a bundle that proves it, for `crossbill log verify --bundle`
+	//
+	// The bundle (docs/proofs.md) has the event to the byte as it was hashed, its salt, its inclusion proof and a signed
+	// checkpoint. With `since`, it also proves that the log only grew since it had that size, which the caller can hold
+	// against a checkpoint that it kept.
+	//
+	// Corresponds with GET /v1/events/{position}/proof (the `GetEventProof` operationId).
+	GetEventProof(ctx context.Context, position int64, params *GetEventProofParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ExportInvoices The caller's invoices, a row for each line
 	//
 	// Corresponds with GET /v1/exports/invoices.csv (the `ExportInvoices` operationId).
@@ -1659,6 +1724,13 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/invoices/{invoice_id} (the `GetInvoice` operationId).
 	GetInvoice(ctx context.Context, invoiceId InvoiceID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// BundleInvoiceLine The invoice and the events behind a line as a bundle that proves them, for `crossbill log verify --bundle`
+	//
+	// Everything that `explainInvoiceLine` computes from, in a file that can be verified without the platform (docs/proofs.md).
+	//
+	// Corresponds with GET /v1/invoices/{invoice_id}/lines/{line}/bundle (the `BundleInvoiceLine` operationId).
+	BundleInvoiceLine(ctx context.Context, invoiceId InvoiceID, line int, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ExplainInvoiceLine Compute the line again from its own events, and show how
 	//
@@ -1715,6 +1787,18 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/log/key (the `GetLogKey` operationId).
 	GetLogKey(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetConsistencyProof Prove that the log only grew between two sizes (RFC 6962 section 2.1.2)
+	//
+	// Corresponds with GET /v1/log/proof/consistency (the `GetConsistencyProof` operationId).
+	GetConsistencyProof(ctx context.Context, params *GetConsistencyProofParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetInclusionProof Prove that the event at a position is in the log (RFC 6962 section 2.1.1)
+	//
+	// Leaf hashes are salted, so that they say nothing to who does not have the event.
+	//
+	// Corresponds with GET /v1/log/proof/inclusion (the `GetInclusionProof` operationId).
+	GetInclusionProof(ctx context.Context, params *GetInclusionProofParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListOrders The orders the caller's organisation placed or received, newest first
 	//
@@ -2122,6 +2206,25 @@ func (c *Client) ListEvents(ctx context.Context, params *ListEventsParams, reqEd
 	return c.Client.Do(req)
 }
 
+// GetEventProof One event of the caller's own slice as a bundle that proves it, for `crossbill log verify --bundle`
+//
+// The bundle (docs/proofs.md) has the event to the byte as it was hashed, its salt, its inclusion proof and a signed
+// checkpoint. With `since`, it also proves that the log only grew since it had that size, which the caller can hold
+// against a checkpoint that it kept.
+//
+// Corresponds with GET /v1/events/{position}/proof (the `GetEventProof` operationId).
+func (c *Client) GetEventProof(ctx context.Context, position int64, params *GetEventProofParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetEventProofRequest(c.Server, position, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ExportInvoices The caller's invoices, a row for each line
 //
 // Corresponds with GET /v1/exports/invoices.csv (the `ExportInvoices` operationId).
@@ -2225,6 +2328,23 @@ func (c *Client) ListInvoices(ctx context.Context, params *ListInvoicesParams, r
 // Corresponds with GET /v1/invoices/{invoice_id} (the `GetInvoice` operationId).
 func (c *Client) GetInvoice(ctx context.Context, invoiceId InvoiceID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetInvoiceRequest(c.Server, invoiceId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// BundleInvoiceLine The invoice and the events behind a line as a bundle that proves them, for `crossbill log verify --bundle`
+//
+// Everything that `explainInvoiceLine` computes from, in a file that can be verified without the platform (docs/proofs.md).
+//
+// Corresponds with GET /v1/invoices/{invoice_id}/lines/{line}/bundle (the `BundleInvoiceLine` operationId).
+func (c *Client) BundleInvoiceLine(ctx context.Context, invoiceId InvoiceID, line int, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewBundleInvoiceLineRequest(c.Server, invoiceId, line)
 	if err != nil {
 		return nil, err
 	}
@@ -2381,6 +2501,38 @@ func (c *Client) GetCheckpoint(ctx context.Context, reqEditors ...RequestEditorF
 // Corresponds with GET /v1/log/key (the `GetLogKey` operationId).
 func (c *Client) GetLogKey(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetLogKeyRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetConsistencyProof Prove that the log only grew between two sizes (RFC 6962 section 2.1.2)
+//
+// Corresponds with GET /v1/log/proof/consistency (the `GetConsistencyProof` operationId).
+func (c *Client) GetConsistencyProof(ctx context.Context, params *GetConsistencyProofParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetConsistencyProofRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetInclusionProof Prove that the event at a position is in the log (RFC 6962 section 2.1.1)
+//
+// Leaf hashes are salted, so that they say nothing to who does not have the event.
+//
+// Corresponds with GET /v1/log/proof/inclusion (the `GetInclusionProof` operationId).
+func (c *Client) GetInclusionProof(ctx context.Context, params *GetInclusionProofParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetInclusionProofRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -3370,6 +3522,67 @@ func NewListEventsRequest(server string, params *ListEventsParams) (*http.Reques
 	return req, nil
 }
 
+// NewGetEventProofRequest constructs an http.Request for the GetEventProof method
+func NewGetEventProofRequest(server string, position int64, params *GetEventProofParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "position", position, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/events/%s/proof", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Since != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since", *params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewExportInvoicesRequest constructs an http.Request for the ExportInvoices method
 func NewExportInvoicesRequest(server string, params *ExportInvoicesParams) (*http.Request, error) {
 	var err error
@@ -3655,6 +3868,47 @@ func NewGetInvoiceRequest(server string, invoiceId InvoiceID) (*http.Request, er
 	}
 
 	operationPath := fmt.Sprintf("/v1/invoices/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewBundleInvoiceLineRequest constructs an http.Request for the BundleInvoiceLine method
+func NewBundleInvoiceLineRequest(server string, invoiceId InvoiceID, line int) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "invoice_id", invoiceId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "line", line, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/invoices/%s/lines/%s/bundle", pathParam0, pathParam1)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -4114,6 +4368,130 @@ func NewGetLogKeyRequest(server string) (*http.Request, error) {
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetConsistencyProofRequest constructs an http.Request for the GetConsistencyProof method
+func NewGetConsistencyProofRequest(server string, params *GetConsistencyProofParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/log/proof/consistency")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "from", params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if params.To != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "to", *params.To, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetInclusionProofRequest constructs an http.Request for the GetInclusionProof method
+func NewGetInclusionProofRequest(server string, params *GetInclusionProofParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/log/proof/inclusion")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "position", params.Position, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if params.Size != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "size", *params.Size, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -5009,6 +5387,17 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/events (the `ListEvents` operationId).
 	ListEventsWithResponse(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*ListEventsResponse, error)
 
+	// GetEventProofWithResponse One event of the caller's own slice as a bundle that proves it, for `crossbill log verify --bundle`
+	//
+	// The bundle (docs/proofs.md) has the event to the byte as it was hashed, its salt, its inclusion proof and a signed
+	// checkpoint. With `since`, it also proves that the log only grew since it had that size, which the caller can hold
+	// against a checkpoint that it kept.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/events/{position}/proof (the `GetEventProof` operationId).
+	GetEventProofWithResponse(ctx context.Context, position int64, params *GetEventProofParams, reqEditors ...RequestEditorFn) (*GetEventProofResponse, error)
+
 	// ExportInvoicesWithResponse The caller's invoices, a row for each line
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -5061,6 +5450,15 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/invoices/{invoice_id} (the `GetInvoice` operationId).
 	GetInvoiceWithResponse(ctx context.Context, invoiceId InvoiceID, reqEditors ...RequestEditorFn) (*GetInvoiceResponse, error)
+
+	// BundleInvoiceLineWithResponse The invoice and the events behind a line as a bundle that proves them, for `crossbill log verify --bundle`
+	//
+	// Everything that `explainInvoiceLine` computes from, in a file that can be verified without the platform (docs/proofs.md).
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/invoices/{invoice_id}/lines/{line}/bundle (the `BundleInvoiceLine` operationId).
+	BundleInvoiceLineWithResponse(ctx context.Context, invoiceId InvoiceID, line int, reqEditors ...RequestEditorFn) (*BundleInvoiceLineResponse, error)
 
 	// ExplainInvoiceLineWithResponse Compute the line again from its own events, and show how
 	//
@@ -5133,6 +5531,22 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/log/key (the `GetLogKey` operationId).
 	GetLogKeyWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetLogKeyResponse, error)
+
+	// GetConsistencyProofWithResponse Prove that the log only grew between two sizes (RFC 6962 section 2.1.2)
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/log/proof/consistency (the `GetConsistencyProof` operationId).
+	GetConsistencyProofWithResponse(ctx context.Context, params *GetConsistencyProofParams, reqEditors ...RequestEditorFn) (*GetConsistencyProofResponse, error)
+
+	// GetInclusionProofWithResponse Prove that the event at a position is in the log (RFC 6962 section 2.1.1)
+	//
+	// Leaf hashes are salted, so that they say nothing to who does not have the event.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/log/proof/inclusion (the `GetInclusionProof` operationId).
+	GetInclusionProofWithResponse(ctx context.Context, params *GetInclusionProofParams, reqEditors ...RequestEditorFn) (*GetInclusionProofResponse, error)
 
 	// ListOrdersWithResponse The orders the caller's organisation placed or received, newest first
 	//
@@ -5836,6 +6250,47 @@ func (r ListEventsResponse) ContentType() string {
 	return ""
 }
 
+type GetEventProofResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetEventProofResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetEventProofResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetEventProofResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetEventProofResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetEventProofResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ExportInvoicesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -6118,6 +6573,47 @@ func (r GetInvoiceResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetInvoiceResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type BundleInvoiceLineResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r BundleInvoiceLineResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r BundleInvoiceLineResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r BundleInvoiceLineResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r BundleInvoiceLineResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r BundleInvoiceLineResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -6564,6 +7060,102 @@ func (r GetLogKeyResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetLogKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetConsistencyProofResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ConsistencyProof
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetConsistencyProofResponse) GetJSON200() *ConsistencyProof {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetConsistencyProofResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetConsistencyProofResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetConsistencyProofResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetConsistencyProofResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetConsistencyProofResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetInclusionProofResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *InclusionProof
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetInclusionProofResponse) GetJSON200() *InclusionProof {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetInclusionProofResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetInclusionProofResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetInclusionProofResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetInclusionProofResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetInclusionProofResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -7509,6 +8101,23 @@ func (c *ClientWithResponses) ListEventsWithResponse(ctx context.Context, params
 	return ParseListEventsResponse(rsp)
 }
 
+// GetEventProofWithResponse One event of the caller's own slice as a bundle that proves it, for `crossbill log verify --bundle`
+//
+// The bundle (docs/proofs.md) has the event to the byte as it was hashed, its salt, its inclusion proof and a signed
+// checkpoint. With `since`, it also proves that the log only grew since it had that size, which the caller can hold
+// against a checkpoint that it kept.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/events/{position}/proof (the `GetEventProof` operationId).
+func (c *ClientWithResponses) GetEventProofWithResponse(ctx context.Context, position int64, params *GetEventProofParams, reqEditors ...RequestEditorFn) (*GetEventProofResponse, error) {
+	rsp, err := c.GetEventProof(ctx, position, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetEventProofResponse(rsp)
+}
+
 // ExportInvoicesWithResponse The caller's invoices, a row for each line
 //
 // Returns a wrapper object for the known response body format(s).
@@ -7602,6 +8211,21 @@ func (c *ClientWithResponses) GetInvoiceWithResponse(ctx context.Context, invoic
 		return nil, err
 	}
 	return ParseGetInvoiceResponse(rsp)
+}
+
+// BundleInvoiceLineWithResponse The invoice and the events behind a line as a bundle that proves them, for `crossbill log verify --bundle`
+//
+// Everything that `explainInvoiceLine` computes from, in a file that can be verified without the platform (docs/proofs.md).
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/invoices/{invoice_id}/lines/{line}/bundle (the `BundleInvoiceLine` operationId).
+func (c *ClientWithResponses) BundleInvoiceLineWithResponse(ctx context.Context, invoiceId InvoiceID, line int, reqEditors ...RequestEditorFn) (*BundleInvoiceLineResponse, error) {
+	rsp, err := c.BundleInvoiceLine(ctx, invoiceId, line, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseBundleInvoiceLineResponse(rsp)
 }
 
 // ExplainInvoiceLineWithResponse Compute the line again from its own events, and show how
@@ -7734,6 +8358,34 @@ func (c *ClientWithResponses) GetLogKeyWithResponse(ctx context.Context, reqEdit
 		return nil, err
 	}
 	return ParseGetLogKeyResponse(rsp)
+}
+
+// GetConsistencyProofWithResponse Prove that the log only grew between two sizes (RFC 6962 section 2.1.2)
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/log/proof/consistency (the `GetConsistencyProof` operationId).
+func (c *ClientWithResponses) GetConsistencyProofWithResponse(ctx context.Context, params *GetConsistencyProofParams, reqEditors ...RequestEditorFn) (*GetConsistencyProofResponse, error) {
+	rsp, err := c.GetConsistencyProof(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetConsistencyProofResponse(rsp)
+}
+
+// GetInclusionProofWithResponse Prove that the event at a position is in the log (RFC 6962 section 2.1.1)
+//
+// Leaf hashes are salted, so that they say nothing to who does not have the event.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/log/proof/inclusion (the `GetInclusionProof` operationId).
+func (c *ClientWithResponses) GetInclusionProofWithResponse(ctx context.Context, params *GetInclusionProofParams, reqEditors ...RequestEditorFn) (*GetInclusionProofResponse, error) {
+	rsp, err := c.GetInclusionProof(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetInclusionProofResponse(rsp)
 }
 
 // ListOrdersWithResponse The orders the caller's organisation placed or received, newest first
@@ -8431,6 +9083,32 @@ func ParseListEventsResponse(rsp *http.Response) (*ListEventsResponse, error) {
 	return response, nil
 }
 
+// ParseGetEventProofResponse parses an HTTP response from a GetEventProofWithResponse call
+func ParseGetEventProofResponse(rsp *http.Response) (*GetEventProofResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetEventProofResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseExportInvoicesResponse parses an HTTP response from a ExportInvoicesWithResponse call
 func ParseExportInvoicesResponse(rsp *http.Response) (*ExportInvoicesResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -8636,6 +9314,32 @@ func ParseGetInvoiceResponse(rsp *http.Response) (*GetInvoiceResponse, error) {
 			headers.ETag = &value
 		}
 		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseBundleInvoiceLineResponse parses an HTTP response from a BundleInvoiceLineWithResponse call
+func ParseBundleInvoiceLineResponse(rsp *http.Response) (*BundleInvoiceLineResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &BundleInvoiceLineResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
 	}
 
 	return response, nil
@@ -8964,6 +9668,72 @@ func ParseGetLogKeyResponse(rsp *http.Response) (*GetLogKeyResponse, error) {
 	}
 
 	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetConsistencyProofResponse parses an HTTP response from a GetConsistencyProofWithResponse call
+func ParseGetConsistencyProofResponse(rsp *http.Response) (*GetConsistencyProofResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetConsistencyProofResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ConsistencyProof
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetInclusionProofResponse parses an HTTP response from a GetInclusionProofWithResponse call
+func ParseGetInclusionProofResponse(rsp *http.Response) (*GetInclusionProofResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetInclusionProofResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest InclusionProof
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {

@@ -12,8 +12,12 @@ import (
 type Export struct {
 	Positions  []events.Position // in any order
 	Checkpoint []byte            // a signed note of this log; the proofs are for its size
-	Since      []byte            // an older one: the bundle is to show that the log grew from it; nil: not
-	Key        string            // that both are verified with
+	Key        string            // that checkpoints are verified with
+
+	// Since is an older checkpoint: the bundle is to show that the log grew from it. SinceSize is the same by its size
+	// alone. Both nil: not.
+	Since     []byte
+	SinceSize *events.Position
 }
 
 // Bundle makes a bundle of events. The same request gives the same bytes, however far the log has grown.
@@ -45,10 +49,8 @@ func (p *Prover) Bundle(ctx context.Context, x Export) (Bundle, error) {
 		return Bundle{}, err
 	}
 	b := Bundle{Checkpoint: checkpoint}
-	if x.Since != nil {
-		if b.Grown, err = s.since(x.Since, x.Key, head); err != nil {
-			return Bundle{}, err
-		}
+	if b.Grown, err = s.grown(x, head); err != nil {
+		return Bundle{}, err
 	}
 	for _, position := range positions {
 		if position < 1 || position > head.Position {
@@ -80,22 +82,32 @@ func (s *session) vouched(head events.Head) error {
 	return nil
 }
 
-func (s *session) since(checkpoint []byte, key string, head events.Head) (*Growth, error) {
-	older, err := events.ParseCheckpoint(checkpoint, key)
+func (s *session) grown(x Export, head events.Head) (*Growth, error) {
+	const op = "proof.Bundle"
+	from := x.SinceSize
+	if x.Since != nil {
+		older, err := events.ParseCheckpoint(x.Since, x.Key)
+		if err != nil {
+			return nil, err
+		}
+		from = &older.Position
+		if older.Position <= s.head.Position {
+			if err := s.vouched(older); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if from == nil {
+		return nil, nil
+	}
+	if *from > head.Position {
+		return nil, domain.Errorf(domain.Invalid, op, "the checkpoint to grow from is of %d events, and the bundle's of %d", *from, head.Position)
+	}
+	c, err := s.consistency(*from, head.Position)
 	if err != nil {
 		return nil, err
 	}
-	if older.Position > head.Position {
-		return nil, domain.Errorf(domain.Invalid, "proof.Bundle", "the checkpoint to grow from is of %d events, more than the bundle's of %d", older.Position, head.Position)
-	}
-	if err := s.vouched(older); err != nil {
-		return nil, err
-	}
-	c, err := s.consistency(older.Position, head.Position)
-	if err != nil {
-		return nil, err
-	}
-	return &Growth{From: older, Hashes: c.Hashes}, nil
+	return &Growth{From: events.Head{Position: c.From, Root: c.FromRoot}, Hashes: c.Hashes}, nil
 }
 
 // bundled reads an event and proves it. An event whose row does not hash to the leaf in the tree is not handed out.
