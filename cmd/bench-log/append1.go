@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// callers is how many append single events at once.
+const callers = 64
+
+// append1 appends single events from many callers. The limit is as many connections with a prepared INSERT of the same
+// rows each, every row a transaction, into the table of a twin database.
+func append1(ctx context.Context, b *bench) ([]figure, error) {
+	log, err := b.log(ctx, "append_1")
+	if err != nil {
+		return nil, err
+	}
+	defer log.close()
+	twin, err := openTwin(ctx, b, "append_1_twin")
+	if err != nil {
+		return nil, err
+	}
+	defer twin.close(ctx)
+	var conns []*pgx.Conn
+	for range callers {
+		conn, err := pgx.ConnectConfig(ctx, twin.conn.Config())
+		if err != nil {
+			return nil, err
+		}
+		defer conn.Close(context.WithoutCancel(ctx))
+		conns = append(conns, conn)
+	}
+	f, err := alternate(figure{bench: "append_1", unit: "events/s", floor: 1.3}, b.rounds, func() (float64, error) {
+		return log.append(ctx, log.source.prepare(b.singles, 1, false), callers)
+	}, func() (float64, error) { return twin.insertNew(ctx, log, conns) })
+	if err != nil {
+		return nil, err
+	}
+	return []figure{f}, twin.requireSame(ctx, log)
+}
+
+// insertNew takes over the rows that are new in the log, one a transaction, and returns the rows per second.
+func (t *twin) insertNew(ctx context.Context, log *testLog, conns []*pgx.Conn) (float64, error) {
+	rows, err := log.pool.Query(ctx, `SELECT `+columns+` FROM events WHERE position > $1 ORDER BY position`, t.position)
+	if err != nil {
+		return 0, err
+	}
+	type row struct {
+		Position, Version                 int64
+		RecordedAt                        time.Time
+		EventID                           [16]byte
+		Schema                            int32
+		Stream, Type                      string
+		Salt, LeafHash, Metadata, Payload []byte
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[row])
+	if err != nil {
+		return 0, err
+	}
+	if len(all) == 0 {
+		return 0, fmt.Errorf("the log has nothing new")
+	}
+	begun := time.Now()
+	err = together(len(conns), func(n int) error {
+		for i := n; i < len(all); i += len(conns) {
+			r := &all[i]
+			_, err := conns[n].Exec(ctx, `INSERT INTO events (`+columns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+				r.Position, r.Version, r.RecordedAt, r.EventID, r.Schema, r.Stream, r.Type, r.Salt, r.LeafHash, r.Metadata, r.Payload)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	t.position = all[len(all)-1].Position
+	return perSecond(len(all), begun), err
+}

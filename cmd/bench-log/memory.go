@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"crossbill/domain/vocabulary"
+	"crossbill/events"
+	"crossbill/projections"
+)
+
+// asRebuild holds the database that a process which this program starts of itself is to rebuild from. Its memory is its
+// own then, and not that of the benches before it.
+const asRebuild = "CROSSBILL_BENCH_REBUILD"
+
+// memoryLimit is what a rebuild may have resident at most, in MB of 10^6 bytes.
+const memoryLimit = 200
+
+// rebuilt is what such a process says at its end.
+type rebuilt struct {
+	Events  int64   `json:"events"`
+	Seconds float64 `json:"seconds"`
+	PeakKB  int64   `json:"peak_kb"` // VmHWM
+}
+
+// rebuildMemory rebuilds the read model of readings from a log in a process of its own.
+func rebuildMemory(ctx context.Context, b *bench, log *testLog, name string) (figure, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return figure{}, err
+	}
+	head, err := log.head(ctx)
+	if err != nil {
+		return figure{}, err
+	}
+	cmd := exec.CommandContext(ctx, self)
+	cmd.Env = append(os.Environ(), asRebuild+"="+b.server.URLFor(name))
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		return figure{}, fmt.Errorf("rebuild: %w: %s", err, errs.Bytes())
+	}
+	var r rebuilt
+	if err := json.Unmarshal(out, &r); err != nil {
+		return figure{}, fmt.Errorf("rebuild: %w: %s", err, out)
+	}
+	var rows int64
+	if err := log.pool.QueryRow(ctx, `SELECT count(*) FROM read_readings`).Scan(&rows); err != nil {
+		return figure{}, err
+	}
+	if r.Events != head || rows != head {
+		return figure{}, fmt.Errorf("the log has %d events; %d were applied, and the table has %d rows", head, r.Events, rows)
+	}
+	peak := float64(r.PeakKB) * 1024 / 1e6
+	b.say("rebuild: %d events in %.0f s, %.0f events/s; peak resident memory %.0f MB", r.Events, r.Seconds, float64(r.Events)/r.Seconds, peak)
+	return figure{bench: "rebuild_memory", unit: "MB", ours: []float64{peak}, limit: []float64{memoryLimit}, ceiling: 1}, nil
+}
+
+// rebuildHere is the process that rebuilds.
+func rebuildHere(ctx context.Context, url string, stdout, stderr io.Writer) (exitCode int) {
+	r, err := rebuild(ctx, url)
+	if err == nil {
+		err = json.NewEncoder(stdout).Encode(r)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func rebuild(ctx context.Context, url string) (r rebuilt, err error) {
+	codec, err := events.NewCodec(vocabulary.Events()...)
+	if err != nil {
+		return r, err
+	}
+	pool, err := pgxpool.New(ctx, url)
+	if err != nil {
+		return r, err
+	}
+	defer pool.Close()
+	log, err := events.Open(ctx, pool, codec, events.Options{})
+	if err != nil {
+		return r, err
+	}
+	defer log.Close()
+	p, err := usage()
+	if err != nil {
+		return r, err
+	}
+	begun := time.Now()
+	position, err := projections.Rebuild(ctx, p, projections.RebuildOptions{Pool: pool, Log: log})
+	if err != nil {
+		return r, err
+	}
+	r.Events, r.Seconds = int64(position), time.Since(begun).Seconds()
+	r.PeakKB, err = peakResident()
+	return r, err
+}
+
+// peakResident is the most memory this process had at once. (man 5 proc, VmHWM.)
+func peakResident() (kB int64, err error) {
+	status, err := os.Open("/proc/self/status")
+	if err != nil {
+		return 0, fmt.Errorf("peak memory is measured on Linux only: %w", err)
+	}
+	defer status.Close()
+	for lines := bufio.NewScanner(status); lines.Scan(); {
+		if value, ok := strings.CutPrefix(lines.Text(), "VmHWM:"); ok {
+			_, err := fmt.Sscanf(value, "%d kB", &kB)
+			return kB, err
+		}
+	}
+	return 0, fmt.Errorf("/proc/self/status has no VmHWM")
+}
