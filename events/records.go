@@ -97,6 +97,9 @@ type Records interface {
 	// Leaves returns the stored leaf hashes from first to last, one after the other. It returns a Conflict error that
 	// names a position if not all are there.
 	Leaves(ctx context.Context, first, last Position) ([]byte, error)
+	// Stream returns the positions of a stream's events, in order of version, none past last and at most limit. It returns
+	// a Conflict error if a version is missing.
+	Stream(ctx context.Context, stream string, last Position, limit int) ([]Position, error)
 }
 
 // RecordsIn returns the events of a database. If it comes to events that are in archives, it returns an Unavailable error:

@@ -143,28 +143,18 @@ func (p *Prover) Record(ctx context.Context, position events.Position) (events.R
 }
 
 // PositionsOf returns the positions of a stream's events, at most up to a position.
-// It returns a NotFound error for a stream that has none.
+// It returns a NotFound error for a stream that has none, and an Invalid one if they are too many for a bundle.
 func (p *Prover) PositionsOf(ctx context.Context, stream string, last events.Position) ([]events.Position, error) {
-	rows, err := p.pool.Query(ctx, `
-		SELECT position FROM events WHERE stream = $1 AND position <= $2 ORDER BY version LIMIT $3 -- index events_p…_stream_version
-	`, stream, last, MaxBundleEvents+1)
-	if err != nil {
-		return nil, unreadable(ctx, err)
-	}
-	defer rows.Close()
-	var positions []events.Position
-	for rows.Next() {
-		var position events.Position
-		if err := rows.Scan(&position); err != nil {
-			return nil, unreadable(ctx, err)
-		}
-		positions = append(positions, position)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, unreadable(ctx, err)
-	}
-	if len(positions) == 0 {
-		return nil, domain.Errorf(domain.NotFound, "proof.PositionsOf", "there is no event of the stream %.80s up to position %d", stream, last)
+	const op = "proof.PositionsOf"
+	positions, err := p.records.Stream(ctx, stream, last, MaxBundleEvents+1)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(positions) == 0:
+		return nil, domain.Errorf(domain.NotFound, op, "there is no event of the stream %.80s up to position %d", stream, last)
+	case len(positions) > MaxBundleEvents:
+		return nil, domain.Errorf(domain.Invalid, op, "the stream %.80s has more than %d events, the limit of a bundle", stream, MaxBundleEvents).
+			WithHint("export ranges of positions")
 	}
 	return positions, nil
 }
