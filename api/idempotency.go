@@ -67,7 +67,10 @@ func (s *Server) replay(w http.ResponseWriter, r *http.Request) bool {
 	}
 	const query = `
 		SELECT i.request_hash, i.status, i.body, e.position
-		  FROM idempotency_keys i JOIN events e ON e.event_id = i.event_id
+		  FROM idempotency_keys i,
+		       LATERAL (SELECT position FROM events e WHERE e.event_id = i.event_id -- index events_p…_event_id of each partition
+		                 UNION ALL
+		                SELECT position FROM log_archived_ids a WHERE a.event_id = i.event_id) e -- likewise
 		 WHERE i.organisation_id = $1 AND i.key = $2 -- primary key
 	`
 	var (

@@ -120,3 +120,6 @@ func (a archivedRecords) Leaves(ctx context.Context, first, last Position) ([]by
 		}
 	}
 }
+
+// Records returns the log's events as they are stored, in the database and in archives.
+func (l *Log) Records() Records { return archivedRecords{l.archives, tableRecords{l.pool}} }

@@ -133,6 +133,7 @@ func (e everything) require(t testing.TB, got everything) {
 
 func mustArchive(t testing.TB, pool *pgxpool.Pool, o ArchiveOptions) []Archived {
 	t.Helper()
+	o.Logger = quiet
 	done, err := Archive(context.Background(), pool, o)
 	if err != nil {
 		t.Fatal(err)

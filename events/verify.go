@@ -125,11 +125,7 @@ func (v *verification) run(ctx context.Context) error {
 	if err := v.tiles.finish(ctx); err != nil {
 		return err
 	}
-	archived, err := v.checkArchives(ctx)
-	if err != nil {
-		return err
-	}
-	return v.streams(ctx, archived)
+	return v.tables(ctx)
 }
 
 // page verifies the next events.

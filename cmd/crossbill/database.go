@@ -9,19 +9,24 @@ import (
 	"github.com/spf13/pflag"
 
 	"crossbill/domain"
+	"crossbill/domain/vocabulary"
+	"crossbill/events"
 	"crossbill/events/postgres"
+	"crossbill/events/vault"
 	"crossbill/migrations"
 )
 
 // databaseFlags are the flags of a command that works on a node's database, beside the node or without it.
 type databaseFlags struct {
-	url     string
-	dataDir string
+	url        string
+	dataDir    string
+	archiveDir string
 }
 
 func (f *databaseFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.url, "database-url", os.Getenv("DATABASE_URL"), "the database; unset takes the data directory's private PostgreSQL")
 	flags.StringVar(&f.dataDir, "data-dir", "crossbill-data", "directory of the keys and the private PostgreSQL")
+	addArchiveDir(flags, &f.archiveDir)
 }
 
 // with runs f on the database. A private PostgreSQL is used as a running node has it, or started for the time of f.
@@ -52,4 +57,23 @@ func (f *databaseFlags) with(ctx context.Context, run func(*pgxpool.Pool) error)
 		return err
 	}
 	return run(pool)
+}
+
+// openLog opens the log as a node has it, with the keys of persons: what reads events without those would show nobody's
+// name. The log has no signing key.
+func (f *databaseFlags) openLog(ctx context.Context, pool *pgxpool.Pool) (_ *events.Log, end func(), err error) {
+	codec, err := events.NewCodec(vocabulary.Events()...)
+	if err != nil {
+		return nil, nil, err
+	}
+	keys, err := vault.Open(ctx, pool, masterKeySource(f.dataDir), vault.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	log, err := events.Open(ctx, pool, codec, events.Options{Vault: keys, ArchiveDir: archiveDir(f.archiveDir, f.dataDir)})
+	if err != nil {
+		keys.Close()
+		return nil, nil, err
+	}
+	return log, func() { log.Close(); keys.Close() }, nil
 }
