@@ -468,7 +468,7 @@ func TestRebuild_WaitsForSnapshots(t *testing.T) {
 	}
 	select {
 	case err := <-rebuilt:
-		t.Errorf("it did not wait: %v", err)
+		t.Fatalf("it did not wait: %v", err)
 	default:
 	}
 	if position, ok := k.requireTallied(old); !ok || position != 100 {
