@@ -13,17 +13,3 @@ package domain
 type Event interface {
 	EventType() string
 }
-
-// Versioned is implemented by an event whose JSON shape is no longer the first one.
-// An event that does not implement it has schema version 1.
-type Versioned interface {
-	EventSchema() int
-}
-
-// SchemaOf returns the schema version under which e is written.
-func SchemaOf(e Event) int {
-	if v, ok := e.(Versioned); ok {
-		return v.EventSchema()
-	}
-	return 1
-}
