@@ -22,8 +22,10 @@ type Codec struct {
 }
 
 type eventType struct {
-	goType reflect.Type
-	schema int
+	name    string
+	goType  reflect.Type
+	schema  int
+	decoder *payloadDecoder // nil: encoding/json alone
 }
 
 type upcastKey struct {
@@ -51,7 +53,7 @@ func NewCodec(groups ...[]domain.Event) (*Codec, error) {
 		if other, taken := c.types[name]; taken {
 			return nil, domain.Errorf(domain.Internal, op, "%s and %T have the same event type %s", other.goType, e, name)
 		}
-		c.types[name] = eventType{t, domain.SchemaOf(e)}
+		c.types[name] = eventType{name, t, domain.SchemaOf(e), newPayloadDecoder(t)}
 	}
 	return c, nil
 }
@@ -115,8 +117,11 @@ func (c *Codec) Decode(eventType string, schema int, payload []byte) (domain.Eve
 		}
 	}
 	value := reflect.New(t.goType)
-	if err := json.Unmarshal(payload, value.Interface()); err != nil {
-		return nil, domain.Errorf(domain.Internal, op, "the payload of %s can't be read: %w", eventType, err)
+	if t.decoder == nil || !t.decoder.decode(payload, value.Elem()) {
+		value.Elem().SetZero()
+		if err := json.Unmarshal(payload, value.Interface()); err != nil {
+			return nil, domain.Errorf(domain.Internal, op, "the payload of %s can't be read: %w", eventType, err)
+		}
 	}
 	event, ok := value.Elem().Interface().(domain.Event)
 	if !ok {
