@@ -118,27 +118,32 @@ func SignCheckpoint(head Head, signer *Signer) ([]byte, error) {
 	return signed, nil
 }
 
+const hintCheckpoint = "it was changed since it was signed, or the key is another log's"
+
 // ParseCheckpoint checks a checkpoint's signature and returns the head it vouches for.
 // It returns an Invalid error if the key is none, if it did not sign the note, or if the note is no checkpoint.
 func ParseCheckpoint(signed []byte, verifierKey string) (Head, error) {
 	const op = "events.ParseCheckpoint"
 	verifier, err := note.NewVerifier(verifierKey)
 	if err != nil {
-		return Head{}, domain.Errorf(domain.Invalid, op, "%.80q is no verifier key: %w", verifierKey, err)
+		return Head{}, domain.Errorf(domain.Invalid, op, "%.80q is no verifier key: %w", verifierKey, err).
+			WithHint("GET /v1/log/key serves the log's: <origin>+<8 digits>+<base64>")
 	}
 	n, err := note.Open(signed, note.VerifierList(verifier))
 	if err != nil {
-		return Head{}, domain.Errorf(domain.Invalid, op, "the checkpoint is not signed by %s: %w", verifier.Name(), err)
+		return Head{}, domain.Errorf(domain.Invalid, op, "the checkpoint is not signed by %s: %w", verifier.Name(), err).
+			WithHint(hintCheckpoint)
 	}
 	// Lines after the third are extensions, which say nothing about the tree.
 	lines := strings.SplitN(n.Text, "\n", 4)
 	if len(lines) < 4 || lines[0] != verifier.Name() {
-		return Head{}, domain.Errorf(domain.Invalid, op, "the note is no checkpoint of %s", verifier.Name())
+		return Head{}, domain.Errorf(domain.Invalid, op, "the note is no checkpoint of %s", verifier.Name()).WithHint(hintCheckpoint)
 	}
 	size, err := strconv.ParseInt(lines[1], 10, 64)
 	root, rootErr := base64.StdEncoding.Strict().DecodeString(lines[2])
 	if err != nil || rootErr != nil || size < 0 || strconv.FormatInt(size, 10) != lines[1] || len(root) != 32 {
-		return Head{}, domain.Errorf(domain.Invalid, op, "the note is no checkpoint: it has the size %.30q and the root %.60q", lines[1], lines[2])
+		return Head{}, domain.Errorf(domain.Invalid, op, "the note is no checkpoint: it has the size %.30q and the root %.60q", lines[1], lines[2]).
+			WithHint(hintCheckpoint)
 	}
 	return Head{Position(size), [32]byte(bytes.Clone(root))}, nil
 }
@@ -163,12 +168,13 @@ func CanonicalCheckpoint(signed []byte, verifierKey string) ([]byte, error) {
 	for _, s := range n.Sigs {
 		raw, err := base64.StdEncoding.Strict().DecodeString(s.Base64)
 		if err != nil || base64.StdEncoding.EncodeToString(raw) != s.Base64 {
-			return nil, domain.Errorf(domain.Invalid, op, "the checkpoint's signature is not written as signatures are")
+			return nil, domain.Errorf(domain.Invalid, op, "the checkpoint's signature is not written as signatures are").WithHint(hintCheckpoint)
 		}
 		text = append(text, "— "+s.Name+" "+s.Base64+"\n"...)
 	}
 	if !bytes.Equal(text, signed) {
-		return nil, domain.Errorf(domain.Invalid, op, "the checkpoint has more to it than its text and the signature of %s", verifier.Name())
+		return nil, domain.Errorf(domain.Invalid, op, "the checkpoint has more to it than its text and the signature of %s", verifier.Name()).
+			WithHint("get it from the log itself, without what witnesses added: GET /v1/log/checkpoint")
 	}
 	return signed, nil
 }

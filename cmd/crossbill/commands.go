@@ -11,11 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
 	"crossbill/edge"
-	"crossbill/events"
 	"crossbill/events/postgres"
 )
 
@@ -42,57 +40,9 @@ func serveCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&c.DataDir, "data-dir", "crossbill-data", "directory of the keys and the private PostgreSQL")
+	addArchiveDir(cmd.Flags(), &c.ArchiveDir)
 	cmd.Flags().StringSliceVar(&c.Listen, "listen", []string{"127.0.0.1:8080"}, "addresses to serve on")
 	cmd.Flags().DurationVar(&c.ReadingInterval, "reading-interval", 5*time.Minute, "length of a meter reading")
-	return cmd
-}
-
-func logCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "log", Short: "Look after the log"}
-	var checkpoint, key, url, dataDir string
-	verify := &cobra.Command{
-		Use:   "verify",
-		Short: "Compute every leaf and the root again and compare them with a signed checkpoint",
-		Long: "Reads the whole log from the database (DATABASE_URL, or the private PostgreSQL of a node that is not running) and\n" +
-			"compares it with the log's head and, with --checkpoint, with a checkpoint that was kept elsewhere.",
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			ctx := cmd.Context()
-			var note []byte
-			if checkpoint != "" {
-				if note, err = os.ReadFile(checkpoint); err != nil {
-					return err
-				}
-				if key == "" {
-					return errors.New("--checkpoint needs --key, the verifier key that GET /v1/log/key serves")
-				}
-			}
-			if url == "" {
-				server, err := postgres.Start(ctx, postgres.Options{DataDir: dataDir})
-				if err != nil {
-					return err
-				}
-				defer func() { err = errors.Join(err, server.Stop(context.WithoutCancel(ctx))) }()
-				url = server.URL
-			}
-			pool, err := pgxpool.New(ctx, url)
-			if err != nil {
-				return err
-			}
-			defer pool.Close()
-			head, err := events.Verify(ctx, pool, note, key)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "verified %d events, root %x\n", head.Position, head.Root)
-			return nil
-		},
-	}
-	verify.Flags().StringVar(&checkpoint, "checkpoint", "", "file with a signed checkpoint")
-	verify.Flags().StringVar(&key, "key", "", "verifier key of the checkpoint's signer")
-	verify.Flags().StringVar(&url, "database-url", os.Getenv("DATABASE_URL"), "the database; unset starts the data directory's private PostgreSQL")
-	verify.Flags().StringVar(&dataDir, "data-dir", "crossbill-data", "directory of the private PostgreSQL")
-	cmd.AddCommand(verify)
 	return cmd
 }
 

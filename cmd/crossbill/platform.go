@@ -22,6 +22,7 @@ import (
 	"crossbill/domain/vocabulary"
 	"crossbill/events"
 	"crossbill/events/postgres"
+	"crossbill/events/proof"
 	"crossbill/events/vault"
 	"crossbill/migrations"
 	"crossbill/projections"
@@ -44,6 +45,7 @@ const (
 // platformConfig is what `crossbill serve` is told.
 type platformConfig struct {
 	DataDir         string   // keys, and the private PostgreSQL if there is one
+	ArchiveDir      string   // of the log's archives; "": DataDir/archive
 	DatabaseURL     string   // "" starts a private PostgreSQL
 	Listen          []string // host:port; port 0 takes a free one
 	ReadingInterval time.Duration
@@ -113,8 +115,10 @@ func startPlatform(ctx context.Context, c platformConfig) (_ *platform, err erro
 			return nil, err
 		}
 	}
+	prover := proof.NewProver(p.Pool, p.Log.Records())
+	p.background(func(ctx context.Context) error { return prover.Follow(ctx, p.Log, c.Logger) })
 	handler, err := api.New(api.Options{
-		Log: p.Log, Pool: p.Pool, Queries: &projections.Queries{DB: p.Pool}, Waiter: runner, VerifierKey: p.verifierKey,
+		Log: p.Log, Pool: p.Pool, Queries: &projections.Queries{DB: p.Pool}, Waiter: runner, VerifierKey: p.verifierKey, Prover: prover,
 		Stripe: payments, ReadingInterval: c.ReadingInterval, Logger: c.Logger,
 	})
 	if err != nil {
@@ -145,7 +149,7 @@ func (p *platform) openLog(ctx context.Context, url string, c platformConfig) er
 	if err != nil {
 		return err
 	}
-	signer, err := events.LoadOrCreateSigner(filepath.Join(c.DataDir, "log.key"), logOrigin)
+	signer, err := events.LoadOrCreateSigner(filepath.Join(c.DataDir, logKeyFile), logOrigin)
 	if err != nil {
 		return err
 	}
@@ -155,7 +159,7 @@ func (p *platform) openLog(ctx context.Context, url string, c platformConfig) er
 		return err
 	}
 	p.stops = append(p.stops, func(context.Context) error { keys.Close(); return nil })
-	if p.Log, err = events.Open(ctx, p.Pool, codec, events.Options{Signer: signer, Logger: c.Logger, Vault: keys}); err != nil {
+	if p.Log, err = events.Open(ctx, p.Pool, codec, events.Options{Signer: signer, Logger: c.Logger, Vault: keys, ArchiveDir: archiveDir(c.ArchiveDir, c.DataDir)}); err != nil {
 		return err
 	}
 	p.stops = append(p.stops, func(context.Context) error { p.Log.Close(); return nil })

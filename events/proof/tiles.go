@@ -24,7 +24,7 @@ type session struct {
 
 // session makes sure that every tile of the present head is there.
 func (p *Prover) session(ctx context.Context) (*session, error) {
-	head, err := p.head(ctx)
+	head, err := p.Head(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +36,8 @@ func (p *Prover) session(ctx context.Context) (*session, error) {
 	return s, nil
 }
 
-func (p *Prover) head(ctx context.Context) (events.Head, error) {
+// Head returns the head row's position and root, as they are. Its errors are those of [Prover.Inclusion].
+func (p *Prover) Head(ctx context.Context) (events.Head, error) {
 	var h events.Head
 	var root []byte
 	err := p.pool.QueryRow(ctx, `SELECT position, root FROM log_head WHERE log = 'main'`).Scan(&h.Position, &root)
