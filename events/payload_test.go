@@ -154,8 +154,8 @@ func TestPayloadsNotRead(t *testing.T) {
 	}
 	type embedding struct{ variety }
 	type twice struct {
-		A int `json:"a"`
-		B int `json:"a"`
+		A int
+		B int `json:"A"`
 	}
 	type quoted struct {
 		A int `json:"a,string"`
