@@ -17,30 +17,23 @@ var ErrUndecodable = errors.New("the event can't be decoded")
 // Codec turns events into the bytes that are stored and back. It knows a closed set of types: it refuses to write one
 // it could not read, and to read one it does not know.
 type Codec struct {
-	types   map[string]eventType
-	upcasts map[upcastKey]Upcast
+	types map[string]eventType
 }
 
 type eventType struct {
 	name    string
 	goType  reflect.Type
 	schema  int
+	upcasts []domain.Upcast
 	decoder *payloadDecoder // nil: encoding/json alone
 }
 
-type upcastKey struct {
-	eventType string
-	schema    int
-}
-
-// Upcast turns a payload of one schema version into one of the next.
-type Upcast func(payload []byte) ([]byte, error)
-
 // NewCodec makes a codec of the events whose zero values are given, a group for each package of the domain.
-// It returns an Internal error for a type that is no struct, has no name, or has another's name.
+// It returns an Internal error for a type that is no struct, has no name, or has another's name, and for one that can't
+// be brought from each of its older schemas to the present one.
 func NewCodec(groups ...[]domain.Event) (*Codec, error) {
 	const op = "events.NewCodec"
-	c := &Codec{types: make(map[string]eventType), upcasts: make(map[upcastKey]Upcast)}
+	c := &Codec{types: make(map[string]eventType)}
 	for _, e := range slices.Concat(groups...) {
 		t := reflect.TypeOf(e)
 		if t == nil || t.Kind() != reflect.Struct {
@@ -53,14 +46,21 @@ func NewCodec(groups ...[]domain.Event) (*Codec, error) {
 		if other, taken := c.types[name]; taken {
 			return nil, domain.Errorf(domain.Internal, op, "%s and %T have the same event type %s", other.goType, e, name)
 		}
-		c.types[name] = eventType{name, t, domain.SchemaOf(e), newPayloadDecoder(t)}
+		upcasts, err := domain.UpcastsOf(e)
+		if err != nil {
+			return nil, err
+		}
+		c.types[name] = eventType{name, t, domain.SchemaOf(e), upcasts, newPayloadDecoder(t)}
 	}
 	return c, nil
 }
 
-// Upcast registers how payloads of a type's older schema become payloads of the next one (from + 1).
-func (c *Codec) Upcast(eventType string, from int, up Upcast) {
-	c.upcasts[upcastKey{eventType, from}] = up
+// nameOf returns an event type's name without new memory, if it is one of those it knows.
+func (c *Codec) nameOf(name []byte) string {
+	if t, known := c.types[string(name)]; known {
+		return t.name
+	}
+	return string(name)
 }
 
 // Types returns the names of the events it knows, sorted.
@@ -102,19 +102,9 @@ func (c *Codec) Decode(eventType string, schema int, payload []byte) (domain.Eve
 		return nil, domain.Errorf(domain.Internal, op, "the event type %q is unknown", eventType).
 			WithHint("run a version of crossbill that knows this event type")
 	}
-	if schema > t.schema || schema < 1 {
-		return nil, domain.Errorf(domain.Internal, op, "%s has schema %d, and the newest known is %d", eventType, schema, t.schema).
-			WithHint("run a version of crossbill that knows this schema")
-	}
-	for ; schema < t.schema; schema++ {
-		up, ok := c.upcasts[upcastKey{eventType, schema}]
-		if !ok {
-			return nil, domain.Errorf(domain.Internal, op, "there is no way from schema %d of %s to the next", schema, eventType)
-		}
-		var err error
-		if payload, err = up(payload); err != nil {
-			return nil, domain.Errorf(domain.Internal, op, "%s can't be brought from schema %d to the next: %w", eventType, schema, err)
-		}
+	payload, err := domain.BringUp(eventType, schema, payload, t.upcasts)
+	if err != nil {
+		return nil, err
 	}
 	value := reflect.New(t.goType)
 	if t.decoder == nil || !t.decoder.decode(payload, value.Elem()) {

@@ -15,6 +15,17 @@ type grown struct {
 
 func (grown) EventType() string { return "test.grown" }
 func (grown) EventSchema() int  { return 3 }
+func (grown) Upcasts() []domain.Upcast {
+	return []domain.Upcast{
+		func(b []byte) ([]byte, error) { return bytes.Replace(b, []byte("name"), []byte("text"), 1), nil },
+		func(b []byte) ([]byte, error) { return append([]byte(`{"size":7,`), b[1:]...), nil },
+	}
+}
+
+// stunted has a newer schema and no way to it.
+type stunted struct{ grown }
+
+func (stunted) Upcasts() []domain.Upcast { return nil }
 
 type nameless struct{}
 
@@ -48,12 +59,12 @@ func TestCodec(t *testing.T) {
 		name    string
 		schema  int
 		payload string
-	}{{"test.unknown", 1, `{}`}, {"test.noted", 2, `{}`}, {"test.noted", 0, `{}`}, {"test.noted", 1, `{"text":1}`}, {"test.noted", 1, ``}, {"test.grown", 1, `{}`}} {
+	}{{"test.unknown", 1, `{}`}, {"test.noted", 2, `{}`}, {"test.noted", 0, `{}`}, {"test.noted", 1, `{"text":1}`}, {"test.noted", 1, ``}, {"test.grown", 1, `{}`}, {"test.grown", 4, `{}`}} {
 		if e, err := c.Decode(bad.name, bad.schema, []byte(bad.payload)); domain.CodeOf(err) != domain.Internal || e != nil {
 			t.Errorf("%+v was decoded: %v, %v", bad, e, err)
 		}
 	}
-	for _, group := range [][]domain.Event{{nil}, {&noted{}}, {nameless{}}, {noted{}, impostor{}}} {
+	for _, group := range [][]domain.Event{{nil}, {&noted{}}, {nameless{}}, {noted{}, impostor{}}, {stunted{}}} {
 		if _, err := NewCodec(group); domain.CodeOf(err) != domain.Internal {
 			t.Errorf("a codec of %v: %v", group, err)
 		}
@@ -66,8 +77,6 @@ func TestUpcast(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Upcast("test.grown", 1, func(b []byte) ([]byte, error) { return bytes.Replace(b, []byte("name"), []byte("text"), 1), nil })
-	c.Upcast("test.grown", 2, func(b []byte) ([]byte, error) { return append([]byte(`{"size":7,`), b[1:]...), nil })
 	for schema, payload := range map[int]string{1: `{"name":"x"}`, 2: `{"text":"x"}`, 3: `{"text":"x","size":7}`} {
 		if e, err := c.Decode("test.grown", schema, []byte(payload)); err != nil || e != (grown{"x", 7}) {
 			t.Errorf("schema %d: %v, %v", schema, e, err)

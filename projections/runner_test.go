@@ -301,7 +301,7 @@ func (k *ticker) requireNoted(name, text string) {
 	k.Helper()
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		var noted string
-		err := k.pool.QueryRow(context.Background(), `SELECT coalesce(error, '') FROM subscriptions WHERE name = $1`, name).Scan(&noted)
+		err := k.pool.QueryRow(context.Background(), `SELECT coalesce((SELECT error FROM subscriptions WHERE name = $1), '')`, name).Scan(&noted)
 		if err != nil {
 			k.Fatal(err)
 		}

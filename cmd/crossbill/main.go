@@ -33,7 +33,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (exitCode
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(serveCommand(), runCommand(), demoCommand(), edgeCommand(), logCommand(), postgresCommand(), eraseCommand(), keysCommand())
+	root.AddCommand(serveCommand(), runCommand(), demoCommand(), edgeCommand(), logCommand(), projectionsCommand(), postgresCommand(), eraseCommand(), keysCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
