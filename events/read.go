@@ -107,14 +107,23 @@ func (l *Log) streamEnds(ctx context.Context, stream string, version int64) erro
 
 // ReadCategory is [Log.ReadAll] for the events of all streams whose name begins with the category and a dash.
 func (l *Log) ReadCategory(ctx context.Context, category string, after Position, limit int) ([]Recorded, error) {
-	const query = selectRecorded + `WHERE split_part(stream, '-', 1) = $1 AND position > $2 ORDER BY position LIMIT $3` // index events_category
+	return l.ReadPart(ctx, category, Part{}, after, limit)
+}
+
+// ReadPart is [Log.ReadCategory] for a part of the category's events. It returns an Invalid error for a part that there
+// can't be.
+func (l *Log) ReadPart(ctx context.Context, category string, part Part, after Position, limit int) ([]Recorded, error) {
+	if err := part.check(); err != nil {
+		return nil, err
+	}
 	p, err := l.newPage(limit)
 	for err == nil && p.open() && category != "" {
-		if after, err = l.archives.scan(ctx, after, category, p.addRecord); err != nil || !p.open() {
+		if after, err = l.archives.scan(ctx, after, category, part.archived(p)); err != nil || !p.open() {
 			break
 		}
 		kept := *p
-		if err = l.read(ctx, p, query, []any{category, after, limit - len(p.events)}, nil); err != nil {
+		query, args := part.query(category, after, limit-len(p.events))
+		if err = l.read(ctx, p, query, args, nil); err != nil {
 			break
 		}
 		// A category has gaps, so that only asking shows whether some of it has gone to an archive before it was read here.

@@ -61,10 +61,14 @@ func newWake(t testing.TB) (w *wake, pool *pgxpool.Pool) {
 	return w, pool
 }
 
+// settle is how long the reader gets to come to rest, so that it is woken and does not happen to look.
+const settle = 5 * time.Millisecond
+
 // once returns how long after its append's call, and after its return, an event is with the handler. The commit is
 // between the two.
 func (w *wake) once(t testing.TB) (called, returned time.Duration) {
 	t.Helper()
+	time.Sleep(settle)
 	begin := time.Now()
 	mustAppend(t, w.writer, one("note-a", Any, nil, "x"))
 	end := time.Now()
