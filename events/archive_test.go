@@ -21,7 +21,14 @@ import (
 func openPartitioned(t testing.TB, size int, o Options) (*Log, *pgxpool.Pool) {
 	t.Helper()
 	pool := pgtest.New(t)
-	for _, sql := range []string{ // no event is there yet
+	shrinkPartitions(t, pool, size)
+	return openOn(t, pool, o), pool
+}
+
+// shrinkPartitions gives a database's partitions another size. No event is there yet, and no sequencer has asked.
+func shrinkPartitions(t testing.TB, pool *pgxpool.Pool, size int) {
+	t.Helper()
+	for _, sql := range []string{
 		fmt.Sprintf(`CREATE OR REPLACE FUNCTION events_partition_size() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT %d::bigint'`, size),
 		`DROP TABLE events_p00000`,
 		`SELECT make_events_partition(0)`,
@@ -30,7 +37,6 @@ func openPartitioned(t testing.TB, size int, o Options) (*Log, *pgxpool.Pool) {
 			t.Fatal(err)
 		}
 	}
-	return openOn(t, pool, o), pool
 }
 
 // fill appends n events with given ids and rich metadata to streams of several categories; some streams go on through
