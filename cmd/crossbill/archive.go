@@ -46,7 +46,7 @@ func archiveCommand() *cobra.Command {
 					WithHint("--keep-partitions 2 leaves the newest two full partitions in the database; --before takes a position")
 			}
 			if cmd.Flags().Changed("before") && before < 1 {
-				return domain.Errorf(domain.Invalid, "log archive", "--before takes a position, which is from 1 on")
+				return domain.Errorf(domain.Invalid, "log archive", "--before takes a position, which is from 1 on").WithHint("the head's position is in the log's checkpoint")
 			}
 			dir := archiveDir(f.archiveDir, f.dataDir)
 			return f.with(ctx, func(pool *pgxpool.Pool) error {
