@@ -18,6 +18,8 @@ type Relay struct {
 	Publisher message.Publisher
 	// Topic names the topic an event goes to; "" leaves the event out. If it is nil, the topic is the event's type.
 	Topic func(events.Recorded) string
+	// Message makes the message of an event; nil: [NewMessage].
+	Message func(events.Recorded) *message.Message
 }
 
 // Run publishes until ctx ends, and then returns nil. What the publisher refuses is tried again. It returns an Invalid
@@ -39,7 +41,11 @@ func (r *Relay) publish(ctx context.Context, batch []events.Recorded) (handled i
 		if topic == "" {
 			continue
 		}
-		m := NewMessage(e)
+		makeMessage := NewMessage
+		if r.Message != nil {
+			makeMessage = r.Message
+		}
+		m := makeMessage(e)
 		m.SetContext(ctx)
 		if err := r.Publisher.Publish(topic, m); err != nil {
 			return i, err

@@ -16,8 +16,8 @@ import (
 const (
 	readBatch  = 100
 	nackPause  = 20 * time.Millisecond // before a message is delivered again; doubled each time
-	nackLimit  = 5 * time.Second
-	retryPause = time.Second // after an error of the log
+	nackLimit  = 5 * time.Second       // unless Options.LongestPause says otherwise
+	retryPause = time.Second           // after an error of the log
 )
 
 // Options are what a subscriber may be given beside its log.
@@ -25,9 +25,14 @@ type Options struct {
 	// Group makes subscriptions durable: each topic has a checkpoint in the group's name, and of all the subscribers of
 	// a group, in all processes, one at a time gets a topic's messages. Without a group a subscription is its own, and
 	// begins after the position After each time.
-	Group  string
-	After  events.Position
-	Logger *slog.Logger // nil: slog.Default
+	Group string
+	After events.Position
+	// Message makes the message of an event; nil: [NewMessage]. It is called anew for each delivery.
+	Message func(events.Recorded) *message.Message
+	// LongestPause is how long it takes at most until a message that was refused is delivered again. It takes less the
+	// first few times. 0: 5 s.
+	LongestPause time.Duration
+	Logger       *slog.Logger // nil: slog.Default
 }
 
 // Subscriber is the log as a Watermill subscriber. A topic is [TopicAll] or a category of streams. Messages come one by
@@ -48,6 +53,12 @@ var _ message.Subscriber = (*Subscriber)(nil)
 func NewSubscriber(log *events.Log, o Options) *Subscriber {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
+	}
+	if o.Message == nil {
+		o.Message = NewMessage
+	}
+	if o.LongestPause <= 0 {
+		o.LongestPause = nackLimit
 	}
 	closing := make(chan struct{})
 	return &Subscriber{log: log, options: o, closing: closing, close: sync.OnceFunc(func() { close(closing) })}
@@ -79,7 +90,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 		defer cancel()
 		defer close(out)
 		deliver := func(ctx context.Context, batch []events.Recorded) (int, error) {
-			return deliverAll(ctx, batch, out), nil
+			return s.deliverAll(ctx, batch, out), nil
 		}
 		var err error
 		if s.options.Group == "" {
@@ -127,9 +138,9 @@ func (s *Subscriber) follow(ctx context.Context, topic string, deliver func(cont
 }
 
 // deliverAll delivers events until all are acknowledged or ctx ends, and returns how many are.
-func deliverAll(ctx context.Context, batch []events.Recorded, out chan<- *message.Message) int {
+func (s *Subscriber) deliverAll(ctx context.Context, batch []events.Recorded, out chan<- *message.Message) int {
 	for i, e := range batch {
-		if !deliver(ctx, e, out) {
+		if !s.deliver(ctx, e, out) {
 			return i
 		}
 	}
@@ -137,9 +148,10 @@ func deliverAll(ctx context.Context, batch []events.Recorded, out chan<- *messag
 }
 
 // deliver delivers one event until it is acknowledged. Each time it is another message: a message is answered once.
-func deliver(ctx context.Context, e events.Recorded, out chan<- *message.Message) (acknowledged bool) {
-	for wait := nackPause; ; wait = min(2*wait, nackLimit) {
-		m := NewMessage(e)
+func (s *Subscriber) deliver(ctx context.Context, e events.Recorded, out chan<- *message.Message) (acknowledged bool) {
+	for wait := nackPause; ; wait *= 2 {
+		wait = min(wait, s.options.LongestPause)
+		m := s.options.Message(e)
 		handling, cancel := context.WithCancel(ctx)
 		m.SetContext(handling)
 		select {
