@@ -209,7 +209,7 @@ func TestTiles(t *testing.T) {
 	}{
 		{0, 256, 0, true}, {0, 256, 11, true}, {0, 255, 11, true}, {0, 1, 11, true}, {0, 36, 12, true}, {0, 35, 12, true},
 		{0, 37, 12, false}, {0, 256, 12, false}, {0, 1, 13, false}, {1, 12, 0, true}, {1, 1, 0, true}, {1, 13, 0, false},
-		{1, 256, 0, false}, {2, 1, 0, false}, {0, 256, 1 << 50, false}, {7, 1, 0, false},
+		{1, 256, 0, false}, {2, 1, 0, false}, {0, 256, 1 << 50, false}, {0, 1, 1 << 56, false}, {1, 1, 1 << 56, false}, {7, 1, 0, false},
 	} {
 		data, err := b.prover.Tile(t.Context(), tlog.Tile{H: tile.Height, L: c.level, N: c.index, W: c.width})
 		if !c.there {

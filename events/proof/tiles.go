@@ -32,8 +32,28 @@ func (p *Prover) session(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	s := &session{prover: p, ctx: ctx, head: head, proven: make(map[tlog.Tile][]byte)}
-	s.hashes = tlog.TileHashReader(tlog.Tree{N: int64(head.Position), Hash: tlog.Hash(head.Root)}, tileReader{s})
+	checked := tlog.TileHashReader(tlog.Tree{N: int64(head.Position), Hash: tlog.Hash(head.Root)}, tileReader{s})
+	s.hashes = tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) { return s.read(checked, indexes) })
 	return s, nil
+}
+
+// read returns hashes of the tree. Those in tiles that are proven already are not proven again, which is most of the work
+// of many proofs; all others the checked reader reads.
+func (s *session) read(checked tlog.HashReader, indexes []int64) ([]tlog.Hash, error) {
+	hashes := make([]tlog.Hash, len(indexes))
+	for i, x := range indexes {
+		t := tlog.TileForIndex(tile.Height, x)
+		t.W = int(min(tile.Width, int64(s.head.Position)>>(tile.Height*t.L)-t.N*tile.Width)) // as wide as the log has it
+		data, ok := s.proven[t]
+		if !ok {
+			return checked.ReadHashes(indexes)
+		}
+		var err error
+		if hashes[i], err = tlog.HashFromTile(t, data, x); err != nil {
+			return nil, err
+		}
+	}
+	return hashes, nil
 }
 
 // Head returns the head row's position and root, as they are. Its errors are those of [Prover.Inclusion].
@@ -73,7 +93,8 @@ func (p *Prover) Tile(ctx context.Context, t tlog.Tile) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if has := int64(s.head.Position)>>(tile.Height*t.L) - t.N*tile.Width; t.L < 0 || t.N < 0 || has < int64(t.W) {
+	hashes := int64(s.head.Position) >> (tile.Height * max(t.L, 0)) // that the level has
+	if t.L < 0 || t.N < 0 || t.N > hashes/tile.Width || hashes-t.N*tile.Width < int64(t.W) {
 		return nil, domain.Errorf(domain.NotFound, "proof.Tile", "a log of %d events has no %s", s.head.Position, tile.Path(t.L, t.N, t.W)).
 			WithHint("ask for the tiles of a checkpoint's size")
 	}

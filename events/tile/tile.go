@@ -42,7 +42,7 @@ func Parse(path string) (t tlog.Tile, ok bool) {
 	}
 	t, err := tlog.ParseTilePath(goPrefix + rest)
 	// The parser multiplies without looking for overflow; the highest index of a level is far below that.
-	if err != nil || t.L < 0 || t.L > MaxLevel || len(rest) > 40 || t.N >= 1<<62>>(Height*t.L) {
+	if err != nil || t.L < 0 || t.L > MaxLevel || len(rest) > 40 || t.N >= max(1, 1<<(62-Height)>>(Height*t.L)) {
 		return tlog.Tile{}, false
 	}
 	return t, true
@@ -56,10 +56,13 @@ func Root(hashes []byte) [sha256.Size]byte {
 	}
 	level := make([]byte, Bytes)
 	copy(level, hashes)
+	var node [1 + 2*sha256.Size]byte // 0x01 || left || right, without an allocation for each
+	node[0] = rfc6962.RFC6962NodeHashPrefix
 	for len(level) > sha256.Size {
 		for i := 0; i < len(level)/2; i += sha256.Size {
-			left, right := level[2*i:2*i+sha256.Size], level[2*i+sha256.Size:2*i+2*sha256.Size]
-			copy(level[i:], rfc6962.DefaultHasher.HashChildren(left, right))
+			copy(node[1:], level[2*i:])
+			parent := sha256.Sum256(node[:])
+			copy(level[i:], parent[:])
 		}
 		level = level[:len(level)/2]
 	}
