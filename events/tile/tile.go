@@ -42,7 +42,7 @@ func Parse(path string) (t tlog.Tile, ok bool) {
 	}
 	t, err := tlog.ParseTilePath(goPrefix + rest)
 	// The parser multiplies without looking for overflow; the highest index of a level is far below that.
-	if err != nil || t.L < 0 || t.L > MaxLevel || len(rest) > 40 || t.N >= max(1, 1<<(62-Height)>>(Height*t.L)) {
+	if err != nil || t.L < 0 || t.L > MaxLevel || len(rest) > 40 || t.N >= max(1, int64(1)<<(62-Height)>>(Height*t.L)) {
 		return tlog.Tile{}, false
 	}
 	return t, true
