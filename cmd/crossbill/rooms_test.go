@@ -69,7 +69,7 @@ var onlyIn = map[string]string{
 	"github.com/vishvananda":        "edge",
 	"github.com/ThreeDotsLabs":      "events",
 	"github.com/transparency-dev":   "events",
-	"golang.org/x/mod/sumdb/note":   "events",
+	"golang.org/x/mod/sumdb":        "events",
 	"github.com/pressly/goose":      "migrations",
 	"github.com/getkin/kin-openapi": "api",
 }
