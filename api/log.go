@@ -35,7 +35,17 @@ func (s *Server) GetCheckpoint(ctx context.Context, _ GetCheckpointRequestObject
 	if err != nil {
 		return nil, err
 	}
-	return GetCheckpoint200TextResponse(note), nil
+	return checkpointText(note), nil
+}
+
+// checkpointText is a checkpoint as C2SP tlog-tiles has it served: with its character set, and not from a cache.
+type checkpointText []byte
+
+func (c checkpointText) VisitGetCheckpointResponse(w http.ResponseWriter) error {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-cache")
+	_, err := w.Write(c)
+	return err
 }
 
 // GetLogKey serves the key that checkpoints are verified with.

@@ -87,6 +87,13 @@ func TestProofsForAnyone(t *testing.T) {
 		leaves = append(leaves, hash[:]...)
 		return nil
 	}))
+	checkpoint, err := http.Get(m.url + "/v1/log/checkpoint")
+	must(t, err)
+	checkpoint.Body.Close()
+	if h := checkpoint.Header; h.Get("Content-Type") != "text/plain; charset=utf-8" || h.Get("Cache-Control") != "no-cache" {
+		t.Errorf("the checkpoint has the headers %v", h)
+	}
+
 	tilePath := fmt.Sprintf("/v1/log/tile/0/000.p/%d", head.Position)
 	response, err := http.Get(m.url + tilePath) // beside the contract
 	must(t, err)

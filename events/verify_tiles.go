@@ -83,6 +83,9 @@ func (c *tileCheck) compare(ctx context.Context, level int, root [32]byte) error
 	if err != nil {
 		return err
 	}
+	if there && l.missing != nil && c.made(ctx, level, *l.missing) {
+		l.missing = nil
+	}
 	name := tile.Path(level, l.index, tile.Width)
 	switch {
 	case !there:
@@ -91,7 +94,7 @@ func (c *tileCheck) compare(ctx context.Context, level int, root [32]byte) error
 			l.missing = &index
 		}
 		return nil
-	case l.missing != nil && !c.made(ctx, level, *l.missing):
+	case l.missing != nil:
 		c.blame(brokenTile("the tile %s is missing", tile.Path(level, *l.missing, tile.Width)))
 	case len(stored.hashes) != tile.Bytes:
 		c.blame(brokenTile("the tile %s has %d bytes, not %d", name, len(stored.hashes), tile.Bytes))
