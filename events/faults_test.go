@@ -320,3 +320,23 @@ func TestServerRestarts(t *testing.T) {
 		}
 	}
 }
+
+// TestGivingUp: when the database stays away, each caller learns whether anything can have been recorded.
+func TestGivingUp(t *testing.T) {
+	t.Parallel()
+	cause := errors.New("no route to host")
+	for _, ambiguous := range []bool{false, true} {
+		batch := []*pending{{outcome: make(chan outcome, 1)}, {outcome: make(chan outcome, 1)}}
+		giveUp(batch, cause, ambiguous)
+		for _, p := range batch {
+			err := (<-p.outcome).err
+			want := domain.Unavailable
+			if ambiguous {
+				want = domain.Internal
+			}
+			if domain.CodeOf(err) != want || errors.Is(err, ErrUnknownOutcome) != ambiguous || !errors.Is(err, cause) {
+				t.Errorf("ambiguous %t: %v", ambiguous, err)
+			}
+		}
+	}
+}

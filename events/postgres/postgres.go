@@ -201,9 +201,14 @@ func (s *Server) createDatabase(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close(ctx)
+	var exists bool // as always on a hot standby, which can't make one
+	err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)`, database).Scan(&exists)
+	if err != nil || exists {
+		return err
+	}
 	_, err = conn.Exec(ctx, `CREATE DATABASE `+database)
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) && pg.Code == "42P04" { // duplicate_database: it is not the first start
+	if errors.As(err, &pg) && pg.Code == "42P04" { // duplicate_database
 		return nil
 	}
 	return err
