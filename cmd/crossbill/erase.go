@@ -53,7 +53,7 @@ func eraseCommand() *cobra.Command {
 				}
 			}
 			return db.with(cmd.Context(), func(pool *pgxpool.Pool) error {
-				return erase(cmd.Context(), pool, command, unknown, cmd.OutOrStdout())
+				return erase(cmd.Context(), pool, archiveDir(db.archiveDir, db.dataDir), command, unknown, cmd.OutOrStdout())
 			})
 		},
 	}
@@ -77,12 +77,12 @@ func confirm(cmd *cobra.Command, subject string) error {
 	return nil
 }
 
-func erase(ctx context.Context, pool *pgxpool.Pool, command subject.Erase, unknown bool, out io.Writer) error {
+func erase(ctx context.Context, pool *pgxpool.Pool, archives string, command subject.Erase, unknown bool, out io.Writer) error {
 	codec, err := events.NewCodec(vocabulary.Events()...)
 	if err != nil {
 		return err
 	}
-	log, err := events.Open(ctx, pool, codec, events.Options{}) // destroying takes no master key
+	log, err := events.Open(ctx, pool, codec, events.Options{ArchiveDir: archives}) // destroying takes no master key
 	if err != nil {
 		return err
 	}
