@@ -30,9 +30,10 @@ type variety struct {
 	Bytes    []byte         `json:"bytes"`
 	Number   json.Number    `json:"number"`
 	Any      any            `json:"any"`
-	hidden   int
-	Skipped  int `json:"-"`
-	Inner    struct {
+	//lint:ignore U1000 it is there to be passed over
+	hidden  int
+	Skipped int `json:"-"`
+	Inner   struct {
 		A string `json:"a"`
 		B int    `json:"b,omitempty"`
 	} `json:"inner"`
