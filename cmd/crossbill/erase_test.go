@@ -3,8 +3,11 @@ package main
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -63,6 +66,31 @@ func (k *keeper) hear(log *events.Log) {
 	}
 }
 
+// wantDump dumps the whole database as an operator would and looks for texts, as they are and as dumps show bytes.
+func (k *keeper) wantDump(url, there string, nowhere ...string) {
+	k.Helper()
+	pgDump, err := exec.LookPath("pg_dump")
+	if err != nil {
+		k.Log("there is no pg_dump here; events/personal_test.go reads the tables itself")
+		return
+	}
+	out, err := exec.CommandContext(k.Context(), pgDump, url).Output()
+	if err != nil {
+		k.Fatalf("pg_dump: %v", err)
+	}
+	has := func(text string) bool {
+		return bytes.Contains(out, []byte(text)) || bytes.Contains(out, []byte(hex.EncodeToString([]byte(text))))
+	}
+	if !has(there) {
+		k.Errorf("a dump of %d bytes does not show %s, so that it would not show what it must not", len(out), there)
+	}
+	for _, text := range nowhere {
+		if has(text) {
+			k.Errorf("a dump of the database has %q", text)
+		}
+	}
+}
+
 // TestEraseCommand erases beside a running node, and on the data directory of one that has stopped.
 func TestEraseCommand(t *testing.T) {
 	t.Parallel()
@@ -92,6 +120,18 @@ func TestEraseCommand(t *testing.T) {
 	ada, bob := k.issue(p.Log, "ada", "Ada Lovelace"), k.issue(p.Log, "bob", "Bob Builder")
 	adas, bobs := subject.Of(k.org, "ada"), subject.Of(k.org, "bob")
 
+	master, err := os.ReadFile(filepath.Join(k.dir, masterKeyFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rawMaster, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(master)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets := []string{"Ada Lovelace", "Bob Builder", strings.TrimSpace(string(master)), string(rawMaster)}
+	url := p.Pool.Config().ConnString()
+	k.wantDump(url, `"kind":"person","id":"ada"`, secrets...)
+
 	k.run("2 keys in", "", "keys", "backup", backup)
 	k.run("", "exists", "keys", "backup", backup)
 	k.run("", "nothing was erased", "erase", adas) // nobody typed it again
@@ -102,6 +142,7 @@ func TestEraseCommand(t *testing.T) {
 	k.run("was erased before", "", "erase", adas, "--yes")
 	k.hear(p.Log)
 	k.wantName(p.Log, ada, domain.Erased)
+	k.wantDump(url, `"kind":"person","id":"ada"`, secrets...)
 	k.run("0 keys restored, 1 were there, 1 left out", "", "keys", "restore", backup)
 	k.run("1 keys are encrypted", "", "keys", "rotate")
 	k.wantName(p.Log, k.issue(p.Log, "bob", "Bob Builder"), "Bob Builder")
