@@ -145,9 +145,12 @@ func erasedSubject(op string) *domain.Error {
 // reveal opens the personal texts of a page of events. If one can't be opened because it was changed, it returns the events
 // before it, or the error if there are none.
 func (l *Log) reveal(ctx context.Context, page []Recorded) ([]Recorded, error) {
-	ring, err := l.ringFor(ctx, page)
+	ring, personal, err := l.ringFor(ctx, page)
 	if err != nil {
 		return nil, err
+	}
+	if !personal {
+		return page, nil
 	}
 	unreadable := 0
 	for i := range page {
@@ -183,13 +186,13 @@ func (l *Log) reveal(ctx context.Context, page []Recorded) ([]Recorded, error) {
 	return page, nil
 }
 
-// ringFor returns the keys of everybody a page has texts about; without a vault, none. Keys of those whose erasure the
-// page tells of are asked for again.
-func (l *Log) ringFor(ctx context.Context, page []Recorded) (vault.Ring, error) {
+// ringFor reports whether a page has texts about anybody, and returns the keys of all those; without a vault, none. Keys
+// of those whose erasure the page tells of are asked for again.
+func (l *Log) ringFor(ctx context.Context, page []Recorded) (ring vault.Ring, personal bool, err error) {
 	var subjects []string
 	var seen map[string]bool
-	for _, r := range page {
-		switch e := r.Event.(type) {
+	for i := range page {
+		switch e := page[i].Event.(type) {
 		case subject.Erased:
 			if l.options.Vault != nil {
 				l.options.Vault.Forget(e.Subject)
@@ -208,9 +211,10 @@ func (l *Log) ringFor(ctx context.Context, page []Recorded) (vault.Ring, error) 
 		}
 	}
 	if len(subjects) == 0 || l.options.Vault == nil {
-		return nil, nil
+		return nil, len(subjects) > 0, nil
 	}
-	return l.options.Vault.ForReading(ctx, subjects)
+	ring, err = l.options.Vault.ForReading(ctx, subjects)
+	return ring, true, err
 }
 
 // undecodable is the error of a read that comes to an event it can't return.

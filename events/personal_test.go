@@ -441,6 +441,28 @@ func TestPersonalWithoutVault(t *testing.T) {
 	s.wantWho(bare, r.First, person{"ada", domain.Unreadable, domain.Unreadable})
 }
 
+// While the keys can't be had, nothing is read, and nothing appended, in place of what they would show: a read model would
+// keep it.
+func TestPersonalWhileTheVaultIsAway(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	mustAppend(t, s.node(nil), meeting(0, ada()))
+	v, err := vault.Open(t.Context(), s.pool, s.source, vault.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := s.open(v)
+	v.Close()
+	page, err := l.ReadAll(t.Context(), 0, 10)
+	requireCode(t, err, domain.Unavailable)
+	if len(page) != 0 || errors.Is(err, ErrUndecodable) { // which would stop a projection for good
+		t.Errorf("%+v, %v", page, err)
+	}
+	_, err = l.Append(t.Context(), meeting(0, bob()))
+	requireCode(t, err, domain.Unavailable)
+	mustAppend(t, l, one("note-a", Any, nil, "x"))
+}
+
 // What was recorded before there was a vault reads as it is, until its person is erased.
 func TestPersonalFromBeforeTheVault(t *testing.T) {
 	t.Parallel()
