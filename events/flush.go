@@ -255,15 +255,21 @@ func (s *sequencer) decide(ctx context.Context, conn *pgx.Conn, pl *plan, batch 
 
 // write writes the plan's rows, moves the head and commits.
 func (s *sequencer) write(ctx context.Context, conn *pgx.Conn, pl *plan, t tree) error {
-	for i := range pl.rows {
-		r := &pl.rows[i]
-		r.leaf = s.hasher.hash(leafRecord{
-			position: r.position, version: r.version, recordedAt: pl.recordedAt, id: r.id, schema: r.schema,
-			stream: r.stream, eventType: r.eventType, metadata: r.metadata, payload: r.payload, salt: r.salt,
-		})
-		if err := t.add(r.leaf); err != nil {
-			return damagedHead(err)
+	partitions, err := s.makePartitions(ctx, conn, pl.position-Position(len(pl.rows)), pl.position)
+	if err != nil {
+		return err
+	}
+	var q pgx.Batch
+	leaves := leafWriter{plan: pl, tree: t}
+	if len(pl.rows) < copyFrom {
+		for i := range pl.rows {
+			if err := leaves.next(&pl.rows[i]); err != nil {
+				return damagedHead(err)
+			}
 		}
+		queueInsert(&q, pl)
+	} else if err := copyRows(ctx, conn, pl, &leaves); err != nil {
+		return err
 	}
 	root, err := t.root()
 	if err != nil {
@@ -271,16 +277,6 @@ func (s *sequencer) write(ctx context.Context, conn *pgx.Conn, pl *plan, t tree)
 	}
 	if t.size() != pl.position {
 		return damagedHead(fmt.Errorf("the tree has %d leaves and the log %d events", t.size(), pl.position))
-	}
-	partitions, err := s.makePartitions(ctx, conn, pl.position-Position(len(pl.rows)), pl.position)
-	if err != nil {
-		return err
-	}
-	var q pgx.Batch
-	if len(pl.rows) < copyFrom {
-		queueInsert(&q, pl)
-	} else if err := s.copying.copy(ctx, conn, pl); err != nil {
-		return fmt.Errorf("copy events: %w", err)
 	}
 	queueStreams(&q, pl)
 	q.Queue(`

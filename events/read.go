@@ -1,18 +1,19 @@
 package events
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-
-	"github.com/jackc/pgx/v5"
+	"slices"
 
 	"crossbill/domain"
 )
 
 // maxReadBytes bounds the memory of one page. A page that would be larger ends early.
 const maxReadBytes = 32 << 20
+
+// smallPage is how many events a page has before memory is taken for as many as it may have: most reads of a stream ask
+// for many and get few, and those that get more mostly get them all.
+const smallPage = 64
 
 const selectRecorded = `
 	SELECT position, event_id, stream, version, type, schema, payload, metadata, recorded_at, salt, leaf_hash
@@ -155,7 +156,7 @@ func (l *Log) newPage(limit int) (*page, error) {
 	if limit < 1 || limit > MaxRead {
 		return &page{}, domain.Errorf(domain.Invalid, "events.Read", "%d is no number of events to read; from 1 to %d are allowed", limit, MaxRead)
 	}
-	return &page{log: l, limit: limit}, nil
+	return &page{log: l, limit: limit, scan: recordedScan{codec: l.codec}}, nil
 }
 
 // open reports whether the page takes more events.
@@ -191,6 +192,9 @@ func (p *page) add(r Recorded, err error) bool {
 		p.stopped = undecodable(&r, err)
 		return false
 	}
+	if len(p.events) == cap(p.events) && len(p.events) >= smallPage {
+		p.events = slices.Grow(p.events, p.limit-len(p.events))
+	}
 	p.events = append(p.events, r)
 	p.bytes += len(r.Data)
 	return p.open()
@@ -209,7 +213,8 @@ func (l *Log) read(ctx context.Context, p *page, query string, args []any, next 
 	}
 	defer rows.Close()
 	for p.open() && rows.Next() {
-		r, err := p.scan.scan(rows)
+		var r Recorded
+		err := p.scan.scan(rows, &r)
 		if err == nil && next != nil && !next(r) {
 			return errGap
 		}
@@ -230,49 +235,6 @@ func unreadable(ctx context.Context, err error) error {
 		return ctx.Err()
 	}
 	return domain.Errorf(domain.Unavailable, "events.Read", "the log can't be read: %w", err)
-}
-
-// recordedScan reads rows of selectRecorded. It keeps the last metadata: events in a row often share theirs.
-type recordedScan struct {
-	raw     []byte
-	decoded Metadata
-	hasher  leafHasher
-}
-
-func (s *recordedScan) scan(rows pgx.Rows) (Recorded, error) {
-	var r Recorded
-	var metadata, salt, leaf []byte
-	err := rows.Scan(&r.Position, &r.ID, &r.Stream, &r.Version, &r.Type, &r.Schema, &r.Data, &metadata, &r.RecordedAt, &salt, &leaf)
-	if err != nil {
-		return r, err
-	}
-	copy(r.Salt[:], salt)
-	copy(r.LeafHash[:], leaf)
-	r.RecordedAt = r.RecordedAt.UTC()
-	r.Metadata, err = s.metadata(metadata)
-	return r, err
-}
-
-// record takes an event from an archive. Its memory is shared with other readers, and is copied.
-func (s *recordedScan) record(from Record) (r Recorded, err error) {
-	r = Recorded{
-		Position: from.Position, ID: from.ID, Stream: from.Stream, Version: from.Version, Type: from.Type, Schema: from.Schema,
-		Data: bytes.Clone(from.Payload), RecordedAt: from.RecordedAt, Salt: from.Salt, LeafHash: s.hasher.hash(from.leaf()),
-	}
-	r.Metadata, err = s.metadata(from.Metadata)
-	return r, err
-}
-
-func (s *recordedScan) metadata(raw []byte) (Metadata, error) {
-	if s.raw == nil || string(s.raw) != string(raw) {
-		s.decoded = Metadata{}
-		if err := json.Unmarshal(raw, &s.decoded); err != nil {
-			s.raw = nil
-			return Metadata{}, err
-		}
-		s.raw = raw
-	}
-	return s.decoded, nil
 }
 
 // loadPage is how many events [Load] reads at once.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -46,8 +47,6 @@ type sequencer struct {
 	ended    chan struct{} // closed when the queue is closed and empty
 
 	conn          *pgx.Conn // nil, or the connection of the last flush
-	hasher        leafHasher
-	copying       copyBuffer
 	partitionSize Position  // 0: not read yet
 	partitions    int64     // up to which number partitions are known to have been made
 	aheadAgain    time.Time // before it, no partition is made ahead: the last attempt got no lock
@@ -77,6 +76,9 @@ func (s *sequencer) run() {
 			}
 		}
 		s.flushAll(batch)
+		// Callers that were just told, and have more, are let in before the next flush: it costs the same for all as for
+		// one. Where nobody else wants to run, this takes no time.
+		runtime.Gosched()
 	}
 }
 

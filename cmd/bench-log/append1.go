@@ -39,6 +39,13 @@ func append1(ctx context.Context, b *bench) ([]figure, error) {
 	if err != nil {
 		return nil, err
 	}
+	var flushes float64
+	if err := log.pool.QueryRow(ctx, `SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'log_head'`).Scan(&flushes); err != nil {
+		return nil, err
+	}
+	if flushes > 0 { // the statistics come late, and not at all after a short run
+		b.say("append_1: %.0f events in a flush", float64(twin.position)/flushes)
+	}
 	return []figure{f}, twin.requireSame(ctx, log)
 }
 
