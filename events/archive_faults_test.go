@@ -166,6 +166,12 @@ func TestArchiveFlips(t *testing.T) {
 		} else {
 			everything{all: before.streams["note-long"]}.require(t, everything{all: page})
 		}
+		page, err = reader.ReadCategory(t.Context(), "note", 0, 100)
+		if err != nil {
+			requireNamed(t, err, domain.Conflict, path, fmt.Sprintf("ReadCategory, byte %d of %d", at, len(whole)))
+		} else {
+			everything{all: before.categories["note"]}.require(t, everything{all: page})
+		}
 	}
 	if refused < len(places)/2 {
 		t.Errorf("only %d of %d changes kept ReadAll from reading", refused, len(places))

@@ -157,7 +157,7 @@ func requireSoundWith(t testing.TB, pool *pgxpool.Pool, dir string) {
 func partitionsOf(t testing.TB, pool *pgxpool.Pool) (names []string) {
 	t.Helper()
 	err := pool.QueryRow(context.Background(), `
-		SELECT array_agg(inhrelid::regclass::text ORDER BY 1) FROM pg_inherits WHERE inhparent = 'events'::regclass
+		SELECT array_agg(inhrelid::regclass::text ORDER BY inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'events'::regclass
 	`).Scan(&names)
 	if err != nil {
 		t.Fatal(err)
