@@ -157,7 +157,8 @@ func TestForgedBundles(t *testing.T) {
 	}
 	for name, bad := range map[string]string{
 		"nothing": "", "another version": strings.Replace(string(sound.Encode()), "@v1", "@v2", 1), "carriage returns": strings.ReplaceAll(string(sound.Encode()), "\n", "\r\n"),
-		"a number as 05": strings.Replace(string(sound.Encode()), "event 5\n", "event 05\n", 1), "only a note": string(checkpoint),
+		"a carriage return in a record": strings.Replace(string(sound.Encode()), "record AQ", "record A\rQ", 1),
+		"a number as 05":                strings.Replace(string(sound.Encode()), "event 5\n", "event 05\n", 1), "only a note": string(checkpoint),
 		"growth twice":    strings.Replace(string(sound.Encode()), "consistency", "consistency 0 47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n\nconsistency", 1),
 		"too many hashes": strings.Replace(string(sound.Encode()), "record", "record AA==\n"+strings.Repeat(base64.StdEncoding.EncodeToString(make([]byte, 32))+"\n", 64)+"\nevent 6\nrecord", 1),
 	} {

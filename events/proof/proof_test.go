@@ -257,6 +257,14 @@ func TestTilesOfHigherLevels(t *testing.T) {
 	if _, err := events.Verify(t.Context(), b.pool, nil, ""); err != nil {
 		t.Error(err)
 	}
+	b.exec(`UPDATE log_tiles SET index = -7 WHERE level = 0 AND index = 7`)
+	if _, err := b.prover.Inclusion(t.Context(), 7*256+1, 0); domain.CodeOf(err) != domain.Internal || !strings.Contains(err.Error(), "tile/0/007 is missing") {
+		t.Errorf("a tile taken from under a complete one: %v", err)
+	}
+	if _, err := b.prover.Inclusion(t.Context(), 6*256+1, 0); err != nil {
+		t.Errorf("a proof that does not need it: %v", err)
+	}
+	b.exec(`UPDATE log_tiles SET index = 7 WHERE level = 0 AND index = -7`)
 	b.exec(`UPDATE log_tiles SET hashes = set_bit(hashes, 77777 % 65536, 1 - get_bit(hashes, 77777 % 65536)) WHERE level = 1`)
 	_, err := events.Verify(t.Context(), b.pool, nil, "")
 	if domain.CodeOf(err) != domain.Conflict || !strings.Contains(err.Error(), "tile/1/000") {
