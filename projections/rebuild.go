@@ -16,8 +16,10 @@ import (
 
 // Limits of a rebuild. Two batches are in memory at once: one is read while the other is applied.
 const (
-	rebuildBatch  = 2000 // events in one transaction
-	maxRounds     = 20   // after the log that grew meanwhile; then the rest is applied while the projection waits
+	rebuildBatch  = 2000    // events in one transaction
+	rebuildBytes  = 4 << 20 // payload in one transaction, unless one event has more; Apply may need many times as much
+	firstBatch    = 16      // before it is known how large events are
+	maxRounds     = 20      // after the log that grew meanwhile; then the rest is applied while the projection waits
 	closePatience = 10 * time.Second
 )
 
@@ -166,15 +168,15 @@ func (b *build) buildTo(ctx context.Context, target events.Position) error {
 	var reading sync.WaitGroup
 	defer reading.Wait()
 	defer cancel()
-	pages, end := make(chan []events.Recorded), make(chan error, 1)
-	reading.Go(func() { end <- b.read(ctx, b.position, target, pages) })
+	parts, end := make(chan []events.Recorded), make(chan error, 1)
+	reading.Go(func() { end <- b.read(ctx, b.position, target, parts) })
 	for {
 		select {
-		case page := <-pages:
-			if err := b.apply(ctx, page); err != nil {
+		case part := <-parts:
+			if err := b.apply(ctx, part); err != nil {
 				return err
 			}
-			b.position = page[len(page)-1].Position
+			b.position = part[len(part)-1].Position
 			if b.Progress != nil {
 				b.Progress(b.position, target)
 			}
@@ -184,10 +186,10 @@ func (b *build) buildTo(ctx context.Context, target events.Position) error {
 	}
 }
 
-// read hands over the pages past after, up to target. All have been taken when it returns nil.
-func (b *build) read(ctx context.Context, after, target events.Position, pages chan<- []events.Recorded) error {
-	for after < target {
-		page, err := b.Log.ReadAll(ctx, after, int(min(rebuildBatch, target-after)))
+// read hands over the events past after, up to target, in parts of bounded size. All have been taken when it returns nil.
+func (b *build) read(ctx context.Context, after, target events.Position, parts chan<- []events.Recorded) error {
+	for limit := events.Position(firstBatch); after < target; {
+		page, err := b.Log.ReadAll(ctx, after, int(min(limit, target-after)))
 		if err != nil {
 			return err
 		}
@@ -195,24 +197,43 @@ func (b *build) read(ctx context.Context, after, target events.Position, pages c
 			return domain.Errorf(domain.Internal, "projections.Rebuild", "the log ends at position %d and not at %d", after, target).
 				WithHint("verify the log: crossbill log verify")
 		}
-		select {
-		case pages <- page:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
 		after = page[len(page)-1].Position
+		count := 0
+		for len(page) > 0 {
+			n := firstPart(page)
+			select {
+			case parts <- page[:n:n]:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			page, count = page[n:], count+1
+		}
+		limit = min(2*limit, rebuildBatch)
+		if count > 1 { // the next page is to be one part, as far as events are alike
+			limit = max(1, limit/events.Position(2*count))
+		}
 	}
 	return nil
 }
 
+// firstPart returns how many of the events go into one transaction.
+func firstPart(page []events.Recorded) (n int) {
+	for size := 0; n < len(page); n++ {
+		if size += len(page[n].Data); size > rebuildBytes && n > 0 {
+			break
+		}
+	}
+	return n
+}
+
 // apply is the transaction of a batch. Its commit does not wait for the disk: a build does not survive a crash anyhow.
-func (b *build) apply(ctx context.Context, page []events.Recorded) error {
+func (b *build) apply(ctx context.Context, part []events.Recorded) error {
 	tx, err := b.conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: b.begin})
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx))
-	if err := b.projection.call(ctx, tx, page); err != nil {
+	if err := b.projection.call(ctx, tx, part); err != nil {
 		return err
 	}
 	return tx.Commit(ctx)

@@ -82,6 +82,11 @@ func TestRebuild(t *testing.T) {
 		t.Errorf("a rebuild left the database different:\n%s", firstDifference(catalog, got))
 	}
 
+	var known float64
+	if err := b.pool.QueryRow(t.Context(), `SELECT reltuples FROM pg_class WHERE oid = 'read_readings'::regclass`).Scan(&known); err != nil || known <= 0 {
+		t.Errorf("the planner takes the new table to have %v rows, %v", known, err)
+	}
+
 	before := b.head()
 	b.record("order-"+id("ord", 60), placed(60, acme, cloudCo))
 	b.record("usage-"+id("con", 3), read(3, 4, 1, 1))
@@ -338,7 +343,7 @@ func TestRebuild_CutOff(t *testing.T) {
 		want func(error) bool
 	}{
 		"an error": {func(context.Context, pgx.Tx, func()) error { return errors.New("poison") },
-			func(err error) bool { return strings.Contains(err.Error(), "events 2001 to 4000: poison") }},
+			func(err error) bool { return strings.Contains(err.Error(), "events 17 to 48: poison") }},
 		"a panic": {func(context.Context, pgx.Tx, func()) error { panic("poison") },
 			func(err error) bool { return strings.Contains(err.Error(), "poison") }},
 		"a constraint": {func(ctx context.Context, tx pgx.Tx, _ func()) error {
@@ -587,4 +592,41 @@ func TestVerify_WhileRunning(t *testing.T) {
 	}
 	done.Store(true)
 	writing.Wait()
+}
+
+// noisy is an event of any size.
+type noisy struct {
+	Noise string `json:"noise"`
+}
+
+func (noisy) EventType() string { return "test.noisy" }
+
+// TestRebuild_BoundedBatches has events of very different sizes, of which no transaction may get more than it can bear.
+func TestRebuild_BoundedBatches(t *testing.T) {
+	t.Parallel()
+	k := newTicker(t)
+	k.log = k.open(ticked{}, noisy{})
+	k.append(3000)
+	for range 9 {
+		k.appendTo(k.log, noisy{strings.Repeat("x", 900<<10)})
+	}
+	last := k.append(3000)
+	p, seen, most, largest := k.tally(), events.Position(0), 0, 0
+	p.Apply = func(_ context.Context, _ pgx.Tx, batch []events.Recorded) error {
+		size := 0
+		for _, e := range batch {
+			if seen++; e.Position != seen {
+				t.Errorf("position %d after %d", e.Position, seen-1)
+			}
+			size += len(e.Data)
+		}
+		most, largest = max(most, len(batch)), max(largest, size)
+		return nil
+	}
+	if at, err := k.rebuild(p); err != nil || at != last || seen != last {
+		t.Errorf("at %d of %d: %v", at, last, err)
+	}
+	if most < 1000 || most > 2000 || largest > 4<<20 || largest < 3<<20 {
+		t.Errorf("up to %d events and up to %d bytes in a transaction", most, largest)
+	}
 }
