@@ -127,14 +127,35 @@ func startPlatform(ctx context.Context, c platformConfig) (_ *platform, err erro
 	return p, p.serve(handler, c)
 }
 
-// openLog connects, migrates and opens the log with its signing key.
-func (p *platform) openLog(ctx context.Context, url string, c platformConfig) error {
+// vanished makes PostgreSQL give up a connection within four seconds when the machine at its other end is gone without a
+// word, and with it the transaction and the locks: another node waits for them, to take a projection over or to append.
+// (A process that dies closes its connections, and a Unix socket needs none of this.) The URL may say otherwise.
+var vanished = map[string]string{
+	"tcp_keepalives_idle": "2", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "2", // seconds, seconds, probes
+	"tcp_user_timeout": "4000", // milliseconds, for what was sent and not acknowledged
+}
+
+func poolConfig(url string) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return domain.Errorf(domain.Invalid, "crossbill.serve", "the database URL can't be read: %w", err).
+		return nil, domain.Errorf(domain.Invalid, "crossbill.serve", "the database URL can't be read: %w", err).
 			WithHint("it has the form postgres://user:password@host/database")
 	}
 	config.MaxConns = maxConnections
+	for name, value := range vanished {
+		if _, given := config.ConnConfig.RuntimeParams[name]; !given {
+			config.ConnConfig.RuntimeParams[name] = value
+		}
+	}
+	return config, nil
+}
+
+// openLog connects, migrates and opens the log with its signing key.
+func (p *platform) openLog(ctx context.Context, url string, c platformConfig) error {
+	config, err := poolConfig(url)
+	if err != nil {
+		return err
+	}
 	if p.Pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return domain.Errorf(domain.Unavailable, "crossbill.serve", "can't connect to the database: %w", err)
 	}
