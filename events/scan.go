@@ -55,8 +55,8 @@ func (s *recordedScan) scan(rows pgx.Rows, r *Recorded) (err error) {
 // isBinary reports whether a row came in PostgreSQL's binary format with every value as long as it should be. It does
 // whenever statements are prepared; a pool that is set to the simple protocol, for a proxy, gets text.
 func isBinary(rows pgx.Rows, raw [][]byte) bool {
-	for _, f := range rows.FieldDescriptions() {
-		if f.Format != pgx.BinaryFormatCode {
+	for i, f := range rows.FieldDescriptions() {
+		if f.Format != pgx.BinaryFormatCode && i != atStream && i != atType { // a text's bytes are the same in both
 			return false
 		}
 	}

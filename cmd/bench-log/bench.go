@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"crossbill/domain/vocabulary"
@@ -46,22 +47,35 @@ func openBench(ctx context.Context, s sizes, parent string, progress io.Writer) 
 		b.close()
 		return nil, err
 	}
-	pool, err := pgxpool.New(ctx, b.server.URL)
+	if err = b.migrate(ctx); err == nil {
+		err = b.describe(ctx)
+	}
 	if err != nil {
 		b.close()
 		return nil, err
 	}
-	defer pool.Close()
+	return b, nil
+}
+
+// describe says what is measured on. It asks the server: what it was told and what it does may differ.
+func (b *bench) describe(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, b.server.URL)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
 	var version, fsync, commit string
-	err = pool.QueryRow(ctx, `SELECT current_setting('server_version'), current_setting('fsync'), current_setting('synchronous_commit')`).
+	err = conn.QueryRow(ctx, `SELECT current_setting('server_version'), current_setting('fsync'), current_setting('synchronous_commit')`).
 		Scan(&version, &fsync, &commit)
 	if err != nil {
-		b.close()
-		return nil, err
+		return err
+	}
+	if fsync != "on" || commit != "on" {
+		return fmt.Errorf("the server has fsync %s and synchronous_commit %s: what it measures is not what a log does", fsync, commit)
 	}
 	b.say("PostgreSQL %s, fsync %s, synchronous_commit %s; %s, %d processors, load %s",
 		version, fsync, commit, runtime.Version(), runtime.NumCPU(), load())
-	return b, nil
+	return nil
 }
 
 // close stops the server and removes its files.
@@ -83,25 +97,37 @@ func load() string {
 	return "unknown"
 }
 
+// migrated is the database that the others are copies of.
+const migrated = "migrated"
+
 // database makes a migrated database.
 func (b *bench) database(ctx context.Context, name string) (*pgxpool.Pool, error) {
-	pool, err := pgxpool.New(ctx, b.server.URL)
+	if err := b.create(ctx, name, migrated); err != nil {
+		return nil, err
+	}
+	return pgxpool.New(ctx, b.server.URLFor(name))
+}
+
+func (b *bench) migrate(ctx context.Context) error {
+	if err := b.create(ctx, migrated, "template1"); err != nil {
+		return err
+	}
+	pool, err := pgxpool.New(ctx, b.server.URLFor(migrated))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	_, err = pool.Exec(ctx, `CREATE DATABASE `+name)
-	pool.Close()
+	defer pool.Close()
+	return migrations.Apply(ctx, pool)
+}
+
+func (b *bench) create(ctx context.Context, name, template string) error {
+	conn, err := pgx.Connect(ctx, b.server.URL)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if pool, err = pgxpool.New(ctx, b.server.URLFor(name)); err != nil {
-		return nil, err
-	}
-	if err := migrations.Apply(ctx, pool); err != nil {
-		pool.Close()
-		return nil, err
-	}
-	return pool, nil
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, `CREATE DATABASE `+name+` TEMPLATE `+template)
+	return err
 }
 
 // testLog is a log in a database of its own.

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+)
+
+// TestMain lets the test's binary be the process that rebuilds.
+func TestMain(m *testing.M) {
+	if os.Getenv(asRebuild) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// It runs, ends with one JSON object a line for each figure that was asked for, and leaves nothing behind.
+func TestQuick(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "bench-log-") // t.TempDir is closed to the server's account
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), []string{"-quick", "-rounds", "1", "-data-dir", dir}, &out, &errs); code != 0 {
+		t.Fatalf("exit code %d\n%s%s", code, &out, &errs)
+	}
+	_, lines, found := strings.Cut(out.String(), "\n{")
+	if !found {
+		t.Fatalf("no JSON:\n%s", &out)
+	}
+	ratios := map[string]float64{}
+	for _, line := range strings.Split(strings.TrimSpace("{"+lines), "\n") {
+		var f struct {
+			Bench              string
+			Ours, Limit, Ratio float64
+		}
+		if err := json.Unmarshal([]byte(line), &f); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		if f.Ours <= 0 || f.Limit <= 0 || f.Ratio <= 0 {
+			t.Errorf("%s says nothing", line)
+		}
+		ratios[f.Bench] = f.Ratio
+	}
+	for _, bench := range []string{"append_1000", "append_1", "replay", "project", "growth", "rebuild_memory"} {
+		if _, there := ratios[bench]; !there {
+			t.Errorf("%s was not measured", bench)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("it left %v, %v", left, err)
+	}
+}
+
+func TestEnforce(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		f   figure
+		met bool
+	}{
+		{figure{ours: []float64{7, 1, 8}, limit: []float64{10, 10, 10}, floor: 0.7}, true}, // the median, not the worst
+		{figure{ours: []float64{6, 6, 9}, limit: []float64{10, 10, 10}, floor: 0.7}, false},
+		{figure{ours: []float64{6, 8}, limit: []float64{10, 10}, floor: 0.7}, true},
+		{figure{ours: []float64{201}, limit: []float64{200}, ceiling: 1}, false},
+		{figure{ours: []float64{199}, limit: []float64{200}, ceiling: 1}, true},
+		{figure{ours: []float64{1}, limit: []float64{200}}, true}, // told only
+	} {
+		c.f.bench = "x"
+		var out bytes.Buffer
+		missed, err := report(&out, []figure{c.f})
+		if err != nil || (missed == 0) != c.met || strings.Contains(out.String(), "missed") == c.met {
+			t.Errorf("%v: %d missed, %v\n%s", c.f, missed, err, &out)
+		}
+	}
+	var errs bytes.Buffer
+	if code := run(t.Context(), []string{"-only", "nothing", "-data-dir", t.TempDir()}, &errs, &errs); code == 0 {
+		t.Error("a bench that there is not was run")
+	}
+}
