@@ -14,7 +14,7 @@ PACKAGES_GENERATE := clang llvm libbpf-dev
 # Tests whose name matches may not be skipped; .ci/run sets it.
 FORBID_SKIPS :=
 
-.PHONY: help demo run test soak-log check generate check-generated fmt clean deps-demo deps-test deps-generate $(BIN)
+.PHONY: help demo run test soak-log check generate check-generated fmt clean bench-log deps-demo deps-test deps-generate $(BIN)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -34,6 +34,9 @@ test: deps-test check $(BIN) ## every check and every test, on a private Postgre
 
 soak-log: deps-demo ## three processes append to one log for 30 s while one is killed and PostgreSQL is restarted twice
 	$(GO) test ./events -run '^TestThreeProcesses$$' -count=1 -v -soak 30s
+
+bench-log: deps-demo ## the log's speed beside what PostgreSQL does with the same rows; docs/performance.md
+	$(GO) run ./cmd/bench-log $(BENCH_FLAGS)
 
 check: check-generated ## gofmt, go vet, staticcheck, generated code is current
 	@unformatted=$$(gofmt -l $(GOFILES)); if [ -n "$$unformatted" ]; then echo "not gofmt'ed: $$unformatted"; exit 1; fi
