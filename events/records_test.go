@@ -41,6 +41,32 @@ func TestParseRecord(t *testing.T) {
 	}
 }
 
+// TestStreamPositions finds a stream's events among others, and does not pass over one that is gone.
+func TestStreamPositions(t *testing.T) {
+	t.Parallel()
+	l, pool := openLog(t)
+	for range 3 {
+		mustAppend(t, l, one("note-a", Any, nil, "1", "2"))
+		mustAppend(t, l, one("note-b", Any, nil, "3"))
+	}
+	for _, c := range []struct {
+		last  Position
+		limit int
+		want  []Position
+	}{
+		{100, 100, []Position{1, 2, 4, 5, 7, 8}}, {7, 100, []Position{1, 2, 4, 5, 7}}, {6, 100, []Position{1, 2, 4, 5}}, {100, 3, []Position{1, 2, 4}}, {0, 100, nil},
+	} {
+		if got, err := RecordsIn(pool).Stream(t.Context(), "note-a", c.last, c.limit); err != nil || !reflect.DeepEqual(got, c.want) {
+			t.Errorf("up to %d, %d of them: %v, %v", c.last, c.limit, got, err)
+		}
+	}
+	if _, err := pool.Exec(t.Context(), `DELETE FROM events WHERE position = 4`); err != nil {
+		t.Fatal(err)
+	}
+	_, err := RecordsIn(pool).Stream(t.Context(), "note-a", 100, 100)
+	requireCode(t, err, domain.Conflict)
+}
+
 // FuzzParseRecord: what is read is written the same again, so that a record has one meaning and a meaning one record.
 func FuzzParseRecord(f *testing.F) {
 	f.Add(sampleRecord().Encode())

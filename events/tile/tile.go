@@ -41,8 +41,8 @@ func Parse(path string) (t tlog.Tile, ok bool) {
 		return t, false
 	}
 	t, err := tlog.ParseTilePath(goPrefix + rest)
-	// The parser multiplies without looking for overflow; the highest index of a level is far below that.
-	if err != nil || t.L < 0 || t.L > MaxLevel || len(rest) > 40 || t.N >= max(1, int64(1)<<(62-Height)>>(Height*t.L)) {
+	// What overflows the parser's index it refuses, since it is not the path of what came out.
+	if err != nil || t.L < 0 || t.L > MaxLevel || t.N >= max(1, int64(1)<<(62-Height)>>(Height*t.L)) {
 		return tlog.Tile{}, false
 	}
 	return t, true
