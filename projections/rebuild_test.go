@@ -2,6 +2,7 @@ package projections_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"strings"
 	"sync"
@@ -58,11 +59,10 @@ func (b *bench) catalog() string {
 func TestRebuild(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
+	role := "reader_" + strings.ToLower(rand.Text()) // roles are the whole server's: one of a killed test may be there
 	b.exec(`ALTER TABLE read_orders SET (fillfactor = 77); GRANT SELECT ON read_orders TO PUBLIC;
-		CREATE ROLE ` + role(t) + `; GRANT SELECT, UPDATE ON read_ports TO ` + role(t) + ` WITH GRANT OPTION`)
-	t.Cleanup(func() {
-		b.pool.Exec(context.Background(), `DROP OWNED BY `+role(t)+`; DROP ROLE `+role(t))
-	})
+		CREATE ROLE ` + role + `; GRANT SELECT, UPDATE ON read_ports TO ` + role + ` WITH GRANT OPTION`)
+	t.Cleanup(func() { b.pool.Exec(context.Background(), `DROP OWNED BY `+role+`; DROP ROLE `+role) })
 	b.recordHistory()
 	b.project()
 	want, catalog := b.dump(), b.catalog()
@@ -95,8 +95,6 @@ func TestRebuild(t *testing.T) {
 		t.Error("the projections do not go on after a rebuild")
 	}
 }
-
-func role(t *testing.T) string { return strings.ToLower(t.Name()) + "_reader" }
 
 func (b *bench) head() events.Position {
 	b.Helper()
