@@ -246,6 +246,16 @@ func TestCosignedCheckpoint(t *testing.T) {
 	must(t, err)
 	_, err = events.CanonicalCheckpoint(cosigned, b.signer.VerifierKey())
 	requireCode(t, err, domain.Invalid)
+
+	// The last character before the padding has two bits that no byte gets.
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	spare := b.checkpoint()
+	at := len(spare) - len("x=\n")
+	spare[at] = alphabet[strings.IndexByte(alphabet, spare[at])+1]
+	_, err = events.ParseCheckpoint(spare, b.signer.VerifierKey())
+	must(t, err)
+	_, err = events.CanonicalCheckpoint(spare, b.signer.VerifierKey())
+	requireCode(t, err, domain.Invalid)
 }
 
 func verifiers(t *testing.T, key string) note.Verifiers {
