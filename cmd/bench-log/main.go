@@ -119,7 +119,9 @@ func measureAll(ctx context.Context, s sizes, only, dir string, progress io.Writ
 		if err != nil {
 			return nil, err
 		}
-		b.say("%s: done, load %s", m.name, load())
+		for _, f := range some {
+			b.say("%s: %.2f, load %s", f.bench, f.ratio(), load())
+		}
 		figures = append(figures, some...)
 	}
 	if len(figures) == 0 {
