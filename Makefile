@@ -14,7 +14,7 @@ PACKAGES_GENERATE := clang llvm libbpf-dev
 # Tests whose name matches may not be skipped; .ci/run sets it.
 FORBID_SKIPS :=
 
-.PHONY: help demo run test soak-log check generate check-generated fmt clean bench-log deps-demo deps-test deps-generate $(BIN)
+.PHONY: help demo run test soak-log bench-log check generate check-generated clean deps-demo deps-test deps-generate $(BIN)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
