@@ -139,9 +139,40 @@ type follower struct {
 	runner *Runner
 	logger *slog.Logger
 
+	ahead chan pageRead // of the events after those being applied; nil if none is on its way
+
 	mu     sync.Mutex
 	status Status
 	moved  chan struct{} // closed when status changes
+}
+
+// pageRead is a page of the log and where it begins. A page that was read stays right for good: the log never changes.
+type pageRead struct {
+	after events.Position
+	page  []events.Recorded
+	err   error
+}
+
+// read returns the next page, which may have been read already.
+func (f *follower) read(ctx context.Context, after events.Position, batch int) ([]events.Recorded, error) {
+	if f.ahead != nil {
+		r := <-f.ahead
+		f.ahead = nil
+		if r.after == after && r.err == nil && len(r.page) <= batch {
+			return r.page, nil
+		}
+	}
+	return f.runner.log.ReadAll(ctx, after, batch)
+}
+
+// readAhead reads the page after a position while another is applied.
+func (f *follower) readAhead(ctx context.Context, after events.Position, batch int) {
+	ahead := make(chan pageRead, 1)
+	f.ahead = ahead
+	go func() {
+		page, err := f.runner.log.ReadAll(ctx, after, batch)
+		ahead <- pageRead{after, page, err}
+	}()
 }
 
 func (f *follower) now() (Status, <-chan struct{}) {
@@ -210,7 +241,7 @@ func (f *follower) run(ctx context.Context) {
 			f.fail(ctx, Stopped, err)
 			return
 		default:
-			known = false
+			known, f.ahead = false, nil
 			batch = max(1, batch/2) // so that what comes before a bad event is applied, and the bad one found
 			pause(ctx, backoff(f.fail(ctx, Retrying, err)))
 		}
@@ -234,9 +265,12 @@ func (f *follower) checkpoint(ctx context.Context) (position events.Position, er
 // step applies the next events, waiting for them if there are none, and returns the new position. The events are read
 // before the transaction begins: it would otherwise hold one connection of the pool while it waits for another.
 func (f *follower) step(ctx context.Context, position events.Position, batch int) (events.Position, error) {
-	page, err := f.runner.log.ReadAll(ctx, position, batch)
+	page, err := f.read(ctx, position, batch)
 	if err != nil {
 		return position, err
+	}
+	if len(page) == batch { // there is more, and reading it needs nothing of what applying this one does
+		f.readAhead(ctx, page[len(page)-1].Position, batch)
 	}
 	if len(page) == 0 {
 		wait, cancel := context.WithTimeout(ctx, idlePoll)
