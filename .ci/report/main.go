@@ -31,7 +31,8 @@ func main() {
 		output  = map[string][]string{} // of each running test
 		bad     bool
 		skipped []string
-		ran     int
+		passed  int
+		failed  int
 	)
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(make([]byte, 1<<20), 1<<26)
@@ -52,7 +53,7 @@ func main() {
 		case e.Action == "fail":
 			fmt.Print(strings.Join(output[name], ""))
 			delete(output, name)
-			ran++
+			failed++
 		case e.Action == "skip" && e.Test != "":
 			skipped = append(skipped, name+": "+reason(output[name]))
 			if forbidden != nil && forbidden.MatchString(name) {
@@ -63,7 +64,7 @@ func main() {
 		case e.Action == "pass":
 			delete(output, name)
 			if e.Test != "" {
-				ran++
+				passed++
 			}
 		}
 	}
@@ -74,13 +75,14 @@ func main() {
 	for _, s := range skipped {
 		fmt.Println("skipped", s)
 	}
-	fmt.Printf("%d tests ran, %d were skipped\n", ran, len(skipped))
-	if bad {
-		fmt.Println("FAIL")
-		os.Exit(1)
-	}
-	if ran == 0 {
+	switch {
+	case passed+failed == 0:
 		fmt.Println("FAIL: no test ran")
+	case bad && failed == 0:
+		fmt.Println("FAIL: a package did not build or end well, or a test was skipped that must not be")
+	}
+	fmt.Printf("%d passed, %d failed, %d skipped\n", passed, failed, len(skipped))
+	if bad || passed+failed == 0 {
 		os.Exit(1)
 	}
 }
