@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"net/http"
 
 	"crossbill/billing"
 	"crossbill/domain/invoice"
@@ -9,8 +10,8 @@ import (
 	"crossbill/events"
 )
 
-// CreateBillingRun closes a period for every connection that is billable in it. The run is what it is by its period, so
-// it needs no answer kept under an idempotency key: the same request finds what was issued.
+// CreateBillingRun closes a period for every connection that is billable in it. The run is what it is by its period: the
+// same request finds what was issued, with an idempotency key or without.
 func (s *Server) CreateBillingRun(ctx context.Context, req CreateBillingRunRequestObject) (CreateBillingRunResponseObject, error) {
 	result, err := billing.Run(ctx, s.Log, billing.RunRequest{
 		PeriodStart: req.Body.PeriodStart.UTC(), PeriodEnd: req.Body.PeriodEnd.UTC(), At: s.now(),
@@ -22,6 +23,9 @@ func (s *Server) CreateBillingRun(ctx context.Context, req CreateBillingRunReque
 	answer := BillingRun{
 		Id: result.RunID, PeriodStart: result.PeriodStart, PeriodEnd: result.PeriodEnd, LogPosition: result.LogPosition,
 		Invoices: append([]string{}, result.Invoices...), Settlements: append([]string{}, result.Settlements...),
+	}
+	if err := s.keepAfter(ctx, http.StatusCreated, answer, result.Position); err != nil {
+		return nil, err
 	}
 	return CreateBillingRun201JSONResponse{
 		Body: answer, Headers: CreateBillingRun201ResponseHeaders{CrossbillPosition: optional(int64(result.Position))},

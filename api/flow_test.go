@@ -87,9 +87,20 @@ func (m *market) bill(order client.Order, opened time.Time) {
 	m.t.Helper()
 	ctx := context.Background()
 	start := opened.Truncate(time.Second)
-	run, position, err := client.Decode[client.BillingRun](m.operator.CreateBillingRun(ctx, nil,
+	key := m.idempotencyKey()
+	run, position, err := client.Decode[client.BillingRun](m.operator.CreateBillingRun(ctx, &client.CreateBillingRunParams{IdempotencyKey: key},
 		client.NewBillingRun{PeriodStart: start, PeriodEnd: start.Add(40 * time.Second)}))
 	must(m.t, err)
+	before := m.head()
+	status, p, _ := m.do(m.operatorKey, "POST", "/v1/billing-runs",
+		client.NewBillingRun{PeriodStart: start, PeriodEnd: start.Add(50 * time.Second)}, "Idempotency-Key", *key)
+	m.refused("another period under the run's key", int64(before), status, p, http.StatusUnprocessableEntity)
+	replayed, at, err := client.Decode[client.BillingRun](m.operator.CreateBillingRun(ctx, &client.CreateBillingRunParams{IdempotencyKey: key},
+		client.NewBillingRun{PeriodStart: start, PeriodEnd: start.Add(40 * time.Second)}))
+	must(m.t, err)
+	if replayed.Id != run.Id || at != position || m.head() != before {
+		m.t.Errorf("the run's request again answers %+v at %d, not %+v at %d", replayed, at, run, position)
+	}
 	if len(run.Invoices) != 1 || len(run.Settlements) != 1 {
 		m.t.Fatalf("the run made %+v", run)
 	}

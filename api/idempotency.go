@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"crossbill/domain"
 	"crossbill/events"
@@ -142,25 +143,17 @@ func (s *Server) commit(ctx context.Context, a events.Append, status int, answer
 }
 
 func keepAnswer(a *events.Append, request idempotentRequest, status int, answer any) error {
-	var body []byte
-	if answer != nil {
-		var err error
-		if body, err = json.Marshal(answer); err != nil {
-			return domain.Errorf(domain.Internal, "api.commit", "the answer can't be encoded: %w", err)
-		}
-		body = append(body, '\n') // as the first answer is written
+	body, err := encodeAnswer(answer)
+	if err != nil {
+		return err
 	}
 	eventID, ask := a.Streams[0].Events[0].ID, a.Ask
 	a.Ask = func(ctx context.Context, tx pgx.Tx) error {
-		const insert = `
-			INSERT INTO idempotency_keys (organisation_id, key, request_hash, status, body, event_id)
-			VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
-		`
-		tag, err := tx.Exec(ctx, insert, request.organisationID, request.key, request.hash[:], status, body, eventID)
+		kept, err := insertAnswer(ctx, tx, request, status, body, eventID)
 		if err != nil {
 			return err
 		}
-		if tag.RowsAffected() == 0 {
+		if !kept {
 			return domain.Errorf(domain.Conflict, "api.commit", "another request with this Idempotency-Key was first")
 		}
 		if ask != nil {
@@ -169,6 +162,49 @@ func keepAnswer(a *events.Append, request idempotentRequest, status int, answer 
 		return nil
 	}
 	return nil
+}
+
+// keepAfter keeps the answer of a request whose events, of which the last is at position, are in the log already. It is for
+// work that finds by itself what it did before: a crash in between loses the answer, and the same request gets it again.
+func (s *Server) keepAfter(ctx context.Context, status int, answer any, position events.Position) error {
+	request, ok := idempotentFrom(ctx)
+	if !ok || position == 0 {
+		return nil
+	}
+	body, err := encodeAnswer(answer)
+	if err != nil {
+		return err
+	}
+	last, err := s.Log.ReadAll(ctx, position-1, 1)
+	if err != nil {
+		return err
+	}
+	_, err = insertAnswer(ctx, s.Pool, request, status, body, last[0].ID)
+	return err
+}
+
+// encodeAnswer is the body as the first answer is written; nil for none.
+func encodeAnswer(answer any) ([]byte, error) {
+	if answer == nil {
+		return nil, nil
+	}
+	body, err := json.Marshal(answer)
+	if err != nil {
+		return nil, domain.Errorf(domain.Internal, "api.commit", "the answer can't be encoded: %w", err)
+	}
+	return append(body, '\n'), nil
+}
+
+// insertAnswer keeps an answer unless the key has one.
+func insertAnswer(ctx context.Context, db interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}, request idempotentRequest, status int, body []byte, eventID [16]byte) (kept bool, _ error) {
+	const insert = `
+		INSERT INTO idempotency_keys (organisation_id, key, request_hash, status, body, event_id)
+		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
+	`
+	tag, err := db.Exec(ctx, insert, request.organisationID, request.key, request.hash[:], status, body, eventID)
+	return tag.RowsAffected() > 0, err
 }
 
 // newEventID mints a UUIDv7.
