@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"go/doc"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -207,7 +206,7 @@ func TestPackagesAreDocumented(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(longest) < shortest || (&doc.Package{}).Synopsis(longest) == "" {
+		if len(longest) < shortest {
 			t.Errorf("%s has no doc comment that says what it is for", p.ImportPath)
 		}
 	}
