@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/getkin/kin-openapi/openapi3"
+
 	"crossbill/domain"
 	"crossbill/domain/apikey"
 	"crossbill/domain/organisation"
@@ -20,53 +22,30 @@ import (
 
 // The closed set of scopes a key can have.
 const (
-	ScopeOperate = "operate" // the platform's own: organisations, inventory, fees, billing runs; sees everything
+	ScopeAdmin   = "admin"   // the organisation's own affairs: members, keys, limits, webhooks
 	ScopeTrade   = "trade"   // listings, quotes, orders, connections
-	ScopeFinance = "finance" // invoices, settlements, exports
+	ScopeApprove = "approve" // orders above a program's limits; only a person can have it
+	ScopeFinance = "finance" // billing accounts, budgets, invoices, settlements, exports
+	ScopeRead    = "read"    // everything that trade and finance show, and no change
+	ScopeMeter   = "meter"   // usage of a provider's own meters
 	ScopeEdge    = "edge"    // an edge node's agent
+	ScopeOperate = "operate" // the platform's own: organisations, inventory, fees, billing runs; sees everything
 )
 
-// scopesOf says which scope an operation needs: any one of those listed. An operation of the contract that is missing
-// here is refused to everybody, and a test names it.
-var scopesOf = map[string][]string{
-	"createOrganisation":  {ScopeOperate},
-	"getOrganisation":     {ScopeTrade, ScopeFinance, ScopeOperate},
-	"revokeApiKey":        {ScopeTrade, ScopeOperate},
-	"createEdgeNode":      {ScopeOperate},
-	"createPort":          {ScopeOperate},
-	"getPort":             {ScopeTrade, ScopeOperate},
-	"publishFeeSchedule":  {ScopeOperate},
-	"searchListings":      {ScopeTrade, ScopeOperate},
-	"createListing":       {ScopeTrade},
-	"getListing":          {ScopeTrade, ScopeOperate},
-	"publishListing":      {ScopeTrade},
-	"retireListing":       {ScopeTrade},
-	"createQuote":         {ScopeTrade},
-	"getQuote":            {ScopeTrade, ScopeOperate},
-	"listOrders":          {ScopeTrade, ScopeOperate},
-	"placeOrder":          {ScopeTrade},
-	"getOrder":            {ScopeTrade, ScopeOperate},
-	"acceptOrder":         {ScopeTrade},
-	"rejectOrder":         {ScopeTrade},
-	"listConnections":     {ScopeTrade, ScopeOperate},
-	"getConnection":       {ScopeTrade, ScopeOperate},
-	"terminateConnection": {ScopeTrade},
-	"getUsage":            {ScopeTrade, ScopeFinance, ScopeOperate},
-	"getDesiredState":     {ScopeEdge},
-	"reportObservations":  {ScopeEdge},
-	"sendReadings":        {ScopeEdge},
-	"createBillingRun":    {ScopeOperate},
-	"listInvoices":        {ScopeFinance, ScopeOperate},
-	"getInvoice":          {ScopeFinance, ScopeOperate},
-	"payInvoice":          {ScopeFinance},
-	"explainInvoiceLine":  {ScopeFinance, ScopeOperate},
-	"listSettlements":     {ScopeFinance, ScopeOperate},
-	"getSettlement":       {ScopeFinance, ScopeOperate},
-	"exportInvoices":      {ScopeFinance, ScopeOperate},
-	"exportSettlements":   {ScopeFinance, ScopeOperate},
-	"listEvents":          {ScopeTrade, ScopeFinance, ScopeOperate},
-	"getEventProof":       {ScopeTrade, ScopeFinance, ScopeOperate},
-	"bundleInvoiceLine":   {ScopeFinance, ScopeOperate},
+// Scopes are all scopes there are.
+var Scopes = []string{ScopeAdmin, ScopeTrade, ScopeApprove, ScopeFinance, ScopeRead, ScopeMeter, ScopeEdge, ScopeOperate}
+
+// scopesOf returns the scopes of which an operation needs any one: its `x-scopes` in the contract. An operation without
+// them is refused to everybody, and a test names it.
+func scopesOf(operation *openapi3.Operation) []string {
+	listed, _ := operation.Extensions["x-scopes"].([]any)
+	scopes := make([]string, 0, len(listed))
+	for _, scope := range listed {
+		if name, ok := scope.(string); ok {
+			scopes = append(scopes, name)
+		}
+	}
+	return scopes
 }
 
 // Caller is who a request comes from.
@@ -106,7 +85,7 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 			s.fail(w, r, err)
 			return
 		}
-		accepted := scopesOf[operation.OperationID]
+		accepted := scopesOf(operation)
 		if !slices.ContainsFunc(accepted, func(scope string) bool { return slices.Contains(caller.Scopes, scope) }) {
 			s.fail(w, r, domain.Errorf(domain.Forbidden, "api.authenticate", "this key may not call %s", operation.OperationID).
 				WithHint("it takes a key with the scope %s", strings.Join(accepted, " or ")))

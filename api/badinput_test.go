@@ -28,7 +28,7 @@ type operation struct {
 func everyOperation(m *market) []operation {
 	now := time.Now().UTC().Truncate(time.Second)
 	unknownInvoice, unknownSettlement := unknownID("inv"), unknownID("set")
-	return []operation{
+	all := []operation{
 		{"createOrganisation", "POST", "/v1/organisations", m.operatorKey, client.NewOrganisation{Name: "New", Slug: "new", Roles: []client.Role{client.RoleCustomer}}},
 		{"getOrganisation", "GET", "/v1/organisations/" + m.customerID, m.customerKey, nil},
 		{"revokeApiKey", "POST", "/v1/api-keys/" + keyID(m.customerKey) + ":revoke", m.customerKey, nil},
@@ -71,7 +71,14 @@ func everyOperation(m *market) []operation {
 		{"getEventProof", "GET", "/v1/events/1/proof", m.operatorKey, nil},
 		{"bundleInvoiceLine", "GET", "/v1/invoices/" + unknownInvoice + "/lines/1/bundle", m.customerKey, nil},
 	}
+	for _, more := range operationLists {
+		all = append(all, more(m)...)
+	}
+	return all
 }
+
+// operationLists are the lists of everyOperation that stand with the tests of what they are about.
+var operationLists []func(m *market) []operation
 
 func aReading(connection string, at time.Time) client.Reading {
 	return client.Reading{
@@ -96,6 +103,22 @@ func contractOperations() map[string]*openapi3.Operation {
 		}
 	}
 	return all
+}
+
+// TestScopesAreKnown holds every operation's x-scopes to the closed set; an operation that is not public has some.
+func TestScopesAreKnown(t *testing.T) {
+	t.Parallel()
+	for id, operation := range contractOperations() {
+		scopes, _ := operation.Extensions["x-scopes"].([]any)
+		if isPublic := slices.Contains(public, id); isPublic != (len(scopes) == 0) {
+			t.Errorf("%s has the scopes %v", id, scopes)
+		}
+		for _, scope := range scopes {
+			if !slices.Contains(api.Scopes, scope.(string)) {
+				t.Errorf("%s has the scope %v, and there is none", id, scope)
+			}
+		}
+	}
 }
 
 func TestEveryOperationIsTried(t *testing.T) {
