@@ -14,7 +14,7 @@ PACKAGES_GENERATE := clang llvm libbpf-dev
 # Tests whose name matches may not be skipped; .ci/run sets it.
 FORBID_SKIPS :=
 
-.PHONY: help demo run test soak-log bench-log check generate check-generated clean deps-demo deps-test deps-generate $(BIN)
+.PHONY: help demo run test soak-log bench-log check generate check-generated check-contract clean deps-demo deps-test deps-generate deps-contract $(BIN)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -38,7 +38,7 @@ soak-log: deps-demo ## three processes append to one log for 30 s while one is k
 bench-log: deps-demo ## the log's speed beside what PostgreSQL does with the same rows; docs/performance.md
 	$(GO) run ./cmd/bench-log $(BENCH_FLAGS)
 
-check: check-generated ## gofmt, go vet, staticcheck, generated code is current
+check: check-generated check-contract ## the contract linted, gofmt, go vet, staticcheck, generated code is current
 	@unformatted=$$(gofmt -l $(GOFILES)); if [ -n "$$unformatted" ]; then echo "not gofmt'ed: $$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
@@ -48,6 +48,9 @@ generate: deps-generate ## regenerate server, client and eBPF objects
 
 check-generated: deps-generate
 	@.ci/check-generated
+
+check-contract: deps-contract # other people's tools on the contract: a linter, and a TypeScript client that compiles
+	@.ci/contract/check
 
 clean: ## remove what was built
 	rm -rf build
@@ -60,3 +63,6 @@ deps-test: deps-demo
 
 deps-generate:
 	@.ci/install $(if $(filter Linux,$(shell uname -s)),$(PACKAGES_GENERATE))
+
+deps-contract: # any npm will do; Debian's is as good
+	@command -v npm >/dev/null || .ci/install nodejs npm
