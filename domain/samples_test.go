@@ -70,7 +70,8 @@ func terms() listing.Terms {
 	}
 }
 
-// samples returns one event of every type, each field set: what the golden files are written from.
+// samples returns events of every type that together set each field: what the golden files are written from. A field that
+// comes later stands in a further sample of its type, after those there are, for a golden file is never changed.
 func samples() []domain.Event {
 	return append(marketplaceSamples(), append(connectionSamples(), bookSamples()...)...)
 }
@@ -136,6 +137,16 @@ func connectionSamples() []domain.Event {
 		connection.Probed{ConnectionID: connectionID, ProbeID: probeID, Passed: true, Detail: "0.4 ms", At: at},
 		connection.CutoverRequested{ConnectionID: connectionID, At: at},
 		connection.Activated{ConnectionID: connectionID, At: at},
+		connection.ChangeRequested{ConnectionID: connectionID, OrderID: orderID, QuoteID: quoteID, ListingVersion: 2, BandwidthMbps: 1000,
+			InPlace: true, At: at},
+		connection.Changed{ConnectionID: connectionID, OrderID: orderID, QuoteID: quoteID, ListingVersion: 2, BandwidthMbps: 1000, At: at},
+		connection.ChangeAbandoned{ConnectionID: connectionID, OrderID: orderID, Reason: "The port is full", At: at},
+		connection.SuspensionRequested{ConnectionID: connectionID, Reason: "Maintenance", At: at},
+		connection.Suspended{ConnectionID: connectionID, At: at},
+		connection.ResumptionRequested{ConnectionID: connectionID, At: at},
+		connection.Resumed{ConnectionID: connectionID, At: at},
+		connection.TerminationScheduled{ConnectionID: connectionID, OrderID: orderID, Reason: "Moving", EffectiveAt: april, At: at},
+		connection.TerminationUnscheduled{ConnectionID: connectionID, OrderID: orderID, At: at},
 		connection.DecommissionRequested{ConnectionID: connectionID, Reason: "Moved", EffectiveAt: march, At: at},
 		connection.EdgeClosed{ConnectionID: connectionID, ClosedAt: march, At: at},
 		connection.Decommissioned{ConnectionID: connectionID, ClosedAt: march, At: at},

@@ -122,7 +122,11 @@ func TestGoldenEvents_Evolution(t *testing.T) {
 		"a file of a newer schema":      {weighed{}, map[string]string{"parcel.weighed.v4.json": `{}`}, "the newest known is 3"},
 		"a field that the type lost":    {weighed{}, map[string]string{"parcel.weighed.v3.json": `{"kilograms": "1", "by": "x", "at": 3}`}, `unknown field "at"`},
 		"a file of a type that is gone": {weighed{}, map[string]string{"parcel.lost.v1.json": `{}`}, "parcel.lost.v1.json is of no event type there is"},
-		"a field that no file has":      {weighed{}, map[string]string{"parcel.weighed.v3.json": "{\n  \"kilograms\": \"1.25\",\n  \"by\": \"\"\n}\n"}, "By"},
+		"a field that a second file has": {weighed{}, map[string]string{
+			"parcel.weighed.v3.json":   "{\n  \"kilograms\": \"1.25\",\n  \"by\": \"\"\n}\n",
+			"parcel.weighed.v3.2.json": "{\n  \"kilograms\": \"1.25\",\n  \"by\": \"ada\"\n}\n",
+		}, ""},
+		"a field that no file has": {weighed{}, map[string]string{"parcel.weighed.v3.json": "{\n  \"kilograms\": \"1.25\",\n  \"by\": \"\"\n}\n"}, "By"},
 	} {
 		dir := t.TempDir()
 		for _, files := range []map[string]string{whole, c.change} {

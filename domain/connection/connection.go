@@ -2,7 +2,7 @@
 //
 // It is a state machine fed from three sides: the saga's steps, the edge node's reports, the parties' wishes. Billing is
 // an axis beside the states: it starts at the instant the edge opened the gate and stops at the decommission's effective
-// time. It never moves a packet and never reserves a VLAN. Start reading at [State], then [Decide].
+// time. What is billed meanwhile is told by [State.Spans] and [State.Suspensions]. It never moves a packet and never reserves a VLAN. Start reading at [State], then [Decide].
 package connection
 
 import (
@@ -17,6 +17,8 @@ const (
 	StateAllocated             = "allocated"              // tag, VLANs and addresses are reserved
 	StateTesting               = "testing"                // set up on the edge node, the gate closed
 	StateProduction            = "production"             // the gate is open; traffic crosses
+	StateChangePending         = "change_pending"         // in production, and being brought to another bandwidth or plan
+	StateSuspended             = "suspended"              // the gate is closed for a while; all else stays set up
 	StateDecommissionRequested = "decommission_requested" // to be taken down; no longer billed
 	StateDecommissioned        = "decommissioned"         // nothing of it is left
 	StateCancelling            = "cancelling"             // given up before production; being undone
@@ -84,6 +86,37 @@ type Probe struct {
 	Detail      string     `json:"detail,omitempty"`
 }
 
+// Span is what a connection is sold as from an instant on: until the next span, or until billing stops.
+type Span struct {
+	From           time.Time `json:"from"`
+	QuoteID        string    `json:"quote_id"`
+	ListingVersion int       `json:"listing_version"`
+	BandwidthMbps  int       `json:"bandwidth_mbps"`
+}
+
+// Suspension is a time in which the gate was closed.
+type Suspension struct {
+	From time.Time  `json:"from"`         // inclusive
+	To   *time.Time `json:"to,omitempty"` // exclusive; nil while it lasts, and for good if the connection ended suspended
+}
+
+// Change is one that was asked for and is not in force yet.
+type Change struct {
+	OrderID        string    `json:"order_id"`
+	QuoteID        string    `json:"quote_id"`
+	ListingVersion int       `json:"listing_version"`
+	BandwidthMbps  int       `json:"bandwidth_mbps"`
+	InPlace        bool      `json:"in_place"` // traffic crosses all the while
+	RequestedAt    time.Time `json:"requested_at"`
+}
+
+// Termination is a decommission that is to be requested when its time has come.
+type Termination struct {
+	OrderID     string    `json:"order_id"`
+	Reason      string    `json:"reason"`
+	EffectiveAt time.Time `json:"effective_at"`
+}
+
 // State is what is known of a connection. The zero State is one that does not exist.
 type State struct {
 	ID             string `json:"id"`
@@ -116,8 +149,15 @@ type State struct {
 	OnEdge      bool `json:"on_edge"`
 	EdgeRemoved bool `json:"edge_removed"`
 
-	BillingFrom *time.Time `json:"billing_from,omitempty"` // inclusive
-	BillingTo   *time.Time `json:"billing_to,omitempty"`   // exclusive
+	BillingFrom *time.Time   `json:"billing_from,omitempty"` // inclusive
+	BillingTo   *time.Time   `json:"billing_to,omitempty"`   // exclusive
+	Spans       []Span       `json:"spans,omitempty"`        // the first at BillingFrom, then one at each change, in order
+	Suspensions []Suspension `json:"suspensions,omitempty"`  // in order; only the last can be without an end
+
+	Change                *Change      `json:"change,omitempty"`                  // while it is pending
+	SuspensionRequestedAt *time.Time   `json:"suspension_requested_at,omitempty"` // until the edge has closed the gate
+	ResumptionRequestedAt *time.Time   `json:"resumption_requested_at,omitempty"` // until the edge has opened it again
+	Termination           *Termination `json:"termination,omitempty"`             // while it is scheduled
 
 	Reason             string     `json:"reason,omitempty"` // of the decommission or the cancellation
 	RequestedAt        time.Time  `json:"requested_at"`

@@ -80,7 +80,77 @@ type Activated struct {
 	At           time.Time `json:"at"`
 }
 
-// DecommissionRequested says that a connection in production is to be taken down. Billing stops at EffectiveAt.
+// ChangeRequested says that an order wants the connection at another bandwidth or under another plan.
+type ChangeRequested struct {
+	ConnectionID   string    `json:"connection_id"`
+	OrderID        string    `json:"order_id"`
+	QuoteID        string    `json:"quote_id"`
+	ListingVersion int       `json:"listing_version"`
+	BandwidthMbps  int       `json:"bandwidth_mbps"`
+	InPlace        bool      `json:"in_place"` // traffic crosses all the while
+	At             time.Time `json:"at"`
+}
+
+// Changed says what the connection is, and is billed as, since At.
+type Changed struct {
+	ConnectionID   string    `json:"connection_id"`
+	OrderID        string    `json:"order_id"`
+	QuoteID        string    `json:"quote_id"`
+	ListingVersion int       `json:"listing_version"`
+	BandwidthMbps  int       `json:"bandwidth_mbps"`
+	At             time.Time `json:"at"`
+}
+
+// ChangeAbandoned says that a change was given up: the connection stays what it is.
+type ChangeAbandoned struct {
+	ConnectionID string    `json:"connection_id"`
+	OrderID      string    `json:"order_id"`
+	Reason       string    `json:"reason"`
+	At           time.Time `json:"at"`
+}
+
+// SuspensionRequested says that the edge node is to close the gate for a while.
+type SuspensionRequested struct {
+	ConnectionID string    `json:"connection_id"`
+	Reason       string    `json:"reason"`
+	At           time.Time `json:"at"`
+}
+
+// Suspended says that nothing crosses since At, the instant the edge node closed the gate.
+type Suspended struct {
+	ConnectionID string    `json:"connection_id"`
+	At           time.Time `json:"at"`
+}
+
+// ResumptionRequested says that the edge node is to open the gate again.
+type ResumptionRequested struct {
+	ConnectionID string    `json:"connection_id"`
+	At           time.Time `json:"at"`
+}
+
+// Resumed says that traffic crosses again since At, the instant the edge node opened the gate.
+type Resumed struct {
+	ConnectionID string    `json:"connection_id"`
+	At           time.Time `json:"at"`
+}
+
+// TerminationScheduled says that the connection is to be decommissioned at EffectiveAt. Nothing changes before.
+type TerminationScheduled struct {
+	ConnectionID string    `json:"connection_id"`
+	OrderID      string    `json:"order_id"`
+	Reason       string    `json:"reason"`
+	EffectiveAt  time.Time `json:"effective_at"`
+	At           time.Time `json:"at"`
+}
+
+// TerminationUnscheduled says that the connection stays after all.
+type TerminationUnscheduled struct {
+	ConnectionID string    `json:"connection_id"`
+	OrderID      string    `json:"order_id"` // of the termination that was scheduled
+	At           time.Time `json:"at"`
+}
+
+// DecommissionRequested says that a connection that was in production is to be taken down. Billing stops at EffectiveAt.
 type DecommissionRequested struct {
 	ConnectionID string    `json:"connection_id"`
 	Reason       string    `json:"reason"`
@@ -141,6 +211,33 @@ func (CutoverRequested) EventType() string { return "connection.cutover_requeste
 func (Activated) EventType() string { return "connection.activated" }
 
 // EventType is the name in the log.
+func (ChangeRequested) EventType() string { return "connection.change_requested" }
+
+// EventType is the name in the log.
+func (Changed) EventType() string { return "connection.changed" }
+
+// EventType is the name in the log.
+func (ChangeAbandoned) EventType() string { return "connection.change_abandoned" }
+
+// EventType is the name in the log.
+func (SuspensionRequested) EventType() string { return "connection.suspension_requested" }
+
+// EventType is the name in the log.
+func (Suspended) EventType() string { return "connection.suspended" }
+
+// EventType is the name in the log.
+func (ResumptionRequested) EventType() string { return "connection.resumption_requested" }
+
+// EventType is the name in the log.
+func (Resumed) EventType() string { return "connection.resumed" }
+
+// EventType is the name in the log.
+func (TerminationScheduled) EventType() string { return "connection.termination_scheduled" }
+
+// EventType is the name in the log.
+func (TerminationUnscheduled) EventType() string { return "connection.termination_unscheduled" }
+
+// EventType is the name in the log.
 func (DecommissionRequested) EventType() string { return "connection.decommission_requested" }
 
 // EventType is the name in the log.
@@ -159,6 +256,7 @@ func (Cancelled) EventType() string { return "connection.cancelled" }
 func Events() []domain.Event {
 	return []domain.Event{
 		Requested{}, Allocated{}, TestingStarted{}, SessionChanged{}, ProbeRequested{}, Probed{}, CutoverRequested{},
-		Activated{}, DecommissionRequested{}, EdgeClosed{}, Decommissioned{}, CancellationRequested{}, Cancelled{},
+		Activated{}, ChangeRequested{}, Changed{}, ChangeAbandoned{}, SuspensionRequested{}, Suspended{}, ResumptionRequested{},
+		Resumed{}, TerminationScheduled{}, TerminationUnscheduled{}, DecommissionRequested{}, EdgeClosed{}, Decommissioned{}, CancellationRequested{}, Cancelled{},
 	}
 }

@@ -2,6 +2,7 @@ package connection
 
 import (
 	"maps"
+	"slices"
 
 	"crossbill/domain"
 )
@@ -41,8 +42,36 @@ func Evolve(s State, e domain.Event) State {
 		s.CutoverRequestedAt = &e.At
 	case Activated:
 		s.State, s.Billing, s.BillingFrom = StateProduction, BillingAccruing, &e.At
+		s.Spans = []Span{{e.At, s.QuoteID, s.ListingVersion, s.BandwidthMbps}}
+	case ChangeRequested:
+		s.State = StateChangePending
+		s.Change = &Change{e.OrderID, e.QuoteID, e.ListingVersion, e.BandwidthMbps, e.InPlace, e.At}
+	case Changed:
+		s.State, s.Change = StateProduction, nil
+		s.QuoteID, s.ListingVersion, s.BandwidthMbps = e.QuoteID, e.ListingVersion, e.BandwidthMbps
+		s.Spans = append(slices.Clip(s.Spans), Span{e.At, e.QuoteID, e.ListingVersion, e.BandwidthMbps})
+	case ChangeAbandoned:
+		s.State, s.Change = StateProduction, nil
+	case SuspensionRequested:
+		s.SuspensionRequestedAt = &e.At
+	case Suspended:
+		s.State, s.SuspensionRequestedAt = StateSuspended, nil
+		s.Suspensions = append(slices.Clip(s.Suspensions), Suspension{From: e.At})
+	case ResumptionRequested:
+		s.ResumptionRequestedAt = &e.At
+	case Resumed:
+		s.State, s.ResumptionRequestedAt = StateProduction, nil
+		if last := len(s.Suspensions) - 1; last >= 0 {
+			s.Suspensions = slices.Clone(s.Suspensions) // an earlier State must not see the end
+			s.Suspensions[last].To = &e.At
+		}
+	case TerminationScheduled:
+		s.Termination = &Termination{e.OrderID, e.Reason, e.EffectiveAt}
+	case TerminationUnscheduled:
+		s.Termination = nil
 	case DecommissionRequested:
 		s.State, s.Reason = StateDecommissionRequested, e.Reason
+		s.Change, s.SuspensionRequestedAt, s.ResumptionRequestedAt, s.Termination = nil, nil, nil, nil
 		s.Billing, s.BillingTo = BillingStopped, &e.EffectiveAt
 	case EdgeClosed:
 		s.OnEdge, s.EdgeRemoved, s.EdgeClosedAt = false, true, &e.ClosedAt

@@ -33,6 +33,13 @@ var table = map[string]map[string]string{
 	StateCancelled: {},
 }
 
+// undecided are the events that no command makes yet.
+var undecided = map[string]bool{
+	"connection.change_requested": true, "connection.changed": true, "connection.change_abandoned": true,
+	"connection.suspension_requested": true, "connection.suspended": true, "connection.resumption_requested": true,
+	"connection.resumed": true, "connection.termination_scheduled": true, "connection.termination_unscheduled": true,
+}
+
 // walk is one random life.
 type walk struct {
 	t       *testing.T
@@ -61,7 +68,7 @@ func TestRandomCommands(t *testing.T) {
 		scenario.CheckReplay(t, Evolve, w.history...)
 	}
 	for _, e := range Events() { // walks that never get anywhere prove nothing
-		if happened[e.EventType()] < 50 {
+		if !undecided[e.EventType()] && happened[e.EventType()] < 50 {
 			t.Errorf("%s happened %d times", e.EventType(), happened[e.EventType()])
 		}
 	}
@@ -111,13 +118,16 @@ func (w *walk) checkBilling(before State) {
 			fail("billed without accruing")
 		}
 	case BillingAccruing:
-		if s.State != StateProduction || s.BillingFrom == nil || s.BillingTo != nil {
+		if s.State != StateProduction && s.State != StateChangePending && s.State != StateSuspended || s.BillingFrom == nil || s.BillingTo != nil {
 			fail("accrues outside production")
 		}
 	case BillingStopped:
 		if s.BillingFrom == nil || s.BillingTo == nil || s.BillingTo.Before(*s.BillingFrom) {
 			fail("stopped before it started")
 		}
+	}
+	if (s.BillingFrom == nil) != (len(s.Spans) == 0) || s.BillingFrom != nil && !s.Spans[0].From.Equal(*s.BillingFrom) {
+		fail("what is sold does not begin with billing")
 	}
 	if before.BillingFrom != nil && !s.BillingFrom.Equal(*before.BillingFrom) || before.BillingTo != nil && !s.BillingTo.Equal(*before.BillingTo) {
 		fail("the billed time moved")
