@@ -416,7 +416,6 @@ func TestRebuild_Refuses(t *testing.T) {
 		"view":    {`CREATE VIEW v AS SELECT * FROM tally_b`, `DROP VIEW v`},
 		"trigger": {`CREATE TRIGGER x BEFORE UPDATE ON tally_a FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()`, `DROP TRIGGER x ON tally_a`},
 		"foreign": {`CREATE TABLE f (a bigint CONSTRAINT foreign_x REFERENCES tally_a)`, `DROP TABLE f`},
-		"policy":  {`CREATE POLICY own ON tally_a USING (true)`, `DROP POLICY own ON tally_a`},
 	} {
 		if _, err := k.pool.Exec(t.Context(), ddl[0]); err != nil {
 			t.Fatal(err)

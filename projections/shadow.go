@@ -68,6 +68,11 @@ func (b *build) createTables(ctx context.Context) error {
 			return err
 		}
 	}
+	for _, table := range b.tables { // when all are there: the policy of one may name another
+		if err := b.copyPolicies(ctx, tx, table); err != nil {
+			return err
+		}
+	}
 	if err := b.requireSame(ctx, tx); err != nil {
 		return err
 	}
@@ -128,21 +133,79 @@ func execute(ctx context.Context, tx pgx.Tx, rows pgx.Rows, err error) error {
 	return nil
 }
 
+// copyPolicies gives the build's table the policies of row-level security of the one in use. Names in their conditions
+// mean the build's tables where there are such: a policy follows its tables when these change their schema.
+func (b *build) copyPolicies(ctx context.Context, tx pgx.Tx, table string) error {
+	return b.inSchemas(ctx, tx, []string{b.schema, b.live}, func() error {
+		// The conditions are written as they read where only the tables in use are found, so without a schema.
+		var statements []string
+		err := b.inSchemas(ctx, tx, []string{b.live}, func() error {
+			rows, err := tx.Query(ctx, `
+				SELECT format('ALTER TABLE %s %s ROW LEVEL SECURITY', $2::text, security)
+				  FROM pg_class, unnest(ARRAY[CASE WHEN relrowsecurity THEN 'ENABLE' END, CASE WHEN relforcerowsecurity THEN 'FORCE' END]) AS security
+				 WHERE oid = $1::text::regclass AND security IS NOT NULL
+				UNION ALL
+				SELECT concat_ws(' ', format('CREATE POLICY %I ON %s AS', polname, $2), CASE WHEN polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
+				         'FOR', CASE polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
+				         'TO', (SELECT string_agg(CASE r WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(r)) END, ', ') FROM unnest(polroles) AS r),
+				         'USING (' || pg_get_expr(polqual, polrelid) || ')', 'WITH CHECK (' || pg_get_expr(polwithcheck, polrelid) || ')')
+				  FROM pg_policy WHERE polrelid = $1::text::regclass
+			`, b.live+"."+table, b.schema+"."+table)
+			if err == nil {
+				statements, err = pgx.CollectRows(rows, pgx.RowTo[string])
+			}
+			return err
+		})
+		for _, statement := range statements {
+			if err != nil {
+				break
+			}
+			_, err = tx.Exec(ctx, statement)
+		}
+		return err
+	})
+}
+
+// inSchemas runs do with a search path of the given schemas, and leaves the transaction with the one it had.
+func (b *build) inSchemas(ctx context.Context, tx pgx.Tx, schemas []string, do func() error) error {
+	var before string
+	const set = `SELECT set_config('search_path', $1, true)`
+	if err := tx.QueryRow(ctx, `SELECT current_setting('search_path')`).Scan(&before); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, set, strings.Join(schemas, ", ")); err != nil {
+		return err
+	}
+	if err := do(); err != nil {
+		return err // the transaction is of no use now
+	}
+	_, err := tx.Exec(ctx, set, before)
+	return err
+}
+
 // requireSame returns an error if a table of the build is not in every respect the one in use: because it has something
 // that copyTable does not know of, or because a migration has changed it since.
 func (b *build) requireSame(ctx context.Context, tx pgx.Tx) error {
 	for _, table := range b.tables {
-		live, err := describe(ctx, tx, b.live+"."+table)
+		var live, ours string
+		err := b.inSchemas(ctx, tx, []string{b.live}, func() (err error) {
+			live, err = describe(ctx, tx, b.live+"."+table)
+			return err
+		})
 		if err != nil {
 			return err
 		}
-		ours, err := describe(ctx, tx, b.schema+"."+table)
+		// With both in sight, a name without a schema means the build's table; one of the tables in use would have its schema.
+		err = b.inSchemas(ctx, tx, []string{b.schema, b.live}, func() (err error) {
+			ours, err = describe(ctx, tx, b.schema+"."+table)
+			return err
+		})
 		if err != nil {
 			return err
 		}
 		if live != ours {
 			return domain.Errorf(domain.Conflict, "projections.Rebuild", "the table %s would not be the same after a rebuild: it has\n%s\nand would have\n%s", table, live, ours).
-				WithHint("if a migration has just changed it, try again; what others have added (triggers, policies, views, foreign keys) must be dropped first")
+				WithHint("if a migration has just changed it, try again; what others have added (triggers, views, foreign keys) must be dropped first")
 		}
 	}
 	return nil
@@ -167,7 +230,9 @@ func describe(ctx context.Context, tx pgx.Tx, table string) (description string,
 				substring(pg_get_indexdef(indexrelid) FROM ' USING .*')), E'\n' ORDER BY i.relname)
 			   FROM pg_index JOIN pg_class AS i ON i.oid = indexrelid WHERE indrelid = c.oid),
 			(SELECT string_agg(format('trigger %s', tgname), E'\n' ORDER BY tgname) FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal),
-			(SELECT string_agg(format('policy %s', polname), E'\n' ORDER BY polname) FROM pg_policy WHERE polrelid = c.oid),
+			(SELECT string_agg(format('policy %s, permissive %s, for %s, to %s, using %s, with check %s', polname, polpermissive, polcmd,
+				polroles::regrole[], pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)), E'\n' ORDER BY polname)
+			   FROM pg_policy WHERE polrelid = c.oid),
 			(SELECT string_agg(DISTINCT format('view or rule of %s', ev_class::regclass), E'\n')
 			   FROM pg_depend JOIN pg_rewrite ON pg_rewrite.oid = objid
 			  WHERE classid = 'pg_rewrite'::regclass AND refclassid = 'pg_class'::regclass AND refobjid = c.oid))

@@ -86,9 +86,12 @@ func (b *build) trySwap(ctx context.Context) error {
 	if err := b.requireSame(ctx, tx); err != nil {
 		return err
 	}
+	// All at once, because the policy of one may name another.
+	if _, err := tx.Exec(ctx, `DROP TABLE `+b.live+`.`+strings.Join(b.tables, `, `+b.live+`.`)); err != nil {
+		return err
+	}
 	for _, table := range b.tables {
-		_, err := tx.Exec(ctx, fmt.Sprintf(`DROP TABLE %s.%s; ALTER TABLE %s.%s SET SCHEMA %s`, b.live, table, b.schema, table, b.live))
-		if err != nil {
+		if _, err := tx.Exec(ctx, fmt.Sprintf(`ALTER TABLE %s.%s SET SCHEMA %s`, b.schema, table, b.live)); err != nil {
 			return err
 		}
 	}

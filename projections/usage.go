@@ -3,6 +3,7 @@ package projections
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -19,6 +20,8 @@ func applyUsage(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error {
 	var connections, edgeNodes, sources []string
 	var versions, epochs, sequences, bytesIn, bytesOut, packetsIn, packetsOut, droppedIn, droppedOut []int64
 	var from, to []time.Time
+	var partyOf, parties []string      // pairs: who may see a connection's readings, as their events say
+	named := make(map[string][]string) // by connection, the parties that were named last
 	for _, e := range batch {
 		id, ours, err := readings.id(e)
 		if err != nil {
@@ -45,6 +48,12 @@ func applyUsage(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error {
 		droppedIn = append(droppedIn, r.DroppedIn)
 		droppedOut = append(droppedOut, r.DroppedOut)
 		sources = append(sources, r.Source)
+		if !slices.Equal(named[id], e.Metadata.Parties) {
+			named[id] = e.Metadata.Parties
+			for _, party := range e.Metadata.Parties {
+				partyOf, parties = append(partyOf, id), append(parties, party)
+			}
+		}
 	}
 	if len(connections) == 0 {
 		return nil
@@ -63,20 +72,26 @@ func applyUsage(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error {
 				bytes_out, packets_in, packets_out, dropped_in, dropped_out, source)
 			SELECT * FROM batch
 		)
-		INSERT INTO read_usage (connection_id, readings, bytes_in, bytes_out, last_to, last_version)
+		INSERT INTO read_usage (connection_id, readings, bytes_in, bytes_out, last_to, last_version, parties)
 		SELECT b.connection_id,
 			coalesce(u.readings, 0) + b.readings, coalesce(u.bytes_in, 0) + b.bytes_in,
-			coalesce(u.bytes_out, 0) + b.bytes_out, greatest(u.last_to, b.last_to), b.last_version
+			coalesce(u.bytes_out, 0) + b.bytes_out, greatest(u.last_to, b.last_to), b.last_version,
+			ARRAY(SELECT unnest(u.parties) UNION SELECT unnest(p.parties) COLLATE "C" ORDER BY 1)
 		FROM (
 			SELECT connection_id, count(*) AS readings, sum(bytes_in) AS bytes_in, sum(bytes_out) AS bytes_out,
 				max(to_at) AS last_to, max(version) AS last_version
 			FROM batch GROUP BY connection_id
 		) AS b LEFT JOIN read_usage AS u USING (connection_id)
+		LEFT JOIN (
+			SELECT id AS connection_id, array_agg(party) AS parties
+			FROM unnest($15::text[], $16::text[]) AS t (id, party) GROUP BY id
+		) AS p USING (connection_id)
 		ON CONFLICT (connection_id) DO UPDATE SET
 			readings = EXCLUDED.readings, bytes_in = EXCLUDED.bytes_in, bytes_out = EXCLUDED.bytes_out,
-			last_to = EXCLUDED.last_to, last_version = EXCLUDED.last_version`,
+			last_to = EXCLUDED.last_to, last_version = EXCLUDED.last_version,
+			parties = EXCLUDED.parties`,
 		connections, versions, edgeNodes, epochs, sequences, from, to, bytesIn, bytesOut, packetsIn, packetsOut,
-		droppedIn, droppedOut, sources)
+		droppedIn, droppedOut, sources, partyOf, parties)
 	return err
 }
 
