@@ -95,9 +95,9 @@ func New(o Options) (http.Handler, error) {
 	if o.Prover == nil {
 		o.Prover = proof.NewProver(o.Pool, o.Log.Records())
 	}
-	doc, err := openapi3.NewLoader().LoadFromData(contract)
+	doc, err := Contract()
 	if err != nil {
-		return nil, domain.Errorf(domain.Internal, "api.New", "the embedded contract can't be read: %w", err)
+		return nil, err
 	}
 	if err := doc.Validate(context.Background()); err != nil {
 		return nil, domain.Errorf(domain.Internal, "api.New", "the embedded contract is not valid: %w", err)
@@ -129,6 +129,15 @@ func New(o Options) (http.Handler, error) {
 	root.HandleFunc("GET "+tilePrefix+"tile/", s.serveTile)
 	root.Handle("/", m)
 	return s.guard(root), nil
+}
+
+// Contract returns the contract that this build serves. Its error means that the embedded file is broken.
+func Contract() (*openapi3.T, error) {
+	doc, err := openapi3.NewLoader().LoadFromData(contract)
+	if err != nil {
+		return nil, domain.Errorf(domain.Internal, "api.Contract", "the embedded contract can't be read: %w", err)
+	}
+	return doc, nil
 }
 
 // matched is the contract's operation that a request is for, and the values in its path.

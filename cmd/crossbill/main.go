@@ -13,6 +13,9 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"crossbill/api"
+	"crossbill/cmd/crossbill/cli"
 )
 
 // asCommand is set for the processes that the program starts of itself, so that a test's binary knows what it is to be.
@@ -34,12 +37,21 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (exitCode
 		SilenceErrors: true,
 	}
 	root.AddCommand(serveCommand(), runCommand(), demoCommand(), edgeCommand(), logCommand(), projectionsCommand(), postgresCommand(), eraseCommand(), keysCommand())
+	contract, err := api.Contract()
+	if err == nil {
+		root.AddGroup(cli.Groups()...)
+		err = cli.Add(root, contract)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "crossbill:", err)
+		return 1
+	}
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(stderr, "crossbill:", err)
-		return 1
+		return cli.ExitCode(err)
 	}
 	return 0
 }

@@ -1,0 +1,93 @@
+// Package cli is the contract as a command line: a command for every operation of api/openapi.yaml, made from the
+// contract itself when the program starts, so that an operation is a command on the day it is written down.
+//
+// It knows no operation by name but for what people want besides (watch.go) and which columns they read first
+// (columns.go). It reaches the platform only over the API, with the key and address of a profile (profiles.go). Start
+// reading at [Add], then at [operation].
+package cli
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/spf13/cobra"
+
+	"crossbill/domain"
+)
+
+// ungiven are operations that are no commands: their callers are agents, and what they send is not for people to type.
+var ungiven = []string{"getDesiredState", "reportObservations", "sendReadings"}
+
+// Add adds the contract's commands to the root, each under the noun of its path: POST /v1/orders/{order_id}:cancel is
+// `orders cancel ORDER_ID`. A noun that the root has already gets the commands beside its own.
+// It returns an Internal error if two operations come to the same command.
+func Add(root *cobra.Command, contract *openapi3.T) error {
+	var s settings
+	nouns := make(map[string]*cobra.Command)
+	for _, c := range root.Commands() {
+		nouns[c.Name()] = c
+	}
+	for _, o := range operationsOf(contract) {
+		noun, ok := nouns[o.noun]
+		if !ok {
+			noun = &cobra.Command{Use: o.noun, GroupID: groupMarket}
+			nouns[o.noun] = noun
+			root.AddCommand(noun)
+		}
+		if o.verb == "" { // the noun is the whole command
+			root.RemoveCommand(noun)
+			o.verb = o.noun
+			noun = o.command(&s)
+			noun.GroupID = groupMarket
+			root.AddCommand(noun)
+			continue
+		}
+		if slices.ContainsFunc(noun.Commands(), func(c *cobra.Command) bool { return c.Name() == o.verb }) {
+			return domain.Errorf(domain.Internal, "cli.Add", "%s is the command %s %s, and there is one", o.id, o.noun, o.verb)
+		}
+		noun.AddCommand(o.command(&s))
+	}
+	for noun, watch := range watches(&s) {
+		if parent, ok := nouns[noun]; ok {
+			s.addFlags(watch)
+			parent.AddCommand(watch)
+		}
+	}
+	for _, noun := range nouns {
+		if noun.GroupID != groupMarket || !noun.HasSubCommands() {
+			continue
+		}
+		verbs := make([]string, 0, len(noun.Commands()))
+		for _, c := range noun.Commands() {
+			verbs = append(verbs, c.Name())
+		}
+		noun.Short = strings.Join(verbs, ", ")
+	}
+	root.AddCommand(profilesCommand())
+	return nil
+}
+
+// groupMarket heads the commands that call the API in the program's help.
+const groupMarket = "market"
+
+// Groups are the headings of the program's help.
+func Groups() []*cobra.Group {
+	return []*cobra.Group{{ID: groupMarket, Title: "The marketplace, over the API:"}}
+}
+
+// operationsOf returns the operations that are commands, in order of path and method.
+func operationsOf(contract *openapi3.T) []operation {
+	var all []operation
+	for path, item := range contract.Paths.Map() {
+		for method, o := range item.Operations() {
+			if !slices.Contains(ungiven, o.OperationID) {
+				all = append(all, operationOf(path, method, item, o))
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b operation) int {
+		return strings.Compare(a.path+" "+a.method, b.path+" "+b.method)
+	})
+	return all
+}
