@@ -52,11 +52,10 @@ type Waiter interface {
 	WaitFor(ctx context.Context, position events.Position, names ...string) error
 }
 
-// Options are what a server is made of. Log, Pool, Queries, Waiter and Signer are required.
+// Options are what a server is made of. Log, Pool and Waiter are required.
 type Options struct {
 	Log             *events.Log
 	Pool            *pgxpool.Pool
-	Queries         *projections.Queries
 	Waiter          Waiter
 	VerifierKey     string           // of the log's checkpoints
 	Stripe          *stripe.Client   // nil: invoices can't be paid through the platform
@@ -70,9 +69,15 @@ type Options struct {
 // Server implements the contract's operations.
 type Server struct {
 	Options
-	doc     *openapi3.T
-	router  routers.Router
-	streams chan struct{} // a token per open event stream
+	// Queries answers from the read models as the request's caller: row-level security leaves out what it may not see.
+	Queries *projections.Queries
+	// Platform answers with the platform's own rights. It is for decisions over what others have, such as how much of a
+	// provider's port is taken; what it finds is never shown.
+	Platform *projections.Queries
+	door     projections.Door
+	doc      *openapi3.T
+	router   routers.Router
+	streams  chan struct{} // a token per open event stream
 }
 
 var _ StrictServerInterface = (*Server)(nil)
@@ -106,7 +111,8 @@ func New(o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, domain.Errorf(domain.Internal, "api.New", "the embedded contract can't be routed: %w", err)
 	}
-	s := &Server{Options: o, doc: doc, router: router, streams: make(chan struct{}, maxStreams)}
+	door := projections.Door{Pool: o.Pool}
+	s := &Server{Options: o, Queries: &projections.Queries{DB: door}, Platform: &projections.Queries{DB: o.Pool}, door: door, doc: doc, router: router, streams: make(chan struct{}, maxStreams)}
 
 	strict := NewStrictHandlerWithOptions(s, nil, StrictHTTPServerOptions{
 		RequestErrorHandlerFunc: func(w http.ResponseWriter, r *http.Request, err error) {

@@ -18,6 +18,7 @@ import (
 	"crossbill/domain/apikey"
 	"crossbill/domain/organisation"
 	"crossbill/events"
+	"crossbill/projections"
 )
 
 // The closed set of scopes a key can have.
@@ -64,6 +65,18 @@ func (c Caller) sees(organisations ...string) bool {
 	return c.Operator() || slices.Contains(organisations, c.OrganisationID)
 }
 
+// viewer is on whose behalf the caller reads.
+func viewer(ctx context.Context) projections.Viewer {
+	switch c := callerFrom(ctx); {
+	case c.Operator():
+		return projections.Operator()
+	case c.Principal.Kind == apikey.KindEdgeNode:
+		return projections.Node(c.Principal.ID)
+	default:
+		return projections.Party(c.OrganisationID)
+	}
+}
+
 type callerKey struct{}
 
 // callerFrom returns the caller that authenticate put there; the zero Caller for the public operations.
@@ -91,7 +104,8 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 				WithHint("it takes a key with the scope %s", strings.Join(accepted, " or ")))
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, caller)))
+		ctx := context.WithValue(r.Context(), callerKey{}, caller)
+		next.ServeHTTP(w, r.WithContext(projections.Viewing(ctx, viewer(ctx))))
 	})
 }
 
@@ -152,7 +166,11 @@ func NewKey(at time.Time, random io.Reader, organisationID string, principal api
 	if err != nil {
 		return fail(err)
 	}
-	return id, keyPrefix + strings.TrimPrefix(id, domain.PrefixAPIKey+"_") + "_" + secret, appendTo(apikey.Stream(id), 0, issued...), nil
+	stream := appendTo(apikey.Stream(id), 0, issued...)
+	for i := range stream.Events {
+		stream.Events[i].Metadata.Parties = []string{organisationID}
+	}
+	return id, keyPrefix + strings.TrimPrefix(id, domain.PrefixAPIKey+"_") + "_" + secret, stream, nil
 }
 
 // require returns Forbidden unless the caller's organisation has the role.

@@ -73,7 +73,7 @@ func newMarket(t *testing.T) *market {
 	t.Cleanup(func() { provisioner.Stop(context.Background()) })
 
 	handler, err := api.New(api.Options{
-		Log: m.log, Pool: m.pool, Queries: &projections.Queries{DB: m.pool}, Waiter: runner, VerifierKey: signer.VerifierKey(),
+		Log: m.log, Pool: m.pool, Waiter: runner, VerifierKey: signer.VerifierKey(),
 		ReadingInterval: time.Second, Now: m.now,
 	})
 	must(t, err)

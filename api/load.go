@@ -12,9 +12,11 @@ import (
 const conflictTries = 5
 
 // load returns a thing's state and version. A thing that the caller may not see is as unknown as one that is not there:
-// parties are the organisations that may.
+// parties are the organisations that may. That is looked at twice, and the first time by PostgreSQL: the log is read as the
+// caller sees it. What a decision takes from things of others is read with the platform's rights instead, by
+// events.Load(ctx, s.Log, …), and is never shown.
 func load[S any](ctx context.Context, s *Server, what, id, stream string, evolve func(S, domain.Event) S, parties func(S) []string) (S, int64, error) {
-	state, version, err := events.Load(ctx, s.Log, stream, evolve)
+	state, version, err := events.Load(ctx, s.seen(ctx), stream, evolve)
 	if err != nil {
 		return state, 0, err
 	}
@@ -23,6 +25,12 @@ func load[S any](ctx context.Context, s *Server, what, id, stream string, evolve
 		return none, 0, notFound(what, id)
 	}
 	return state, version, nil
+}
+
+// seen is the log as the caller sees it.
+func (s *Server) seen(ctx context.Context) events.View {
+	caller := callerFrom(ctx)
+	return s.Log.View(s.door, func(m events.Metadata) bool { return caller.sees(m.Parties...) })
 }
 
 func notFound(what, id string) *domain.Error {

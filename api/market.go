@@ -66,13 +66,20 @@ func (s *Server) CreateListing(ctx context.Context, req CreateListingRequestObje
 
 // loadListing returns a listing that the caller may see: its own, or one that is or was on the market.
 func (s *Server) loadListing(ctx context.Context, id string) (listing.State, int64, error) {
-	caller := callerFrom(ctx)
-	return load(ctx, s, "listing", id, listing.Stream(id), listing.Evolve, func(l listing.State) []string {
-		if l.Version > 0 {
-			return []string{caller.OrganisationID}
-		}
-		return []string{l.ProviderID}
-	})
+	own, version, err := load(ctx, s, "listing", id, listing.Stream(id), listing.Evolve,
+		func(l listing.State) []string { return []string{l.ProviderID} })
+	if domain.CodeOf(err) != domain.NotFound {
+		return own, version, err
+	}
+	// The market is everybody's, and its events name the provider only.
+	offered, version, err := events.Load(ctx, s.Log, listing.Stream(id), listing.Evolve)
+	if err != nil {
+		return listing.State{}, 0, err
+	}
+	if offered.Version == 0 {
+		return listing.State{}, 0, notFound("listing", id)
+	}
+	return offered, version, nil
 }
 
 // GetListing shows a listing.

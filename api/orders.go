@@ -11,7 +11,6 @@ import (
 	"crossbill/domain/port"
 	"crossbill/domain/quote"
 	"crossbill/events"
-	"crossbill/projections"
 )
 
 // PlaceOrder turns a quote into an order and the connection it is for. All three change in one append, or none does.
@@ -100,14 +99,6 @@ func (s *Server) ListOrders(ctx context.Context, req ListOrdersRequestObject) (L
 		page.Items = append(page.Items, orderView(o))
 	}
 	return ListOrders200JSONResponse(page), nil
-}
-
-// viewer is whose lists the caller reads.
-func viewer(ctx context.Context) projections.Viewer {
-	if c := callerFrom(ctx); !c.Operator() {
-		return projections.Party(c.OrganisationID)
-	}
-	return projections.Operator()
 }
 
 // GetOrder shows an order to its customer and its provider.

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -115,6 +116,16 @@ func (s *Server) bundle(ctx context.Context, positions []events.Position, since 
 	if len(positions) > maxBundleEvents {
 		return "", domain.Errorf(domain.Invalid, op, "a bundle of %d events; the limit is %d", len(positions), maxBundleEvents).
 			WithHint("an operator exports larger ones: crossbill log export")
+	}
+	wanted := slices.Clone(positions)
+	slices.Sort(wanted)
+	wanted = slices.Compact(wanted)
+	visible, err := s.seen(ctx).Visible(ctx, wanted)
+	if err != nil {
+		return "", err
+	}
+	if !slices.Equal(visible, wanted) {
+		return "", notFound("event", strconv.FormatInt(int64(positions[len(positions)-1]), 10))
 	}
 	checkpoint, err := s.Log.Checkpoint(ctx)
 	if err != nil {

@@ -53,12 +53,7 @@ func (a *archives) refresh(ctx context.Context) (end Position, err error) {
 	return a.refreshBy(ctx, a.pool)
 }
 
-// querier is a connection or a pool of them.
-type querier interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-}
-
-func (a *archives) refreshBy(ctx context.Context, q querier) (end Position, err error) {
+func (a *archives) refreshBy(ctx context.Context, q Querier) (end Position, err error) {
 	_, end = a.all()
 	rows, err := q.Query(ctx, selectArchives+`WHERE first_position > $1 ORDER BY first_position`, end) // unique on first_position
 	if err != nil {
@@ -239,7 +234,7 @@ func (a *archives) at(f *archiveFile, p Position) (Record, error) {
 }
 
 // event returns an archived event. It asks by the given connection which archives there are.
-func (a *archives) event(ctx context.Context, q querier, p Position) (Record, error) {
+func (a *archives) event(ctx context.Context, q Querier, p Position) (Record, error) {
 	if _, err := a.refreshBy(ctx, q); err != nil {
 		return Record{}, err
 	}
@@ -247,6 +242,11 @@ func (a *archives) event(ctx context.Context, q querier, p Position) (Record, er
 	if p < 1 || p > end {
 		return Record{}, broken("the table log_archived_ids has the position %d, which no archive has", p)
 	}
+	return a.find(list, p)
+}
+
+// find returns the event at a position that is in one of the archives.
+func (a *archives) find(list []archive, p Position) (Record, error) {
 	i := sort.Search(len(list), func(i int) bool { return list[i].last >= p })
 	f, err := a.open(list[i])
 	if err != nil {

@@ -206,8 +206,12 @@ func (p *page) addRecord(r Record) bool { return p.add(p.scan.record(r)) }
 // read adds the rows of a query. next says whether a row follows on what came before; if not, it is left out and the
 // error is errGap.
 func (l *Log) read(ctx context.Context, p *page, query string, args []any, next func(Recorded) bool) error {
+	return l.readBy(ctx, l.pool, p, query, args, next)
+}
+
+func (l *Log) readBy(ctx context.Context, db Querier, p *page, query string, args []any, next func(Recorded) bool) error {
 	p.fresh = 0
-	rows, err := l.pool.Query(ctx, query, args...)
+	rows, err := db.Query(ctx, query, args...)
 	if err != nil {
 		return unreadable(ctx, err)
 	}
@@ -240,9 +244,9 @@ func unreadable(ctx context.Context, err error) error {
 // loadPage is how many events [Load] reads at once.
 const loadPage = 1000
 
-// Load folds a stream's events into the state they come to. A stream without events gives the zero state and version 0.
-// Its errors are those of [Log.ReadStream].
-func Load[S any](ctx context.Context, l *Log, stream string, evolve func(S, domain.Event) S) (state S, version int64, err error) {
+// Load folds a stream's events into the state they come to. A stream without events gives the zero state and version 0; to
+// a [View] a stream whose first event is not seen is one. Its errors are those of [Log.ReadStream].
+func Load[S any](ctx context.Context, l streamReader, stream string, evolve func(S, domain.Event) S) (state S, version int64, err error) {
 	for {
 		page, more, err := l.readStream(ctx, stream, version, loadPage)
 		if err != nil {
@@ -250,8 +254,7 @@ func Load[S any](ctx context.Context, l *Log, stream string, evolve func(S, doma
 		}
 		for _, r := range page {
 			if r.Version != version+1 {
-				return state, version, domain.Errorf(domain.Internal, "events.Load", "stream %s goes from version %d to %d", stream, version, r.Version).
-					WithHint("verify the log: crossbill log verify")
+				return state, version, l.gap(stream, version, r.Version)
 			}
 			state, version = evolve(state, r.Event), r.Version
 		}

@@ -33,6 +33,9 @@ type Viewer struct {
 // Party views what the organisation is a party of.
 func Party(organisationID string) Viewer { return Viewer{organisation: organisationID} }
 
+// Node views what the agent of an edge node is told.
+func Node(edgeNodeID string) Viewer { return Viewer{organisation: edgeNodeID} }
+
 // Operator views everything.
 func Operator() Viewer { return Viewer{operator: true} }
 

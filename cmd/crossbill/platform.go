@@ -118,7 +118,7 @@ func startPlatform(ctx context.Context, c platformConfig) (_ *platform, err erro
 	prover := proof.NewProver(p.Pool, p.Log.Records())
 	p.background(func(ctx context.Context) error { return prover.Follow(ctx, p.Log, c.Logger) })
 	handler, err := api.New(api.Options{
-		Log: p.Log, Pool: p.Pool, Queries: &projections.Queries{DB: p.Pool}, Waiter: runner, VerifierKey: p.verifierKey, Prover: prover,
+		Log: p.Log, Pool: p.Pool, Waiter: runner, VerifierKey: p.verifierKey, Prover: prover,
 		Stripe: payments, ReadingInterval: c.ReadingInterval, Logger: c.Logger,
 	})
 	if err != nil {
