@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"crossbill/cmd/internal/bench"
 )
 
 // callers is how many append single events at once.
@@ -13,7 +15,7 @@ const callers = 64
 
 // append1 appends single events from many callers. The limit is as many connections with a prepared INSERT of the same
 // rows each, every row a transaction, into the table of a twin database.
-func append1(ctx context.Context, b *bench) ([]figure, error) {
+func append1(ctx context.Context, b *run) ([]bench.Figure, error) {
 	log, err := b.log(ctx, "append_1")
 	if err != nil {
 		return nil, err
@@ -33,7 +35,7 @@ func append1(ctx context.Context, b *bench) ([]figure, error) {
 		defer conn.Close(context.WithoutCancel(ctx))
 		conns = append(conns, conn)
 	}
-	f, err := alternate(figure{bench: "append_1", unit: "events/s", floor: 1.3}, b.rounds, func() (float64, error) {
+	f, err := bench.Alternate(bench.Figure{Bench: "append_1", Unit: "events/s", Floor: 1.3}, b.rounds, func() (float64, error) {
 		return log.append(ctx, log.source.prepare(b.singles, 1, false), callers)
 	}, func() (float64, error) { return twin.insertNew(ctx, log, conns) })
 	if err != nil {
@@ -44,9 +46,9 @@ func append1(ctx context.Context, b *bench) ([]figure, error) {
 		return nil, err
 	}
 	if flushes > 0 { // the statistics come late, and not at all after a short run
-		b.say("append_1: %.0f events in a flush", float64(twin.position)/flushes)
+		b.Say("append_1: %.0f events in a flush", float64(twin.position)/flushes)
 	}
-	return []figure{f}, twin.requireSame(ctx, log)
+	return []bench.Figure{f}, twin.requireSame(ctx, log)
 }
 
 // insertNew takes over the rows that are new in the log, one a transaction, and returns the rows per second.
@@ -83,5 +85,5 @@ func (t *twin) insertNew(ctx context.Context, log *testLog, conns []*pgx.Conn) (
 		return nil
 	})
 	t.position = all[len(all)-1].Position
-	return perSecond(len(all), begun), err
+	return bench.PerSecond(len(all), begun), err
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"crossbill/cmd/internal/bench"
 )
 
 // columns are those of the table events, in its order.
@@ -15,8 +17,8 @@ const columns = `position, version, recorded_at, event_id, schema, stream, type,
 // append1000 appends a thousand events at a time. The limit is COPY of the very rows that came of it, a thousand in a
 // transaction, into the table of a twin database: the bytes are PostgreSQL's own, made before the clock starts, so that
 // it pays for nothing but sending and storing them.
-func append1000(ctx context.Context, b *bench) ([]figure, error) {
-	var figures []figure
+func append1000(ctx context.Context, b *run) ([]bench.Figure, error) {
+	var figures []bench.Figure
 	for _, variant := range []struct {
 		bench      string
 		callers    int
@@ -37,8 +39,8 @@ func append1000(ctx context.Context, b *bench) ([]figure, error) {
 			return nil, err
 		}
 		defer twin.close(ctx)
-		f := figure{bench: variant.bench, unit: "events/s", floor: variant.floor}
-		f, err = alternate(f, b.rounds, func() (float64, error) {
+		f := bench.Figure{Bench: variant.bench, Unit: "events/s", Floor: variant.floor}
+		f, err = bench.Alternate(f, b.rounds, func() (float64, error) {
 			return log.append(ctx, log.source.prepare(b.appends, 1000, variant.repeatable), variant.callers)
 		}, func() (float64, error) { return twin.copyNew(ctx, log) })
 		if err != nil {
@@ -58,13 +60,13 @@ type twin struct {
 	position int64 // of the last row that was taken over
 }
 
-func openTwin(ctx context.Context, b *bench, name string) (*twin, error) {
-	pool, err := b.database(ctx, name)
+func openTwin(ctx context.Context, b *run, name string) (*twin, error) {
+	pool, err := b.Database(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	pool.Close()
-	conn, err := pgx.Connect(ctx, b.server.URLFor(name))
+	conn, err := pgx.Connect(ctx, b.URLFor(name))
 	return &twin{conn: conn}, err
 }
 
@@ -100,7 +102,7 @@ func (t *twin) copyNew(ctx context.Context, log *testLog) (float64, error) {
 			return 0, err
 		}
 	}
-	return perSecond(int(head-first), begun), nil
+	return bench.PerSecond(int(head-first), begun), nil
 }
 
 // requireSame makes sure that both have written the same.

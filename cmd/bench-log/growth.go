@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"time"
+
+	"crossbill/cmd/internal/bench"
 )
 
 // growth appends to a long log and to a short one. The long one is filled by appending, so that its tree, its streams
 // and its partitions are what they would be; then its tables are rebuilt from it, for their memory.
-func growth(ctx context.Context, b *bench) ([]figure, error) {
+func growth(ctx context.Context, b *run) ([]bench.Figure, error) {
 	short, err := b.log(ctx, "growth_short")
 	if err != nil {
 		return nil, err
@@ -27,7 +29,7 @@ func growth(ctx context.Context, b *bench) ([]figure, error) {
 		if err := long.fill(ctx, b.growLarge/steps); err != nil {
 			return nil, err
 		}
-		b.say("growth: %d more events at %.0f events/s, load %s", b.growLarge/steps, perSecond(b.growLarge/steps, begun), load())
+		b.Say("growth: %d more events at %.0f events/s, load %s", b.growLarge/steps, bench.PerSecond(b.growLarge/steps, begun), bench.Load())
 	}
 	// What filling left to do would otherwise be done while one of the two is measured.
 	for _, l := range []*testLog{short, long} {
@@ -38,12 +40,12 @@ func growth(ctx context.Context, b *bench) ([]figure, error) {
 	if _, err := long.pool.Exec(ctx, `CHECKPOINT`); err != nil {
 		return nil, err
 	}
-	f, err := alternate(figure{bench: "growth", unit: "events/s", floor: 0.8}, b.rounds,
+	f, err := bench.Alternate(bench.Figure{Bench: "growth", Unit: "events/s", Floor: 0.8}, b.rounds,
 		func() (float64, error) { return long.append(ctx, long.source.prepare(b.appends, 1000, false), 1) },
 		func() (float64, error) { return short.append(ctx, short.source.prepare(b.appends, 1000, false), 1) })
 	if err != nil {
 		return nil, err
 	}
 	memory, err := rebuildMemory(ctx, b, long, "growth_long")
-	return []figure{f, memory}, err
+	return []bench.Figure{f, memory}, err
 }

@@ -28,7 +28,7 @@ func TestQuick(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out, errs bytes.Buffer
-	if code := run(t.Context(), []string{"-quick", "-rounds", "1", "-data-dir", dir}, &out, &errs); code != 0 {
+	if code := program.Run(t.Context(), []string{"-quick", "-rounds", "1", "-data-dir", dir}, &out, &errs); code != 0 {
 		t.Fatalf("exit code %d\n%s%s", code, &out, &errs)
 	}
 	_, lines, found := strings.Cut(out.String(), "\n{")
@@ -56,31 +56,5 @@ func TestQuick(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("it left %v, %v", left, err)
-	}
-}
-
-func TestEnforce(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		f   figure
-		met bool
-	}{
-		{figure{ours: []float64{7, 1, 8}, limit: []float64{10, 10, 10}, floor: 0.7}, true}, // the median, not the worst
-		{figure{ours: []float64{6, 6, 9}, limit: []float64{10, 10, 10}, floor: 0.7}, false},
-		{figure{ours: []float64{6, 8}, limit: []float64{10, 10}, floor: 0.7}, true},
-		{figure{ours: []float64{201}, limit: []float64{200}, ceiling: 1}, false},
-		{figure{ours: []float64{199}, limit: []float64{200}, ceiling: 1}, true},
-		{figure{ours: []float64{1}, limit: []float64{200}}, true}, // told only
-	} {
-		c.f.bench = "x"
-		var out bytes.Buffer
-		missed, err := report(&out, []figure{c.f})
-		if err != nil || (missed == 0) != c.met || strings.Contains(out.String(), "missed") == c.met {
-			t.Errorf("%v: %d missed, %v\n%s", c.f, missed, err, &out)
-		}
-	}
-	var errs bytes.Buffer
-	if code := run(t.Context(), []string{"-only", "nothing", "-data-dir", t.TempDir()}, &errs, &errs); code == 0 {
-		t.Error("a bench that there is not was run")
 	}
 }

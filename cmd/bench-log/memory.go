@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"crossbill/cmd/internal/bench"
 	"crossbill/domain/vocabulary"
 	"crossbill/events"
 	"crossbill/projections"
@@ -34,37 +35,37 @@ type rebuilt struct {
 }
 
 // rebuildMemory rebuilds the read model of readings from a log in a process of its own.
-func rebuildMemory(ctx context.Context, b *bench, log *testLog, name string) (figure, error) {
+func rebuildMemory(ctx context.Context, b *run, log *testLog, name string) (bench.Figure, error) {
 	self, err := os.Executable()
 	if err != nil {
-		return figure{}, err
+		return bench.Figure{}, err
 	}
 	head, err := log.head(ctx)
 	if err != nil {
-		return figure{}, err
+		return bench.Figure{}, err
 	}
 	cmd := exec.CommandContext(ctx, self)
-	cmd.Env = append(os.Environ(), asRebuild+"="+b.server.URLFor(name))
+	cmd.Env = append(os.Environ(), asRebuild+"="+b.URLFor(name))
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
 	if err != nil {
-		return figure{}, fmt.Errorf("rebuild: %w: %s", err, errs.Bytes())
+		return bench.Figure{}, fmt.Errorf("rebuild: %w: %s", err, errs.Bytes())
 	}
 	var r rebuilt
 	if err := json.Unmarshal(out, &r); err != nil {
-		return figure{}, fmt.Errorf("rebuild: %w: %s", err, out)
+		return bench.Figure{}, fmt.Errorf("rebuild: %w: %s", err, out)
 	}
 	var rows int64
 	if err := log.pool.QueryRow(ctx, `SELECT count(*) FROM read_readings`).Scan(&rows); err != nil {
-		return figure{}, err
+		return bench.Figure{}, err
 	}
 	if r.Events != head || rows != head {
-		return figure{}, fmt.Errorf("the log has %d events; %d were applied, and the table has %d rows", head, r.Events, rows)
+		return bench.Figure{}, fmt.Errorf("the log has %d events; %d were applied, and the table has %d rows", head, r.Events, rows)
 	}
 	peak := float64(r.PeakKB) * 1024 / 1e6
-	b.say("rebuild: %d events in %.0f s, %.0f events/s; peak resident memory %.0f MB", r.Events, r.Seconds, float64(r.Events)/r.Seconds, peak)
-	return figure{bench: "rebuild_memory", unit: "MB", ours: []float64{peak}, limit: []float64{memoryLimit}, ceiling: 1}, nil
+	b.Say("rebuild: %d events in %.0f s, %.0f events/s; peak resident memory %.0f MB", r.Events, r.Seconds, float64(r.Events)/r.Seconds, peak)
+	return bench.Figure{Bench: "rebuild_memory", Unit: "MB", Ours: []float64{peak}, Limit: []float64{memoryLimit}, Ceiling: 1}, nil
 }
 
 // rebuildHere is the process that rebuilds.

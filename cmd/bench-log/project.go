@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"crossbill/cmd/internal/bench"
 	"crossbill/events"
 	"crossbill/projections"
 )
@@ -40,7 +41,7 @@ func (l *testLog) project(ctx context.Context, n int) (float64, error) {
 	begun := time.Now()
 	go func() { ended <- runner.Run(ctx) }()
 	err = runner.WaitFor(ctx, events.Position(n))
-	rate := perSecond(n, begun)
+	rate := bench.PerSecond(n, begun)
 	cancel()
 	<-ended
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"crossbill/cmd/internal/bench"
 	"crossbill/domain/reading"
 	"crossbill/events"
 )
@@ -13,7 +14,7 @@ import (
 const replayPage = 2000
 
 // replayAndProject reads one log in both ways.
-func replayAndProject(ctx context.Context, b *bench) ([]figure, error) {
+func replayAndProject(ctx context.Context, b *run) ([]bench.Figure, error) {
 	log, err := b.log(ctx, "replay")
 	if err != nil {
 		return nil, err
@@ -25,19 +26,19 @@ func replayAndProject(ctx context.Context, b *bench) ([]figure, error) {
 	if _, err := log.pool.Exec(ctx, `VACUUM ANALYZE events`); err != nil {
 		return nil, err
 	}
-	replay, err := alternate(figure{bench: "replay", unit: "events/s", floor: 0.5}, b.rounds,
+	replay, err := bench.Alternate(bench.Figure{Bench: "replay", Unit: "events/s", Floor: 0.5}, b.rounds,
 		func() (float64, error) { return log.replay(ctx, b.replayed) },
 		func() (float64, error) { return log.readPlainly(ctx, b.replayed) })
 	if err != nil {
 		return nil, err
 	}
-	project, err := alternate(figure{bench: "project", unit: "events/s", floor: 0.25}, b.rounds,
+	project, err := bench.Alternate(bench.Figure{Bench: "project", Unit: "events/s", Floor: 0.25}, b.rounds,
 		func() (float64, error) { return log.project(ctx, b.replayed) },
 		func() (float64, error) { return log.replay(ctx, b.replayed) })
 	if err != nil {
 		return nil, err
 	}
-	return []figure{replay, project}, nil
+	return []bench.Figure{replay, project}, nil
 }
 
 // replay reads the whole log and folds each event into the state of its stream.
@@ -64,7 +65,7 @@ func (l *testLog) replay(ctx context.Context, n int) (float64, error) {
 		}
 		after = page[len(page)-1].Position
 	}
-	rate, seen := perSecond(n, begun), int64(0)
+	rate, seen := bench.PerSecond(n, begun), int64(0)
 	for _, s := range states {
 		seen += s.Readings
 	}
@@ -102,5 +103,5 @@ func (l *testLog) readPlainly(ctx context.Context, n int) (float64, error) {
 	if seen != n {
 		return 0, fmt.Errorf("%d rows were read, not %d", seen, n)
 	}
-	return perSecond(n, begun), nil
+	return bench.PerSecond(n, begun), nil
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"crossbill/cmd/internal/bench"
 	"crossbill/domain/reading"
 	"crossbill/events"
 )
@@ -82,7 +83,7 @@ func (l *testLog) append(ctx context.Context, all []events.Append, callers int) 
 		}
 		return nil
 	})
-	return perSecond(n, begun), err
+	return bench.PerSecond(n, begun), err
 }
 
 // fill appends n events.
