@@ -3,6 +3,7 @@ package provisioning
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -108,6 +109,9 @@ func TestCancelledOnTheWayIntoProduction(t *testing.T) {
 	l.d = w.place(wish{at: l.clock})
 	l.settle(true)
 	o, c := w.states(l.d)
+	if types := w.history(l.d); !slices.Equal(types[len(types)-2:], []string{"connection.edge_closed", "connection.decommissioned"}) || types[3] != "order.cancelled" {
+		t.Errorf("the order was not cancelled last: %v", types)
+	}
 	if o.State != order.StateCancelled || c.State != connection.StateDecommissioned || c.Reason != "the order was cancelled: changed plans" {
 		t.Fatalf("ended as order %s, connection %s (%s): %v", o.State, c.State, c.Reason, w.history(l.d))
 	}

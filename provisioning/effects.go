@@ -53,10 +53,14 @@ func (p *Provisioner) do(ctx context.Context, s saga, step Step, races int) erro
 	case Undo:
 		return p.undo(ctx, s, step.Reason)
 	case FinishDecommission:
-		return p.append(ctx, s, change{
+		c := change{
 			connection: []connection.Command{connection.Decommission{At: now}},
 			ask:        func(ctx context.Context, tx pgx.Tx) error { return release(ctx, tx, id) },
-		})
+		}
+		if s.order.State == order.StateCancelling {
+			c.order = []order.Command{order.FinishCancel{At: now}}
+		}
+		return p.append(ctx, s, c)
 	}
 	return domain.Errorf(domain.Internal, op, "there is no rule for the step %q", step.Kind)
 }
@@ -69,7 +73,10 @@ func (p *Provisioner) undo(ctx context.Context, s saga, reason string) error {
 		c.connection = append(c.connection, connection.RequestCancellation{Reason: reason, At: now})
 	}
 	c.connection = append(c.connection, connection.Cancel{At: now})
-	if !s.order.Final() {
+	switch {
+	case s.order.State == order.StateCancelling:
+		c.order = append(c.order, order.FinishCancel{At: now})
+	case !s.order.Final():
 		c.order = append(c.order, order.Fail{Reason: reason, At: now})
 	}
 	return p.append(ctx, s, c)

@@ -149,6 +149,31 @@ type scenario struct {
 
 func accept(l *line) { l.commandOrder(l.d, order.Accept{By: "the provider", At: l.clock}) }
 
+// The provider asks, and the customer has twice the time that the provider has.
+func ask(l *line) {
+	l.commandOrder(l.d, order.Ask{Question: "Which rack?", AnswerBy: l.clock.Add(144 * time.Hour), At: l.clock})
+}
+
+func answer(l *line) { l.commandOrder(l.d, order.Answer{Number: 1, Answer: "Rack 7", At: l.clock}) }
+
+// later lets time pass, with every timer that falls due in it.
+func later(d time.Duration) func(l *line) {
+	return func(l *line) {
+		until := l.clock.Add(d)
+		slices.SortFunc(l.timers, time.Time.Compare)
+		for len(l.timers) > 0 && l.timers[0].Before(until) {
+			if l.timers[0].After(l.clock) {
+				l.clock = l.timers[0]
+			}
+			l.timers = l.timers[1:]
+			l.run(AdvanceArgs{ConnectionID: l.d.connection, Timer: true})
+			l.settle(false)
+			slices.SortFunc(l.timers, time.Time.Compare)
+		}
+		l.clock = until
+	}
+}
+
 func terminate(l *line) {
 	l.commandConnection(l.d, connection.RequestDecommission{Reason: "no longer needed", At: l.clock})
 }
@@ -172,6 +197,22 @@ var scenarios = []scenario{
 	{name: "customer cancels while testing", edge: func(e *scriptedEdge) { e.noBGP = true },
 		acts:  []func(*line){func(*line) {}, func(l *line) { l.commandOrder(l.d, order.Cancel{Reason: "changed plans", At: l.clock}) }},
 		order: order.StateCancelled, connection: connection.StateCancelled, reason: "changed plans", appends: 7},
+	{name: "customer cancels when it is about to go into production", edge: func(e *scriptedEdge) { e.noGate = true },
+		acts:  []func(*line){func(*line) {}, func(l *line) { l.commandOrder(l.d, order.Cancel{Reason: "changed plans", At: l.clock}) }},
+		order: order.StateCancelled, connection: connection.StateCancelled, reason: "changed plans", appends: 10},
+	{name: "provider asks, is answered and accepts", wish: func(*world) wish { return wish{manual: true} },
+		acts:  []func(*line){ask, later(24 * time.Hour), answer, later(71 * time.Hour), accept},
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 8},
+	{name: "provider asks and accepts without an answer", wish: func(*world) wish { return wish{manual: true} },
+		acts:  []func(*line){ask, later(100 * time.Hour), accept},
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 8},
+	{name: "provider asks and is never answered", wish: func(*world) wish { return wish{manual: true} }, acts: []func(*line){ask},
+		order: order.StateFailed, connection: connection.StateCancelled, reason: "the customer did not answer the provider's question by", appends: 1},
+	{name: "provider asks, is answered and never answers", wish: func(*world) wish { return wish{manual: true} }, acts: []func(*line){ask, answer},
+		order: order.StateFailed, connection: connection.StateCancelled, reason: "the provider did not answer by", appends: 1},
+	{name: "customer cancels while asked", wish: func(*world) wish { return wish{manual: true} },
+		acts:  []func(*line){ask, func(l *line) { l.commandOrder(l.d, order.Cancel{Reason: "changed plans", At: l.clock}) }},
+		order: order.StateCancelled, connection: connection.StateCancelled, reason: "changed plans", appends: 1},
 	{name: "BGP never comes up", edge: func(e *scriptedEdge) { e.noBGP = true },
 		order: order.StateFailed, connection: connection.StateCancelled,
 		reason: "BGP was not established with the router of the customer and that of the provider by", appends: 7},

@@ -83,6 +83,10 @@ func deadlineSet(event domain.Event) time.Time {
 	switch e := event.(type) {
 	case order.Placed:
 		return e.Deadline
+	case order.QuestionAsked:
+		return e.AnswerBy
+	case order.QuestionAnswered:
+		return e.Deadline
 	case connection.TestingStarted:
 		return e.Deadline
 	}

@@ -24,8 +24,8 @@ const (
 	CompleteOrder      StepKind = "complete_order"      // the connection is in production
 	RequestUndo        StepKind = "request_undo"        // the edge node takes down what it set up
 	RequestTermination StepKind = "request_termination" // likewise, of a connection whose order ended as it went into production
-	Undo               StepKind = "undo"                // cancels the connection, releases what it holds, fails the order
-	FinishDecommission StepKind = "finish_decommission" // the edge node has taken it down: releases what it holds
+	Undo               StepKind = "undo"                // cancels the connection, releases what it holds, fails the order or ends its cancellation
+	FinishDecommission StepKind = "finish_decommission" // the edge node has taken it down: releases what it holds, ends the order's cancellation
 )
 
 // Step is one thing to do.
@@ -78,16 +78,20 @@ func beforeTheEdge(o order.State, c connection.State, now time.Time) Step {
 	case order.StateAcknowledged:
 		return Step{Kind: AcceptOrder}
 	case order.StateAwaitingProvider:
-		if now.Before(o.Deadline) {
-			return Step{Kind: Wait, Until: o.Deadline}
+		who, by := o.Needs()
+		switch {
+		case now.Before(by):
+			return Step{Kind: Wait, Until: by}
+		case who == order.NeedsCustomer:
+			return Step{Kind: Undo, Reason: "the customer did not answer the provider's question by " + stamp(by)}
 		}
-		return Step{Kind: Undo, Reason: "the provider did not answer by " + stamp(o.Deadline)}
+		return Step{Kind: Undo, Reason: "the provider did not answer by " + stamp(by)}
 	case order.StateInProgress:
 		if c.State == connection.StateRequested {
 			return Step{Kind: Allocate}
 		}
 		return Step{Kind: StartTesting}
-	case order.StateRejected, order.StateFailed, order.StateCancelled:
+	case order.StateRejected, order.StateFailed, order.StateCancelling, order.StateCancelled:
 		return Step{Kind: Undo, Reason: endedReason(o)}
 	}
 	return Step{Kind: Done}
@@ -142,8 +146,11 @@ func missing(c connection.State) string {
 
 func endedReason(o order.State) string {
 	reason := "the order was " + o.State
-	if o.State == order.StateFailed {
+	switch o.State {
+	case order.StateFailed:
 		reason = "the order failed"
+	case order.StateCancelling:
+		reason = "the order was " + order.StateCancelled
 	}
 	if o.Reason != "" {
 		reason += ": " + o.Reason

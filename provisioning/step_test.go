@@ -50,6 +50,8 @@ func TestNext(t *testing.T) {
 
 	requested, allocated := connection.State{State: connection.StateRequested}, connection.State{State: connection.StateAllocated}
 	in := func(state string) order.State { return order.State{State: state, Deadline: at(60), Reason: "why"} }
+	asked := in(order.StateAwaitingProvider)
+	asked.Questions = []order.Question{{Number: 1, AnswerBy: at(90)}}
 	running := in(order.StateInProgress)
 	wait := Step{Kind: Wait}
 	untilDeadline := Step{Kind: Wait, Until: at(120)}
@@ -65,6 +67,11 @@ func TestNext(t *testing.T) {
 		{"automatic approval", in(order.StateAcknowledged), requested, 0, Step{Kind: AcceptOrder}},
 		{"the provider has time", in(order.StateAwaitingProvider), requested, 59, Step{Kind: Wait, Until: at(60)}},
 		{"the provider's time is over", in(order.StateAwaitingProvider), requested, 60, Step{Kind: Undo, Reason: "the provider did not answer by 2026-03-01T12:01:00Z"}},
+		{"the customer has time", asked, requested, 89, Step{Kind: Wait, Until: at(90)}},
+		{"the customer's time is over", asked, requested, 90, Step{Kind: Undo, Reason: "the customer did not answer the provider's question by 2026-03-01T12:01:30Z"}},
+		{"being cancelled, nothing reserved", in(order.StateCancelling), requested, 0, Step{Kind: Undo, Reason: "the order was cancelled: why"}},
+		{"being cancelled, allocated", in(order.StateCancelling), allocated, 0, Step{Kind: Undo, Reason: "the order was cancelled: why"}},
+		{"being cancelled while testing", in(order.StateCancelling), onTest(nil), 0, Step{Kind: RequestUndo, Reason: "the order was cancelled: why"}},
 		{"accepted", running, requested, 0, Step{Kind: Allocate}},
 		{"allocated", running, allocated, 0, Step{Kind: StartTesting}},
 		{"rejected", in(order.StateRejected), requested, 0, Step{Kind: Undo, Reason: "the order was rejected: why"}},
@@ -100,6 +107,8 @@ func TestNext(t *testing.T) {
 		{"in production", running, connection.State{State: connection.StateProduction, OnEdge: true}, 999, Step{Kind: CompleteOrder}},
 		{"delivered", in(order.StateCompleted), connection.State{State: connection.StateProduction, OnEdge: true}, 999, Step{Kind: Done}},
 		{"cancelled on the way into production", in(order.StateCancelled), connection.State{State: connection.StateProduction, OnEdge: true}, 0, Step{Kind: RequestTermination, Reason: "the order was cancelled: why"}},
+		{"being cancelled and in production", in(order.StateCancelling), connection.State{State: connection.StateProduction, OnEdge: true}, 0, Step{Kind: RequestTermination, Reason: "the order was cancelled: why"}},
+		{"being cancelled and being taken down", in(order.StateCancelling), connection.State{State: connection.StateDecommissionRequested, OnEdge: true}, 0, wait},
 		{"cancelled and being taken down", in(order.StateCancelled), connection.State{State: connection.StateDecommissionRequested, OnEdge: true}, 0, wait},
 		{"cancelled and taken down", in(order.StateCancelled), connection.State{State: connection.StateDecommissionRequested, EdgeRemoved: true}, 0, Step{Kind: FinishDecommission}},
 		{"terminated before the order was completed", running, connection.State{State: connection.StateDecommissionRequested, OnEdge: true}, 0, Step{Kind: CompleteOrder}},

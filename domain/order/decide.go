@@ -15,6 +15,8 @@ const (
 	MaxPurchaseOrder = 60  // characters
 	MaxBy            = 120 // characters
 	MaxDeadline      = 90 * 24 * time.Hour
+	MaxQuestion      = 2000 // characters, and as many in the answer
+	MaxQuestions     = 5    // of a provider, one after the other
 )
 
 // Command is what can be asked of an order.
@@ -51,6 +53,20 @@ type Reject struct {
 	At     time.Time
 }
 
+// Ask is the provider's question before it answers the order. It stops the provider's own clock.
+type Ask struct {
+	Question string
+	AnswerBy time.Time // the customer answers before it; after At, by at most [MaxDeadline]
+	At       time.Time
+}
+
+// Answer is the customer's answer to the open question. The provider's deadline moves by the time it took.
+type Answer struct {
+	Number int // of the question
+	Answer string
+	At     time.Time
+}
+
 // Complete ends an order whose connection is in production.
 type Complete struct {
 	At time.Time
@@ -62,18 +78,27 @@ type Fail struct {
 	At     time.Time
 }
 
-// Cancel ends an order that the customer no longer wants.
+// Cancel gives up an order that the customer no longer wants. One that nobody has begun to carry out ends at once; any
+// other is being undone first, see [FinishCancel].
 type Cancel struct {
 	Reason string
 	At     time.Time
 }
 
-func (Place) command()    {}
-func (Accept) command()   {}
-func (Reject) command()   {}
-func (Complete) command() {}
-func (Fail) command()     {}
-func (Cancel) command()   {}
+// FinishCancel ends an order that was being cancelled and of which nothing is left.
+type FinishCancel struct {
+	At time.Time
+}
+
+func (Place) command()        {}
+func (Accept) command()       {}
+func (Reject) command()       {}
+func (Ask) command()          {}
+func (Answer) command()       {}
+func (Complete) command()     {}
+func (Fail) command()         {}
+func (Cancel) command()       {}
+func (FinishCancel) command() {}
 
 // moves says which states a command takes an order from, and where to. It is the whole state machine after Place.
 var moves = map[string][]string{
@@ -81,7 +106,8 @@ var moves = map[string][]string{
 	StateRejected:   {StateAwaitingProvider},
 	StateCompleted:  {StateInProgress},
 	StateFailed:     {StateAcknowledged, StateAwaitingProvider, StateInProgress},
-	StateCancelled:  {StateAcknowledged, StateAwaitingProvider, StateInProgress},
+	StateCancelling: {StateInProgress},
+	StateCancelled:  {StateAcknowledged, StateAwaitingProvider, StateCancelling},
 }
 
 // Decide returns the events that a command makes of a state. A command that was carried out already does nothing when
@@ -104,34 +130,57 @@ func Decide(s State, c Command) ([]domain.Event, error) {
 	}
 	switch c := c.(type) {
 	case Accept:
-		if s.State == StateAwaitingProvider && !c.At.Before(s.Deadline) {
-			return nil, domain.Errorf(domain.Conflict, op, "the order %s had to be answered before %s", s.ID, s.Deadline.Format(time.RFC3339)).
-				WithHint("ask the customer to order again")
+		if err := s.late(op, c.At); err != nil {
+			return nil, err
 		}
 		repeated := s.AcceptedAt != nil && !s.lost()
 		return s.move(op, StateInProgress, repeated, "/by", c.By, s.AcceptedBy, c.At,
 			Accepted{OrderID: s.ID, By: c.By, At: domain.Instant(c.At)})
 	case Reject:
 		return s.close(op, StateRejected, c.Reason, c.At, Rejected{OrderID: s.ID, Reason: c.Reason, At: domain.Instant(c.At)})
+	case Ask:
+		return c.decide(op, s)
+	case Answer:
+		return c.decide(op, s)
 	case Complete:
-		if s.State == StateCompleted {
-			return nil, nil
-		}
-		if s.State != StateInProgress {
-			return nil, s.refuse(op, StateCompleted)
-		}
-		var p domain.Problems
-		p.Time("/at", c.At)
-		if err := p.Err(op); err != nil {
-			return nil, err
-		}
-		return []domain.Event{Completed{OrderID: s.ID, At: domain.Instant(c.At)}}, nil
+		return s.finish(op, StateCompleted, StateInProgress, c.At, Completed{OrderID: s.ID, At: domain.Instant(c.At)})
 	case Fail:
 		return s.close(op, StateFailed, c.Reason, c.At, Failed{OrderID: s.ID, Reason: c.Reason, At: domain.Instant(c.At)})
 	case Cancel:
+		if s.State == StateInProgress || s.State == StateCancelling {
+			return s.close(op, StateCancelling, c.Reason, c.At, CancellationRequested{OrderID: s.ID, Reason: c.Reason, At: domain.Instant(c.At)})
+		}
 		return s.close(op, StateCancelled, c.Reason, c.At, Cancelled{OrderID: s.ID, Reason: c.Reason, At: domain.Instant(c.At)})
+	case FinishCancel:
+		return s.finish(op, StateCancelled, StateCancelling, c.At, Cancelled{OrderID: s.ID, Reason: s.Reason, At: domain.Instant(c.At)})
 	}
 	return nil, domain.UnknownCommand(op, c)
+}
+
+// late returns a Conflict for an answer to an order that the provider had to answer before. While a question is open the
+// provider's clock stands still.
+func (s State) late(op string, now time.Time) error {
+	if who, by := s.Needs(); who == NeedsProvider && !now.Before(by) {
+		return domain.Errorf(domain.Conflict, op, "the order %s had to be answered before %s", s.ID, by.Format(time.RFC3339)).
+			WithHint("ask the customer to order again")
+	}
+	return nil
+}
+
+// finish decides a step that says nothing but that it was reached, from the one state that leads to it.
+func (s State) finish(op, to, from string, at time.Time, e domain.Event) ([]domain.Event, error) {
+	if s.State == to {
+		return nil, nil
+	}
+	if s.State != from {
+		return nil, s.refuse(op, to)
+	}
+	var p domain.Problems
+	p.Time("/at", at)
+	if err := p.Err(op); err != nil {
+		return nil, err
+	}
+	return []domain.Event{e}, nil
 }
 
 // lost reports whether the order ended without a connection.
@@ -173,6 +222,8 @@ func (s State) refuse(op, to string) error {
 		return e.WithHint("terminate the connection %s", s.ConnectionID)
 	case s.Final():
 		return e.WithHint("place a new order")
+	case s.State == StateCancelling:
+		return e.WithHint("it is being undone and will be cancelled")
 	case to == StateCompleted:
 		return e.WithHint("accept it first")
 	case to == StateRejected && s.State == StateInProgress:

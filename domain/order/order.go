@@ -4,21 +4,30 @@
 package order
 
 import (
+	"slices"
 	"time"
 
 	"crossbill/domain"
 	"crossbill/domain/listing"
 )
 
-// States of an order, after MEF LSO Sonata. The last four are final.
+// States of an order, after MEF LSO Sonata. Completed, rejected, failed and cancelled are final.
 const (
 	StateAcknowledged     = "acknowledged"      // placed; nobody need be asked
 	StateAwaitingProvider = "awaiting_provider" // the provider answers until the deadline
 	StateInProgress       = "in_progress"       // accepted, being provisioned
 	StateCompleted        = "completed"         // the connection is in production
 	StateRejected         = "rejected"          // by the provider
-	StateFailed           = "failed"            // could not be provisioned
-	StateCancelled        = "cancelled"         // by the customer
+	StateFailed           = "failed"            // could not be provisioned, or nobody answered in time
+	StateCancelling       = "cancelling"        // given up while it was carried out; being undone
+	StateCancelled        = "cancelled"         // by the customer; nothing of it is left
+)
+
+// Who has to act before an order goes on; see [State.Needs].
+const (
+	NeedsNobody   = ""         // the platform is at it, or the order has ended
+	NeedsProvider = "provider" // to accept, reject or ask
+	NeedsCustomer = "customer" // to answer the provider's question
 )
 
 // BGP is the customer's side of the sessions.
@@ -57,6 +66,33 @@ type Rejected struct {
 	At      time.Time `json:"at"`
 }
 
+// QuestionAsked says that the provider wants to know something before it answers. Its own deadline stands still until the
+// customer has answered.
+type QuestionAsked struct {
+	OrderID  string    `json:"order_id"`
+	Number   int       `json:"number"` // counts from 1
+	Question string    `json:"question"`
+	AnswerBy time.Time `json:"answer_by"` // the customer answers before it
+	At       time.Time `json:"at"`
+}
+
+// QuestionAnswered says what the customer answered, and until when the provider now has time: what it had left when it asked.
+type QuestionAnswered struct {
+	OrderID  string    `json:"order_id"`
+	Number   int       `json:"number"`
+	Answer   string    `json:"answer"`
+	Deadline time.Time `json:"deadline"`
+	At       time.Time `json:"at"`
+}
+
+// CancellationRequested says that the customer no longer wants an order that is being carried out. It is cancelled when
+// all that was set up for it is undone.
+type CancellationRequested struct {
+	OrderID string    `json:"order_id"`
+	Reason  string    `json:"reason"`
+	At      time.Time `json:"at"`
+}
+
 // Completed says that the connection is in production.
 type Completed struct {
 	OrderID string    `json:"order_id"`
@@ -87,6 +123,15 @@ func (Accepted) EventType() string { return "order.accepted" }
 func (Rejected) EventType() string { return "order.rejected" }
 
 // EventType is the name in the log.
+func (QuestionAsked) EventType() string { return "order.question_asked" }
+
+// EventType is the name in the log.
+func (QuestionAnswered) EventType() string { return "order.question_answered" }
+
+// EventType is the name in the log.
+func (CancellationRequested) EventType() string { return "order.cancellation_requested" }
+
+// EventType is the name in the log.
 func (Completed) EventType() string { return "order.completed" }
 
 // EventType is the name in the log.
@@ -97,11 +142,24 @@ func (Cancelled) EventType() string { return "order.cancelled" }
 
 // Events returns one zero value of every event type of this package.
 func Events() []domain.Event {
-	return []domain.Event{Placed{}, Accepted{}, Rejected{}, Completed{}, Failed{}, Cancelled{}}
+	return []domain.Event{
+		Placed{}, QuestionAsked{}, QuestionAnswered{}, Accepted{}, Rejected{}, Completed{}, Failed{}, CancellationRequested{},
+		Cancelled{},
+	}
 }
 
 // Stream names the stream of one order.
 func Stream(id string) string { return "order-" + id }
+
+// Question is what the provider asked, and what the customer answered if it has.
+type Question struct {
+	Number     int        `json:"number"`
+	Question   string     `json:"question"`
+	AskedAt    time.Time  `json:"asked_at"`
+	AnswerBy   time.Time  `json:"answer_by"`
+	Answer     string     `json:"answer,omitempty"`
+	AnsweredAt *time.Time `json:"answered_at,omitempty"`
+}
 
 // State is what is known of an order. The zero State is one that does not exist.
 type State struct {
@@ -118,11 +176,13 @@ type State struct {
 	BandwidthMbps  int        `json:"bandwidth_mbps"`
 	BGP            BGP        `json:"bgp"`
 	Approval       string     `json:"approval"`
-	Deadline       time.Time  `json:"deadline"`
+	Deadline       time.Time  `json:"deadline"` // the provider's; stands still while a question is open
+	Questions      []Question `json:"questions,omitempty"`
 	PurchaseOrder  string     `json:"purchase_order,omitempty"`
 	PlacedAt       time.Time  `json:"placed_at"`
 	AcceptedBy     string     `json:"accepted_by,omitempty"`
 	AcceptedAt     *time.Time `json:"accepted_at,omitempty"`
+	Since          time.Time  `json:"since"`               // when it came into its state
 	Reason         string     `json:"reason,omitempty"`    // why it was rejected, failed or cancelled
 	ClosedAt       *time.Time `json:"closed_at,omitempty"` // when it reached its final state
 }
@@ -136,29 +196,73 @@ func (s State) Final() bool {
 	return false
 }
 
+// OpenQuestion returns the question that the customer has yet to answer.
+func (s State) OpenQuestion() (Question, bool) {
+	if n := len(s.Questions); s.State == StateAwaitingProvider && n > 0 && s.Questions[n-1].AnsweredAt == nil {
+		return s.Questions[n-1], true
+	}
+	return Question{}, false
+}
+
+// Needs returns who has to act before the order goes on, and until when it is waited for.
+func (s State) Needs() (who string, by time.Time) {
+	if q, open := s.OpenQuestion(); open {
+		return NeedsCustomer, q.AnswerBy
+	}
+	if s.State == StateAwaitingProvider {
+		return NeedsProvider, s.Deadline
+	}
+	return NeedsNobody, time.Time{}
+}
+
 // Evolve returns the state after the event.
 func Evolve(s State, e domain.Event) State {
 	switch e := e.(type) {
 	case Placed:
 		s = State{
-			ID: e.OrderID, State: StateAcknowledged, QuoteID: e.QuoteID, QuoteHash: e.QuoteHash, CustomerID: e.CustomerID,
+			ID: e.OrderID, QuoteID: e.QuoteID, QuoteHash: e.QuoteHash, CustomerID: e.CustomerID,
 			ProviderID: e.ProviderID, ListingID: e.ListingID, ListingVersion: e.ListingVersion, ConnectionID: e.ConnectionID,
 			PortID: e.PortID, BandwidthMbps: e.BandwidthMbps, BGP: e.BGP, Approval: e.Approval, Deadline: e.Deadline,
 			PurchaseOrder: e.PurchaseOrder, PlacedAt: e.At,
 		}
 		if e.Approval == listing.ApprovalManual {
-			s.State = StateAwaitingProvider
+			return s.enter(StateAwaitingProvider, e.At)
 		}
+		return s.enter(StateAcknowledged, e.At)
+	case QuestionAsked:
+		// The full slice expression makes append copy: an earlier State must not see the new element.
+		s.Questions = append(s.Questions[:len(s.Questions):len(s.Questions)],
+			Question{Number: e.Number, Question: e.Question, AskedAt: e.At, AnswerBy: e.AnswerBy})
+	case QuestionAnswered:
+		s.Questions = slices.Clone(s.Questions)
+		if i := e.Number - 1; i >= 0 && i < len(s.Questions) {
+			s.Questions[i].Answer, s.Questions[i].AnsweredAt = e.Answer, &e.At
+		}
+		s.Deadline = e.Deadline
 	case Accepted:
-		s.State, s.AcceptedBy, s.AcceptedAt = StateInProgress, e.By, &e.At
-	case Rejected:
-		s.State, s.Reason, s.ClosedAt = StateRejected, e.Reason, &e.At
+		s.AcceptedBy, s.AcceptedAt = e.By, &e.At
+		return s.enter(StateInProgress, e.At)
+	case CancellationRequested:
+		s.Reason = e.Reason
+		return s.enter(StateCancelling, e.At)
 	case Completed:
-		s.State, s.ClosedAt = StateCompleted, &e.At
+		return s.end(StateCompleted, "", e.At)
+	case Rejected:
+		return s.end(StateRejected, e.Reason, e.At)
 	case Failed:
-		s.State, s.Reason, s.ClosedAt = StateFailed, e.Reason, &e.At
+		return s.end(StateFailed, e.Reason, e.At)
 	case Cancelled:
-		s.State, s.Reason, s.ClosedAt = StateCancelled, e.Reason, &e.At
+		return s.end(StateCancelled, e.Reason, e.At)
 	}
 	return s
+}
+
+func (s State) enter(state string, at time.Time) State {
+	s.State, s.Since = state, at
+	return s
+}
+
+func (s State) end(state, reason string, at time.Time) State {
+	s.Reason, s.ClosedAt = reason, &at
+	return s.enter(state, at)
 }

@@ -113,6 +113,7 @@ func TestAnswers(t *testing.T) {
 	rejected := Rejected{orderID, "full", at}
 	failed := Failed{orderID, "no VLAN", at}
 	cancelled := Cancelled{orderID, "changed my mind", at}
+	cancelling := CancellationRequested{orderID, "changed my mind", at}
 	completed := Completed{orderID, at}
 	awaiting, acknowledged := []domain.Event{placed(listing.ApprovalManual)}, []domain.Event{placed(listing.ApprovalAutomatic)}
 	after := func(e ...domain.Event) []domain.Event {
@@ -155,7 +156,19 @@ func TestAnswers(t *testing.T) {
 		{Name: "fail again, otherwise", Given: after(failed), When: Fail{"no tag", at}, Code: domain.Conflict},
 		{Name: "fail what is completed", Given: after(accepted, completed), When: Fail{"no VLAN", at}, Code: domain.Conflict},
 
-		{Name: "cancel", Given: after(accepted), When: Cancel{"changed my mind", at}, Then: []domain.Event{cancelled}},
+		{Name: "cancel what is being carried out", Given: after(accepted), When: Cancel{"changed my mind", at}, Then: []domain.Event{cancelling}},
+		{Name: "cancel what is being carried out again", Given: after(accepted, cancelling), When: Cancel{"changed my mind", scenario.After(61)}},
+		{Name: "cancel what is being carried out again, otherwise", Given: after(accepted, cancelling), When: Cancel{"too dear", at}, Code: domain.Conflict},
+		{Name: "undone", Given: after(accepted, cancelling), When: FinishCancel{scenario.After(61)},
+			Then: []domain.Event{Cancelled{orderID, "changed my mind", scenario.After(61)}}},
+		{Name: "undone again", Given: after(accepted, cancelling, cancelled), When: FinishCancel{scenario.After(62)}},
+		{Name: "undone but not asked to be", Given: after(accepted), When: FinishCancel{at}, Code: domain.Conflict},
+		{Name: "undone at no time", Given: after(accepted, cancelling), When: FinishCancel{}, Code: domain.Invalid, Fields: []string{"/at"}},
+		{Name: "cancel what was undone again", Given: after(accepted, cancelling, cancelled), When: Cancel{"changed my mind", at}},
+		{Name: "complete what is being undone", Given: after(accepted, cancelling), When: Complete{at}, Code: domain.Conflict},
+		{Name: "fail what is being undone", Given: after(accepted, cancelling), When: Fail{"no VLAN", at}, Code: domain.Conflict},
+		{Name: "accept again what is being undone", Given: after(accepted, cancelling), When: Accept{provider, at}},
+		{Name: "cancel what is acknowledged", Given: acknowledged, When: Cancel{"changed my mind", at}, Then: []domain.Event{cancelled}},
 		{Name: "cancel unanswered", Given: awaiting, When: Cancel{"changed my mind", at}, Then: []domain.Event{cancelled}},
 		{Name: "cancel again", Given: after(cancelled), When: Cancel{"changed my mind", scenario.After(61)}},
 		{Name: "cancel what is completed", Given: after(accepted, completed), When: Cancel{"changed my mind", at}, Code: domain.Conflict},
@@ -164,4 +177,81 @@ func TestAnswers(t *testing.T) {
 		{Name: "cancel nothing", When: Cancel{"x", at}, Code: domain.NotFound},
 		{Name: "no command", Given: awaiting, When: nil, Code: domain.Internal},
 	})
+}
+
+func TestQuestions(t *testing.T) {
+	t.Parallel()
+	given := func(e ...domain.Event) []domain.Event {
+		return append([]domain.Event{placed(listing.ApprovalManual)}, e...) // to be answered by 600 s
+	}
+	ask := Ask{"Which rack?\nWhich\tpanel?", scenario.After(5000), scenario.After(100)}
+	asked := QuestionAsked{orderID, 1, ask.Question, scenario.After(5000), scenario.After(100)}
+	answered := QuestionAnswered{orderID, 1, "Rack 7", scenario.After(600 + 900), scenario.After(1000)} // it took 900 s
+	var full []domain.Event
+	for i := range MaxQuestions {
+		full = append(full, QuestionAsked{orderID, i + 1, "And?", scenario.After(5000), scenario.After(i)},
+			QuestionAnswered{orderID, i + 1, "So", scenario.After(600), scenario.After(i)})
+	}
+	long := strings.Repeat("x", MaxQuestion+1)
+	scenario.Run(t, Decide, Evolve, []scenario.Case[Command]{
+		{Name: "ask", Given: given(), When: ask, Then: []domain.Event{asked}},
+		{Name: "ask again", Given: given(asked), When: ask},
+		{Name: "ask another before the answer", Given: given(asked), When: Ask{"Who?", scenario.After(5000), scenario.After(101)}, Code: domain.Conflict},
+		{Name: "ask another after the answer", Given: given(asked, answered), When: Ask{"Who?", scenario.After(5000), scenario.After(1100)},
+			Then: []domain.Event{QuestionAsked{orderID, 2, "Who?", scenario.After(5000), scenario.After(1100)}}},
+		{Name: "ask too late", Given: given(), When: Ask{"Who?", scenario.After(5000), scenario.After(600)}, Code: domain.Conflict},
+		{Name: "ask too often", Given: given(full...), When: Ask{"Who?", scenario.After(5000), scenario.After(100)}, Code: domain.Conflict},
+		{Name: "ask when nobody need be asked", Given: []domain.Event{placed(listing.ApprovalAutomatic)}, When: ask, Code: domain.Conflict},
+		{Name: "ask after accepting", Given: given(Accepted{orderID, provider, scenario.After(1)}), When: ask, Code: domain.Conflict},
+		{Name: "ask nothing", Given: given(), When: Ask{}, Code: domain.Invalid, Fields: []string{"/question", "/at", "/answer_by"}},
+		{Name: "ask at length", Given: given(), When: Ask{long, scenario.After(5000), scenario.Noon}, Code: domain.Invalid, Fields: []string{"/question"}},
+		{Name: "ask for ever", Given: given(), When: Ask{"Who?", scenario.Noon.Add(MaxDeadline + 1), scenario.Noon}, Code: domain.Invalid, Fields: []string{"/answer_by"}},
+
+		{Name: "answer", Given: given(asked), When: Answer{1, "Rack 7", scenario.After(1000)}, Then: []domain.Event{answered}},
+		{Name: "answer by a clock that is behind", Given: given(asked), When: Answer{1, "Rack 7", scenario.After(99)},
+			Then: []domain.Event{QuestionAnswered{orderID, 1, "Rack 7", scenario.After(600), scenario.After(99)}}},
+		{Name: "answer again", Given: given(asked, answered), When: Answer{1, "Rack 7", scenario.After(1001)}},
+		{Name: "answer again, otherwise", Given: given(asked, answered), When: Answer{1, "Rack 8", scenario.After(1001)}, Code: domain.Conflict},
+		{Name: "answer another question", Given: given(asked), When: Answer{2, "Rack 7", scenario.After(1000)}, Code: domain.Conflict},
+		{Name: "answer what nobody asked", Given: given(), When: Answer{1, "Rack 7", scenario.After(1000)}, Code: domain.Conflict},
+		{Name: "answer too late", Given: given(asked), When: Answer{1, "Rack 7", scenario.After(5000)}, Code: domain.Conflict},
+		{Name: "answer when it was rejected", Given: given(asked, Rejected{orderID, "full", scenario.After(101)}), When: Answer{1, "Rack 7", scenario.After(1000)}, Code: domain.Conflict},
+		{Name: "answer nothing", Given: given(asked), When: Answer{}, Code: domain.Invalid, Fields: []string{"/answer", "/number", "/at"}},
+		{Name: "answer at length", Given: given(asked), When: Answer{1, long, scenario.After(1000)}, Code: domain.Invalid, Fields: []string{"/answer"}},
+
+		{Name: "accept without waiting for the answer, past the deadline that stands still", Given: given(asked), When: Accept{provider, scenario.After(2000)},
+			Then: []domain.Event{Accepted{orderID, provider, scenario.After(2000)}}},
+		{Name: "accept within what was left", Given: given(asked, answered), When: Accept{provider, scenario.After(1499)},
+			Then: []domain.Event{Accepted{orderID, provider, scenario.After(1499)}}},
+		{Name: "accept past what was left", Given: given(asked, answered), When: Accept{provider, scenario.After(1500)}, Code: domain.Conflict},
+		{Name: "reject while asking", Given: given(asked), When: Reject{"full", scenario.After(2000)}, Then: []domain.Event{Rejected{orderID, "full", scenario.After(2000)}}},
+		{Name: "cancel while asked", Given: given(asked), When: Cancel{"never mind", scenario.After(2000)}, Then: []domain.Event{Cancelled{orderID, "never mind", scenario.After(2000)}}},
+	})
+}
+
+func TestNeeds(t *testing.T) {
+	t.Parallel()
+	manual, automatic := placed(listing.ApprovalManual), placed(listing.ApprovalAutomatic)
+	asked := QuestionAsked{orderID, 1, "Which rack?", scenario.After(5000), scenario.After(100)}
+	answered := QuestionAnswered{orderID, 1, "Rack 7", scenario.After(1500), scenario.After(1000)}
+	for _, c := range []struct {
+		name  string
+		given []domain.Event
+		who   string
+		by    time.Time
+		since time.Time
+	}{
+		{"nothing", nil, NeedsNobody, time.Time{}, time.Time{}},
+		{"automatic", []domain.Event{automatic}, NeedsNobody, time.Time{}, scenario.Noon},
+		{"placed", []domain.Event{manual}, NeedsProvider, scenario.After(600), scenario.Noon},
+		{"asked", []domain.Event{manual, asked}, NeedsCustomer, scenario.After(5000), scenario.Noon},
+		{"answered", []domain.Event{manual, asked, answered}, NeedsProvider, scenario.After(1500), scenario.Noon},
+		{"accepted while asking", []domain.Event{manual, asked, Accepted{orderID, provider, scenario.After(7)}}, NeedsNobody, time.Time{}, scenario.After(7)},
+		{"being undone", []domain.Event{manual, CancellationRequested{orderID, "no", scenario.After(8)}}, NeedsNobody, time.Time{}, scenario.After(8)},
+	} {
+		s := scenario.Fold(Evolve, c.given...)
+		if who, by := s.Needs(); who != c.who || !by.Equal(c.by) || !s.Since.Equal(c.since) {
+			t.Errorf("%s: needs %q by %s since %s, want %q by %s since %s", c.name, who, by, s.Since, c.who, c.by, c.since)
+		}
+	}
 }

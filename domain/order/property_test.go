@@ -11,14 +11,18 @@ import (
 
 // table is the state machine, written down apart from the code: where each event may lead from each state.
 var table = map[string]map[string]string{
-	"":                    {"order.placed": "acknowledged or awaiting_provider"},
-	StateAcknowledged:     {"order.accepted": StateInProgress, "order.failed": StateFailed, "order.cancelled": StateCancelled},
-	StateAwaitingProvider: {"order.accepted": StateInProgress, "order.rejected": StateRejected, "order.failed": StateFailed, "order.cancelled": StateCancelled},
-	StateInProgress:       {"order.completed": StateCompleted, "order.failed": StateFailed, "order.cancelled": StateCancelled},
-	StateCompleted:        {},
-	StateRejected:         {},
-	StateFailed:           {},
-	StateCancelled:        {},
+	"":                {"order.placed": "acknowledged or awaiting_provider"},
+	StateAcknowledged: {"order.accepted": StateInProgress, "order.failed": StateFailed, "order.cancelled": StateCancelled},
+	StateAwaitingProvider: {
+		"order.question_asked": StateAwaitingProvider, "order.question_answered": StateAwaitingProvider,
+		"order.accepted": StateInProgress, "order.rejected": StateRejected, "order.failed": StateFailed, "order.cancelled": StateCancelled,
+	},
+	StateInProgress: {"order.completed": StateCompleted, "order.failed": StateFailed, "order.cancellation_requested": StateCancelling},
+	StateCancelling: {"order.cancelled": StateCancelled},
+	StateCompleted:  {},
+	StateRejected:   {},
+	StateFailed:     {},
+	StateCancelled:  {},
 }
 
 // Random commands, sensible and not, in random order: the order never leaves the table, a refusal changes nothing, a
@@ -54,6 +58,15 @@ func TestRandomCommands(t *testing.T) {
 				}
 				history = append(history, e)
 			}
+			if waited, limit := s.Deadline.Sub(s.PlacedAt), 300e9+30*30e9; s.ID != "" && float64(waited) > limit {
+				t.Fatalf("seed %d: the provider has %s, longer than there was time", seed, waited)
+			}
+			if q, open := s.OpenQuestion(); open && (s.State != StateAwaitingProvider || q.Number != len(s.Questions)) || len(s.Questions) > MaxQuestions {
+				t.Fatalf("seed %d: question %d of %d is open in %s", seed, q.Number, len(s.Questions), s.State)
+			}
+			if who, by := s.Needs(); (who == NeedsNobody) != by.IsZero() || (who != NeedsNobody) != (s.State == StateAwaitingProvider) {
+				t.Fatalf("seed %d: %s needs %q by %s", seed, s.State, who, by)
+			}
 			if _, isPlace := c.(Place); !isPlace {
 				if again, err := Decide(s, c); err != nil || again != nil {
 					t.Fatalf("seed %d: %T again on %s gave %v and %v", seed, c, s.State, again, err)
@@ -73,7 +86,7 @@ func TestRandomCommands(t *testing.T) {
 func randomCommand(rng *rand.Rand, second int) Command {
 	at := scenario.After(second)
 	pick := func(texts ...string) string { return texts[rng.IntN(len(texts))] }
-	switch rng.IntN(12) {
+	switch rng.IntN(20) {
 	case 0, 1, 2:
 		c := place(pick(listing.ApprovalAutomatic, listing.ApprovalManual))
 		c.At, c.Deadline = at, at.Add(300e9)
@@ -86,8 +99,14 @@ func randomCommand(rng *rand.Rand, second int) Command {
 		return Complete{at}
 	case 8:
 		return Fail{pick("no VLAN", "no tag", ""), at}
-	case 9:
+	case 9, 10:
 		return Cancel{pick("enough", "never mind", ""), at}
+	case 11, 12:
+		return FinishCancel{at}
+	case 13, 14:
+		return Ask{pick("Which rack?", "Who?", ""), at.Add(120e9), at}
+	case 15, 16, 17:
+		return Answer{rng.IntN(4), pick("Rack 7", "Me", ""), at}
 	}
 	return Accept{provider, at}
 }
