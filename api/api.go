@@ -41,7 +41,6 @@ const (
 	MaxBodyBytes    = 1 << 20          // of a request
 	MaxWait         = 5 * time.Second  // for at_position
 	MaxQuoteHours   = 24               // a quote's validity
-	MaxAnswerDelay  = 72 * time.Hour   // for a provider's answer to an order
 	maxStreams      = 200              // open event streams a node
 	streamHeartbeat = 15 * time.Second // between signs of life on a quiet stream
 	maxBundleEvents = 20_000           // in a bundle that is served; a month of readings every five minutes is half of it

@@ -54,7 +54,7 @@ func (s *Server) PlaceOrder(ctx context.Context, req PlaceOrderRequestObject) (P
 	placed, err := order.Decide(order.State{}, order.Place{
 		OrderID: orderID, ConnectionID: connectionID, CustomerID: caller.OrganisationID, Quote: quoted, QuoteHash: b.QuoteHash,
 		MaxTotal: b.MaxTotal, Listing: offered, PortID: b.PortId, Port: customerPort, ProviderPort: providerPort, BGP: b.Bgp,
-		Deadline:      now.Add(MaxAnswerDelay),
+		Deadline:      now.Add(answerWithin(terms)),
 		PurchaseOrder: valueOr(b.PurchaseOrder, ""), At: now,
 	})
 	if err != nil {
@@ -73,7 +73,8 @@ func (s *Server) PlaceOrder(ctx context.Context, req PlaceOrderRequestObject) (P
 	if err != nil {
 		return nil, err
 	}
-	answer := orderView(evolved(order.State{}, order.Evolve, placed))
+	state := evolved(order.State{}, order.Evolve, placed)
+	answer := orderView(state)
 	if valueOr(req.Params.DryRun, false) {
 		return PlaceOrder200JSONResponse(answer), nil
 	}
@@ -85,7 +86,7 @@ func (s *Server) PlaceOrder(ctx context.Context, req PlaceOrderRequestObject) (P
 	if err != nil {
 		return nil, err
 	}
-	return PlaceOrder202JSONResponse{Body: answer, Headers: PlaceOrder202ResponseHeaders{CrossbillPosition: position}}, nil
+	return PlaceOrder202JSONResponse{Body: answer, Headers: PlaceOrder202ResponseHeaders{CrossbillPosition: position, RetryAfter: lookAgain(state.State)}}, nil
 }
 
 // ListOrders lists the orders the caller's organisation placed or received; an operator sees all.
@@ -113,50 +114,4 @@ func (s *Server) GetOrder(ctx context.Context, req GetOrderRequestObject) (GetOr
 func (s *Server) loadOrder(ctx context.Context, id string) (order.State, int64, error) {
 	return load(ctx, s, "order", id, order.Stream(id), order.Evolve,
 		func(o order.State) []string { return []string{o.CustomerID, o.ProviderID} })
-}
-
-// AcceptOrder is the provider's yes.
-func (s *Server) AcceptOrder(ctx context.Context, req AcceptOrderRequestObject) (AcceptOrderResponseObject, error) {
-	view, position, err := s.answerOrder(ctx, req.OrderId, req.Params.IfMatch, http.StatusAccepted,
-		order.Accept{By: callerFrom(ctx).KeyID, At: s.now()})
-	if err != nil {
-		return nil, err
-	}
-	return AcceptOrder202JSONResponse{Body: view, Headers: AcceptOrder202ResponseHeaders{CrossbillPosition: position}}, nil
-}
-
-// RejectOrder is the provider's no.
-func (s *Server) RejectOrder(ctx context.Context, req RejectOrderRequestObject) (RejectOrderResponseObject, error) {
-	view, position, err := s.answerOrder(ctx, req.OrderId, req.Params.IfMatch, http.StatusOK,
-		order.Reject{Reason: req.Body.Reason, At: s.now()})
-	if err != nil {
-		return nil, err
-	}
-	return RejectOrder200JSONResponse{Body: view, Headers: RejectOrder200ResponseHeaders{CrossbillPosition: position}}, nil
-}
-
-func (s *Server) answerOrder(ctx context.Context, id string, ifMatch *string, status int, command order.Command) (view Order, position *int64, _ error) {
-	return view, position, again(ifMatch, func() error {
-		state, version, err := s.loadOrder(ctx, id)
-		if err != nil {
-			return err
-		}
-		if err := onlyFor(ctx, state.ProviderID, "provider"); err != nil {
-			return err
-		}
-		if err := checkMatch(ifMatch, version); err != nil {
-			return err
-		}
-		decided, err := order.Decide(state, command)
-		if err != nil {
-			return err
-		}
-		view = orderView(evolved(state, order.Evolve, decided))
-		if len(decided) == 0 {
-			return nil
-		}
-		position, err = s.commit(ctx, events.Append{Streams: []events.StreamAppend{appendTo(order.Stream(id), version, decided...)}},
-			status, view, unique(state.CustomerID, state.ProviderID)...)
-		return err
-	})
 }

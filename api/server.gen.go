@@ -210,11 +210,30 @@ func (e ListingTermsApproval) Valid() bool {
 	}
 }
 
+// Defines values for OrderNeeds.
+const (
+	OrderNeedsCustomer OrderNeeds = "customer"
+	OrderNeedsProvider OrderNeeds = "provider"
+)
+
+// Valid indicates whether the value is a known member of the OrderNeeds enum.
+func (e OrderNeeds) Valid() bool {
+	switch e {
+	case OrderNeedsCustomer:
+		return true
+	case OrderNeedsProvider:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for OrderState.
 const (
 	OrderStateAcknowledged     OrderState = "acknowledged"
 	OrderStateAwaitingProvider OrderState = "awaiting_provider"
 	OrderStateCancelled        OrderState = "cancelled"
+	OrderStateCancelling       OrderState = "cancelling"
 	OrderStateCompleted        OrderState = "completed"
 	OrderStateFailed           OrderState = "failed"
 	OrderStateInProgress       OrderState = "in_progress"
@@ -229,6 +248,8 @@ func (e OrderState) Valid() bool {
 	case OrderStateAwaitingProvider:
 		return true
 	case OrderStateCancelled:
+		return true
+	case OrderStateCancelling:
 		return true
 	case OrderStateCompleted:
 		return true
@@ -830,6 +851,19 @@ type NewOrder struct {
 	QuoteId       QuoteID `json:"quote_id"`
 }
 
+// NewOrderAnswer defines model for NewOrderAnswer.
+type NewOrderAnswer struct {
+	Answer string `json:"answer"`
+
+	// Number The question's.
+	Number int `json:"number"`
+}
+
+// NewOrderQuestion defines model for NewOrderQuestion.
+type NewOrderQuestion struct {
+	Question string `json:"question"`
+}
+
 // NewOrganisation defines model for NewOrganisation.
 type NewOrganisation struct {
 	Name  string `json:"name"`
@@ -890,28 +924,49 @@ type ObservationReport struct {
 
 // Order defines model for Order.
 type Order struct {
-	// BandwidthMbps Bandwidth in 10⁶ bits a second.
-	BandwidthMbps Mbps           `json:"bandwidth_mbps"`
-	ConnectionId  ConnectionID   `json:"connection_id"`
-	CustomerId    OrganisationID `json:"customer_id"`
+	AcceptedAt *time.Time `json:"accepted_at,omitempty"`
 
-	// Deadline The provider answers by then.
-	Deadline       time.Time      `json:"deadline"`
-	Id             OrderID        `json:"id"`
-	ListingId      ListingID      `json:"listing_id"`
-	ListingVersion int            `json:"listing_version"`
-	PlacedAt       time.Time      `json:"placed_at"`
-	ProviderId     OrganisationID `json:"provider_id"`
-	PurchaseOrder  *string        `json:"purchase_order,omitempty"`
-	QuoteId        QuoteID        `json:"quote_id"`
+	// BandwidthMbps Bandwidth in 10⁶ bits a second.
+	BandwidthMbps Mbps `json:"bandwidth_mbps"`
+
+	// ClosedAt When it came to its end.
+	ClosedAt     *time.Time     `json:"closed_at,omitempty"`
+	ConnectionId ConnectionID   `json:"connection_id"`
+	CustomerId   OrganisationID `json:"customer_id"`
+
+	// Deadline The provider answers by then; it stands still while a question is open.
+	Deadline       time.Time `json:"deadline"`
+	Id             OrderID   `json:"id"`
+	ListingId      ListingID `json:"listing_id"`
+	ListingVersion int       `json:"listing_version"`
+
+	// Needs Who has to act before the order goes on: the provider accepts, rejects or asks; the customer answers its question. Absent while the platform is at work, and at the end.
+	Needs *OrderNeeds `json:"needs,omitempty"`
+
+	// NeedsBy Until when that is waited for; then the order fails.
+	NeedsBy       *time.Time     `json:"needs_by,omitempty"`
+	PlacedAt      time.Time      `json:"placed_at"`
+	PortId        PortID         `json:"port_id"`
+	ProviderId    OrganisationID `json:"provider_id"`
+	PurchaseOrder *string        `json:"purchase_order,omitempty"`
+
+	// Questions What the provider asked, and the answers.
+	Questions []OrderQuestion `json:"questions"`
+	QuoteId   QuoteID         `json:"quote_id"`
 
 	// Reason Why it was rejected, failed or cancelled.
-	Reason *string    `json:"reason,omitempty"`
-	State  OrderState `json:"state"`
+	Reason *string `json:"reason,omitempty"`
+
+	// Since When it came into its state.
+	Since time.Time `json:"since"`
+
+	// State acknowledged → [awaiting_provider] → in_progress → completed. Ends besides: rejected by the provider; failed, when it
+	// could not be delivered or nobody answered in time; cancelled by the customer, over cancelling if there is anything to undo.
+	State OrderState `json:"state"`
 }
 
-// OrderState defines model for Order.State.
-type OrderState string
+// OrderNeeds Who has to act before the order goes on: the provider accepts, rejects or asks; the customer answers its question. Absent while the platform is at work, and at the end.
+type OrderNeeds string
 
 // OrderID defines model for OrderID.
 type OrderID = string
@@ -921,6 +976,20 @@ type OrderPage struct {
 	Items         []Order `json:"items"`
 	NextPageToken *string `json:"next_page_token,omitempty"`
 }
+
+// OrderQuestion defines model for OrderQuestion.
+type OrderQuestion struct {
+	Answer     *string    `json:"answer,omitempty"`
+	AnswerBy   time.Time  `json:"answer_by"`
+	AnsweredAt *time.Time `json:"answered_at,omitempty"`
+	AskedAt    time.Time  `json:"asked_at"`
+	Number     int        `json:"number"`
+	Question   string     `json:"question"`
+}
+
+// OrderState acknowledged → [awaiting_provider] → in_progress → completed. Ends besides: rejected by the provider; failed, when it
+// could not be delivered or nobody answered in time; cancelled by the customer, over cancelling if there is anything to undo.
+type OrderState string
 
 // Organisation defines model for Organisation.
 type Organisation struct {
@@ -1402,6 +1471,33 @@ type AcceptOrderParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// AnswerAboutOrderParams defines parameters for AnswerAboutOrder.
+type AnswerAboutOrderParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// AskAboutOrderParams defines parameters for AskAboutOrder.
+type AskAboutOrderParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// CancelOrderParams defines parameters for CancelOrder.
+type CancelOrderParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // RejectOrderParams defines parameters for RejectOrder.
 type RejectOrderParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
@@ -1463,6 +1559,15 @@ type CreateListingJSONRequestBody = ListingTerms
 
 // PlaceOrderJSONRequestBody defines body for PlaceOrder for application/json ContentType.
 type PlaceOrderJSONRequestBody = NewOrder
+
+// AnswerAboutOrderJSONRequestBody defines body for AnswerAboutOrder for application/json ContentType.
+type AnswerAboutOrderJSONRequestBody = NewOrderAnswer
+
+// AskAboutOrderJSONRequestBody defines body for AskAboutOrder for application/json ContentType.
+type AskAboutOrderJSONRequestBody = NewOrderQuestion
+
+// CancelOrderJSONRequestBody defines body for CancelOrder for application/json ContentType.
+type CancelOrderJSONRequestBody = Reason
 
 // RejectOrderJSONRequestBody defines body for RejectOrder for application/json ContentType.
 type RejectOrderJSONRequestBody = Reason
@@ -1580,6 +1685,15 @@ type ServerInterface interface {
 	// AcceptOrder The provider accepts the order; provisioning starts
 	// (POST /v1/orders/{order_id}:accept)
 	AcceptOrder(w http.ResponseWriter, r *http.Request, orderId OrderID, params AcceptOrderParams)
+	// AnswerAboutOrder The customer answers the provider's question
+	// (POST /v1/orders/{order_id}:answer)
+	AnswerAboutOrder(w http.ResponseWriter, r *http.Request, orderId OrderID, params AnswerAboutOrderParams)
+	// AskAboutOrder The provider asks the customer something before it answers the order
+	// (POST /v1/orders/{order_id}:ask)
+	AskAboutOrder(w http.ResponseWriter, r *http.Request, orderId OrderID, params AskAboutOrderParams)
+	// CancelOrder The customer gives the order up
+	// (POST /v1/orders/{order_id}:cancel)
+	CancelOrder(w http.ResponseWriter, r *http.Request, orderId OrderID, params CancelOrderParams)
 	// RejectOrder The provider rejects the order, with a reason the customer sees
 	// (POST /v1/orders/{order_id}:reject)
 	RejectOrder(w http.ResponseWriter, r *http.Request, orderId OrderID, params RejectOrderParams)
@@ -3121,6 +3235,213 @@ func (siw *ServerInterfaceWrapper) AcceptOrder(w http.ResponseWriter, r *http.Re
 	handler.ServeHTTP(w, r)
 }
 
+// AnswerAboutOrder operation middleware
+func (siw *ServerInterfaceWrapper) AnswerAboutOrder(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "order_id" -------------
+	var orderId OrderID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "order_id", mux.Vars(r)["order_id"], &orderId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "order_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params AnswerAboutOrderParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.AnswerAboutOrder(w, r, orderId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// AskAboutOrder operation middleware
+func (siw *ServerInterfaceWrapper) AskAboutOrder(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "order_id" -------------
+	var orderId OrderID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "order_id", mux.Vars(r)["order_id"], &orderId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "order_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params AskAboutOrderParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.AskAboutOrder(w, r, orderId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CancelOrder operation middleware
+func (siw *ServerInterfaceWrapper) CancelOrder(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "order_id" -------------
+	var orderId OrderID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "order_id", mux.Vars(r)["order_id"], &orderId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "order_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CancelOrderParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CancelOrder(w, r, orderId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // RejectOrder operation middleware
 func (siw *ServerInterfaceWrapper) RejectOrder(w http.ResponseWriter, r *http.Request) {
 
@@ -3634,6 +3955,12 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 	r.HandleFunc(options.BaseURL+"/v1/orders/{order_id}:accept", wrapper.AcceptOrder).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/orders/{order_id}:reject", wrapper.RejectOrder).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/orders/{order_id}:ask", wrapper.AskAboutOrder).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/orders/{order_id}:answer", wrapper.AnswerAboutOrder).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/orders/{order_id}:cancel", wrapper.CancelOrder).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/connections", wrapper.ListConnections).Methods(http.MethodGet)
 
@@ -5084,6 +5411,7 @@ func (response PlaceOrder200JSONResponse) VisitPlaceOrderResponse(w http.Respons
 
 type PlaceOrder202ResponseHeaders struct {
 	CrossbillPosition *int64
+	RetryAfter        *int
 }
 
 type PlaceOrder202JSONResponse struct {
@@ -5100,6 +5428,9 @@ func (response PlaceOrder202JSONResponse) VisitPlaceOrderResponse(w http.Respons
 	w.Header().Set("Content-Type", "application/json")
 	if response.Headers.CrossbillPosition != nil {
 		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
 	}
 	w.WriteHeader(202)
 	_, err := buf.WriteTo(w)
@@ -5183,6 +5514,7 @@ type AcceptOrderResponseObject interface {
 
 type AcceptOrder202ResponseHeaders struct {
 	CrossbillPosition *int64
+	RetryAfter        *int
 }
 
 type AcceptOrder202JSONResponse struct {
@@ -5200,6 +5532,9 @@ func (response AcceptOrder202JSONResponse) VisitAcceptOrderResponse(w http.Respo
 	if response.Headers.CrossbillPosition != nil {
 		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
 	}
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
 	w.WriteHeader(202)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5211,6 +5546,187 @@ type AcceptOrderdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response AcceptOrderdefaultApplicationProblemPlusJSONResponse) VisitAcceptOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AnswerAboutOrderRequestObject struct {
+	OrderId OrderID `json:"order_id"`
+	Params  AnswerAboutOrderParams
+	Body    *AnswerAboutOrderJSONRequestBody
+}
+
+type AnswerAboutOrderResponseObject interface {
+	VisitAnswerAboutOrderResponse(w http.ResponseWriter) error
+}
+
+type AnswerAboutOrder200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type AnswerAboutOrder200JSONResponse struct {
+	Body    Order
+	Headers AnswerAboutOrder200ResponseHeaders
+}
+
+func (response AnswerAboutOrder200JSONResponse) VisitAnswerAboutOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AnswerAboutOrderdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response AnswerAboutOrderdefaultApplicationProblemPlusJSONResponse) VisitAnswerAboutOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AskAboutOrderRequestObject struct {
+	OrderId OrderID `json:"order_id"`
+	Params  AskAboutOrderParams
+	Body    *AskAboutOrderJSONRequestBody
+}
+
+type AskAboutOrderResponseObject interface {
+	VisitAskAboutOrderResponse(w http.ResponseWriter) error
+}
+
+type AskAboutOrder200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type AskAboutOrder200JSONResponse struct {
+	Body    Order
+	Headers AskAboutOrder200ResponseHeaders
+}
+
+func (response AskAboutOrder200JSONResponse) VisitAskAboutOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AskAboutOrderdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response AskAboutOrderdefaultApplicationProblemPlusJSONResponse) VisitAskAboutOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelOrderRequestObject struct {
+	OrderId OrderID `json:"order_id"`
+	Params  CancelOrderParams
+	Body    *CancelOrderJSONRequestBody
+}
+
+type CancelOrderResponseObject interface {
+	VisitCancelOrderResponse(w http.ResponseWriter) error
+}
+
+type CancelOrder200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type CancelOrder200JSONResponse struct {
+	Body    Order
+	Headers CancelOrder200ResponseHeaders
+}
+
+func (response CancelOrder200JSONResponse) VisitCancelOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelOrder202ResponseHeaders struct {
+	CrossbillPosition *int64
+	RetryAfter        *int
+}
+
+type CancelOrder202JSONResponse struct {
+	Body    Order
+	Headers CancelOrder202ResponseHeaders
+}
+
+func (response CancelOrder202JSONResponse) VisitCancelOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelOrderdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CancelOrderdefaultApplicationProblemPlusJSONResponse) VisitCancelOrderResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -5762,6 +6278,15 @@ type StrictServerInterface interface {
 	// AcceptOrder The provider accepts the order; provisioning starts
 	// (POST /v1/orders/{order_id}:accept)
 	AcceptOrder(ctx context.Context, request AcceptOrderRequestObject) (AcceptOrderResponseObject, error)
+	// AnswerAboutOrder The customer answers the provider's question
+	// (POST /v1/orders/{order_id}:answer)
+	AnswerAboutOrder(ctx context.Context, request AnswerAboutOrderRequestObject) (AnswerAboutOrderResponseObject, error)
+	// AskAboutOrder The provider asks the customer something before it answers the order
+	// (POST /v1/orders/{order_id}:ask)
+	AskAboutOrder(ctx context.Context, request AskAboutOrderRequestObject) (AskAboutOrderResponseObject, error)
+	// CancelOrder The customer gives the order up
+	// (POST /v1/orders/{order_id}:cancel)
+	CancelOrder(ctx context.Context, request CancelOrderRequestObject) (CancelOrderResponseObject, error)
 	// RejectOrder The provider rejects the order, with a reason the customer sees
 	// (POST /v1/orders/{order_id}:reject)
 	RejectOrder(ctx context.Context, request RejectOrderRequestObject) (RejectOrderResponseObject, error)
@@ -6767,6 +7292,108 @@ func (sh *strictHandler) AcceptOrder(w http.ResponseWriter, r *http.Request, ord
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(AcceptOrderResponseObject); ok {
 		if err := validResponse.VisitAcceptOrderResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// AnswerAboutOrder operation middleware
+func (sh *strictHandler) AnswerAboutOrder(w http.ResponseWriter, r *http.Request, orderId OrderID, params AnswerAboutOrderParams) {
+	var request AnswerAboutOrderRequestObject
+
+	request.OrderId = orderId
+	request.Params = params
+
+	var body AnswerAboutOrderJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.AnswerAboutOrder(ctx, request.(AnswerAboutOrderRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "AnswerAboutOrder")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(AnswerAboutOrderResponseObject); ok {
+		if err := validResponse.VisitAnswerAboutOrderResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// AskAboutOrder operation middleware
+func (sh *strictHandler) AskAboutOrder(w http.ResponseWriter, r *http.Request, orderId OrderID, params AskAboutOrderParams) {
+	var request AskAboutOrderRequestObject
+
+	request.OrderId = orderId
+	request.Params = params
+
+	var body AskAboutOrderJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.AskAboutOrder(ctx, request.(AskAboutOrderRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "AskAboutOrder")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(AskAboutOrderResponseObject); ok {
+		if err := validResponse.VisitAskAboutOrderResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CancelOrder operation middleware
+func (sh *strictHandler) CancelOrder(w http.ResponseWriter, r *http.Request, orderId OrderID, params CancelOrderParams) {
+	var request CancelOrderRequestObject
+
+	request.OrderId = orderId
+	request.Params = params
+
+	var body CancelOrderJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CancelOrder(ctx, request.(CancelOrderRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CancelOrder")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CancelOrderResponseObject); ok {
+		if err := validResponse.VisitCancelOrderResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

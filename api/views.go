@@ -9,7 +9,6 @@ import (
 	"crossbill/domain/connection"
 	"crossbill/domain/invoice"
 	"crossbill/domain/listing"
-	"crossbill/domain/order"
 	"crossbill/domain/organisation"
 	"crossbill/domain/port"
 	"crossbill/domain/quote"
@@ -67,14 +66,6 @@ func quoteView(s quote.State, now time.Time) Quote {
 		v.Lines = append(v.Lines, QuoteLine{ChargeId: l.ChargeID, Kind: QuoteLineKind(l.Kind), Description: l.Description, Amount: l.Amount})
 	}
 	return v
-}
-
-func orderView(s order.State) Order {
-	return Order{
-		Id: s.ID, State: OrderState(s.State), CustomerId: s.CustomerID, ProviderId: s.ProviderID, QuoteId: s.QuoteID,
-		ListingId: s.ListingID, ListingVersion: s.ListingVersion, ConnectionId: s.ConnectionID, BandwidthMbps: s.BandwidthMbps,
-		PurchaseOrder: optional(s.PurchaseOrder), Reason: optional(s.Reason), PlacedAt: s.PlacedAt, Deadline: s.Deadline,
-	}
 }
 
 // connectionView shows the connection to one of its parties: each sees how to configure its own router, and an operator

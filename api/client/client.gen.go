@@ -210,11 +210,30 @@ func (e ListingTermsApproval) Valid() bool {
 	}
 }
 
+// Defines values for OrderNeeds.
+const (
+	OrderNeedsCustomer OrderNeeds = "customer"
+	OrderNeedsProvider OrderNeeds = "provider"
+)
+
+// Valid indicates whether the value is a known member of the OrderNeeds enum.
+func (e OrderNeeds) Valid() bool {
+	switch e {
+	case OrderNeedsCustomer:
+		return true
+	case OrderNeedsProvider:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for OrderState.
 const (
 	OrderStateAcknowledged     OrderState = "acknowledged"
 	OrderStateAwaitingProvider OrderState = "awaiting_provider"
 	OrderStateCancelled        OrderState = "cancelled"
+	OrderStateCancelling       OrderState = "cancelling"
 	OrderStateCompleted        OrderState = "completed"
 	OrderStateFailed           OrderState = "failed"
 	OrderStateInProgress       OrderState = "in_progress"
@@ -229,6 +248,8 @@ func (e OrderState) Valid() bool {
 	case OrderStateAwaitingProvider:
 		return true
 	case OrderStateCancelled:
+		return true
+	case OrderStateCancelling:
 		return true
 	case OrderStateCompleted:
 		return true
@@ -830,6 +851,19 @@ type NewOrder struct {
 	QuoteId       QuoteID `json:"quote_id"`
 }
 
+// NewOrderAnswer defines model for NewOrderAnswer.
+type NewOrderAnswer struct {
+	Answer string `json:"answer"`
+
+	// Number The question's.
+	Number int `json:"number"`
+}
+
+// NewOrderQuestion defines model for NewOrderQuestion.
+type NewOrderQuestion struct {
+	Question string `json:"question"`
+}
+
 // NewOrganisation defines model for NewOrganisation.
 type NewOrganisation struct {
 	Name  string `json:"name"`
@@ -890,28 +924,49 @@ type ObservationReport struct {
 
 // Order defines model for Order.
 type Order struct {
-	// BandwidthMbps Bandwidth in 10⁶ bits a second.
-	BandwidthMbps Mbps           `json:"bandwidth_mbps"`
-	ConnectionId  ConnectionID   `json:"connection_id"`
-	CustomerId    OrganisationID `json:"customer_id"`
+	AcceptedAt *time.Time `json:"accepted_at,omitempty"`
 
-	// Deadline The provider answers by then.
-	Deadline       time.Time      `json:"deadline"`
-	Id             OrderID        `json:"id"`
-	ListingId      ListingID      `json:"listing_id"`
-	ListingVersion int            `json:"listing_version"`
-	PlacedAt       time.Time      `json:"placed_at"`
-	ProviderId     OrganisationID `json:"provider_id"`
-	PurchaseOrder  *string        `json:"purchase_order,omitempty"`
-	QuoteId        QuoteID        `json:"quote_id"`
+	// BandwidthMbps Bandwidth in 10⁶ bits a second.
+	BandwidthMbps Mbps `json:"bandwidth_mbps"`
+
+	// ClosedAt When it came to its end.
+	ClosedAt     *time.Time     `json:"closed_at,omitempty"`
+	ConnectionId ConnectionID   `json:"connection_id"`
+	CustomerId   OrganisationID `json:"customer_id"`
+
+	// Deadline The provider answers by then; it stands still while a question is open.
+	Deadline       time.Time `json:"deadline"`
+	Id             OrderID   `json:"id"`
+	ListingId      ListingID `json:"listing_id"`
+	ListingVersion int       `json:"listing_version"`
+
+	// Needs Who has to act before the order goes on: the provider accepts, rejects or asks; the customer answers its question. Absent while the platform is at work, and at the end.
+	Needs *OrderNeeds `json:"needs,omitempty"`
+
+	// NeedsBy Until when that is waited for; then the order fails.
+	NeedsBy       *time.Time     `json:"needs_by,omitempty"`
+	PlacedAt      time.Time      `json:"placed_at"`
+	PortId        PortID         `json:"port_id"`
+	ProviderId    OrganisationID `json:"provider_id"`
+	PurchaseOrder *string        `json:"purchase_order,omitempty"`
+
+	// Questions What the provider asked, and the answers.
+	Questions []OrderQuestion `json:"questions"`
+	QuoteId   QuoteID         `json:"quote_id"`
 
 	// Reason Why it was rejected, failed or cancelled.
-	Reason *string    `json:"reason,omitempty"`
-	State  OrderState `json:"state"`
+	Reason *string `json:"reason,omitempty"`
+
+	// Since When it came into its state.
+	Since time.Time `json:"since"`
+
+	// State acknowledged → [awaiting_provider] → in_progress → completed. Ends besides: rejected by the provider; failed, when it
+	// could not be delivered or nobody answered in time; cancelled by the customer, over cancelling if there is anything to undo.
+	State OrderState `json:"state"`
 }
 
-// OrderState defines model for Order.State.
-type OrderState string
+// OrderNeeds Who has to act before the order goes on: the provider accepts, rejects or asks; the customer answers its question. Absent while the platform is at work, and at the end.
+type OrderNeeds string
 
 // OrderID defines model for OrderID.
 type OrderID = string
@@ -921,6 +976,20 @@ type OrderPage struct {
 	Items         []Order `json:"items"`
 	NextPageToken *string `json:"next_page_token,omitempty"`
 }
+
+// OrderQuestion defines model for OrderQuestion.
+type OrderQuestion struct {
+	Answer     *string    `json:"answer,omitempty"`
+	AnswerBy   time.Time  `json:"answer_by"`
+	AnsweredAt *time.Time `json:"answered_at,omitempty"`
+	AskedAt    time.Time  `json:"asked_at"`
+	Number     int        `json:"number"`
+	Question   string     `json:"question"`
+}
+
+// OrderState acknowledged → [awaiting_provider] → in_progress → completed. Ends besides: rejected by the provider; failed, when it
+// could not be delivered or nobody answered in time; cancelled by the customer, over cancelling if there is anything to undo.
+type OrderState string
 
 // Organisation defines model for Organisation.
 type Organisation struct {
@@ -1402,6 +1471,33 @@ type AcceptOrderParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// AnswerAboutOrderParams defines parameters for AnswerAboutOrder.
+type AnswerAboutOrderParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// AskAboutOrderParams defines parameters for AskAboutOrder.
+type AskAboutOrderParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// CancelOrderParams defines parameters for CancelOrder.
+type CancelOrderParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // RejectOrderParams defines parameters for RejectOrder.
 type RejectOrderParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
@@ -1463,6 +1559,15 @@ type CreateListingJSONRequestBody = ListingTerms
 
 // PlaceOrderJSONRequestBody defines body for PlaceOrder for application/json ContentType.
 type PlaceOrderJSONRequestBody = NewOrder
+
+// AnswerAboutOrderJSONRequestBody defines body for AnswerAboutOrder for application/json ContentType.
+type AnswerAboutOrderJSONRequestBody = NewOrderAnswer
+
+// AskAboutOrderJSONRequestBody defines body for AskAboutOrder for application/json ContentType.
+type AskAboutOrderJSONRequestBody = NewOrderQuestion
+
+// CancelOrderJSONRequestBody defines body for CancelOrder for application/json ContentType.
+type CancelOrderJSONRequestBody = Reason
 
 // RejectOrderJSONRequestBody defines body for RejectOrder for application/json ContentType.
 type RejectOrderJSONRequestBody = Reason
@@ -1832,6 +1937,66 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/orders/{order_id}:accept (the `AcceptOrder` operationId).
 	AcceptOrder(ctx context.Context, orderId OrderID, params *AcceptOrderParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AnswerAboutOrderWithBody The customer answers the provider's question
+	//
+	// The provider's deadline moves by the time the answer took.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/orders/{order_id}:answer (the `AnswerAboutOrder` operationId).
+	AnswerAboutOrderWithBody(ctx context.Context, orderId OrderID, params *AnswerAboutOrderParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AnswerAboutOrder The customer answers the provider's question
+	//
+	// The provider's deadline moves by the time the answer took.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/orders/{order_id}:answer (the `AnswerAboutOrder` operationId).
+	AnswerAboutOrder(ctx context.Context, orderId OrderID, params *AnswerAboutOrderParams, body AnswerAboutOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AskAboutOrderWithBody The provider asks the customer something before it answers the order
+	//
+	// One question at a time, five in all. Until the customer answers, the provider's own deadline stands still; the provider
+	// may accept or reject all the same. An order whose question is not answered in time fails.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/orders/{order_id}:ask (the `AskAboutOrder` operationId).
+	AskAboutOrderWithBody(ctx context.Context, orderId OrderID, params *AskAboutOrderParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AskAboutOrder The provider asks the customer something before it answers the order
+	//
+	// One question at a time, five in all. Until the customer answers, the provider's own deadline stands still; the provider
+	// may accept or reject all the same. An order whose question is not answered in time fails.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/orders/{order_id}:ask (the `AskAboutOrder` operationId).
+	AskAboutOrder(ctx context.Context, orderId OrderID, params *AskAboutOrderParams, body AskAboutOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CancelOrderWithBody The customer gives the order up
+	//
+	// For the order's customer, and for operators. An order that nobody has begun to carry out is cancelled at once. One in
+	// progress is `cancelling` until everything that was set up for it is undone. A completed order can't be cancelled:
+	// terminate its connection.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/orders/{order_id}:cancel (the `CancelOrder` operationId).
+	CancelOrderWithBody(ctx context.Context, orderId OrderID, params *CancelOrderParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CancelOrder The customer gives the order up
+	//
+	// For the order's customer, and for operators. An order that nobody has begun to carry out is cancelled at once. One in
+	// progress is `cancelling` until everything that was set up for it is undone. A completed order can't be cancelled:
+	// terminate its connection.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/orders/{order_id}:cancel (the `CancelOrder` operationId).
+	CancelOrder(ctx context.Context, orderId OrderID, params *CancelOrderParams, body CancelOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RejectOrderWithBody The provider rejects the order, with a reason the customer sees
 	//
@@ -2616,6 +2781,126 @@ func (c *Client) GetOrder(ctx context.Context, orderId OrderID, reqEditors ...Re
 // Corresponds with POST /v1/orders/{order_id}:accept (the `AcceptOrder` operationId).
 func (c *Client) AcceptOrder(ctx context.Context, orderId OrderID, params *AcceptOrderParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAcceptOrderRequest(c.Server, orderId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AnswerAboutOrderWithBody The customer answers the provider's question
+//
+// The provider's deadline moves by the time the answer took.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/orders/{order_id}:answer (the `AnswerAboutOrder` operationId).
+func (c *Client) AnswerAboutOrderWithBody(ctx context.Context, orderId OrderID, params *AnswerAboutOrderParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAnswerAboutOrderRequestWithBody(c.Server, orderId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AnswerAboutOrder The customer answers the provider's question
+//
+// The provider's deadline moves by the time the answer took.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/orders/{order_id}:answer (the `AnswerAboutOrder` operationId).
+func (c *Client) AnswerAboutOrder(ctx context.Context, orderId OrderID, params *AnswerAboutOrderParams, body AnswerAboutOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAnswerAboutOrderRequest(c.Server, orderId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AskAboutOrderWithBody The provider asks the customer something before it answers the order
+//
+// One question at a time, five in all. Until the customer answers, the provider's own deadline stands still; the provider
+// may accept or reject all the same. An order whose question is not answered in time fails.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/orders/{order_id}:ask (the `AskAboutOrder` operationId).
+func (c *Client) AskAboutOrderWithBody(ctx context.Context, orderId OrderID, params *AskAboutOrderParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAskAboutOrderRequestWithBody(c.Server, orderId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AskAboutOrder The provider asks the customer something before it answers the order
+//
+// One question at a time, five in all. Until the customer answers, the provider's own deadline stands still; the provider
+// may accept or reject all the same. An order whose question is not answered in time fails.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/orders/{order_id}:ask (the `AskAboutOrder` operationId).
+func (c *Client) AskAboutOrder(ctx context.Context, orderId OrderID, params *AskAboutOrderParams, body AskAboutOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAskAboutOrderRequest(c.Server, orderId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CancelOrderWithBody The customer gives the order up
+//
+// For the order's customer, and for operators. An order that nobody has begun to carry out is cancelled at once. One in
+// progress is `cancelling` until everything that was set up for it is undone. A completed order can't be cancelled:
+// terminate its connection.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/orders/{order_id}:cancel (the `CancelOrder` operationId).
+func (c *Client) CancelOrderWithBody(ctx context.Context, orderId OrderID, params *CancelOrderParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCancelOrderRequestWithBody(c.Server, orderId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CancelOrder The customer gives the order up
+//
+// For the order's customer, and for operators. An order that nobody has begun to carry out is cancelled at once. One in
+// progress is `cancelling` until everything that was set up for it is undone. A completed order can't be cancelled:
+// terminate its connection.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/orders/{order_id}:cancel (the `CancelOrder` operationId).
+func (c *Client) CancelOrder(ctx context.Context, orderId OrderID, params *CancelOrderParams, body CancelOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCancelOrderRequest(c.Server, orderId, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4756,6 +5041,225 @@ func NewAcceptOrderRequest(server string, orderId OrderID, params *AcceptOrderPa
 	return req, nil
 }
 
+// NewAnswerAboutOrderRequest calls the generic AnswerAboutOrder builder with application/json body
+func NewAnswerAboutOrderRequest(server string, orderId OrderID, params *AnswerAboutOrderParams, body AnswerAboutOrderJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAnswerAboutOrderRequestWithBody(server, orderId, params, "application/json", bodyReader)
+}
+
+// NewAnswerAboutOrderRequestWithBody constructs an http.Request for the AnswerAboutOrder method, with any body, and a specified content type
+func NewAnswerAboutOrderRequestWithBody(server string, orderId OrderID, params *AnswerAboutOrderParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "order_id", orderId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/orders/%s:answer", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewAskAboutOrderRequest calls the generic AskAboutOrder builder with application/json body
+func NewAskAboutOrderRequest(server string, orderId OrderID, params *AskAboutOrderParams, body AskAboutOrderJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAskAboutOrderRequestWithBody(server, orderId, params, "application/json", bodyReader)
+}
+
+// NewAskAboutOrderRequestWithBody constructs an http.Request for the AskAboutOrder method, with any body, and a specified content type
+func NewAskAboutOrderRequestWithBody(server string, orderId OrderID, params *AskAboutOrderParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "order_id", orderId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/orders/%s:ask", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewCancelOrderRequest calls the generic CancelOrder builder with application/json body
+func NewCancelOrderRequest(server string, orderId OrderID, params *CancelOrderParams, body CancelOrderJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCancelOrderRequestWithBody(server, orderId, params, "application/json", bodyReader)
+}
+
+// NewCancelOrderRequestWithBody constructs an http.Request for the CancelOrder method, with any body, and a specified content type
+func NewCancelOrderRequestWithBody(server string, orderId OrderID, params *CancelOrderParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "order_id", orderId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/orders/%s:cancel", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewRejectOrderRequest calls the generic RejectOrder builder with application/json body
 func NewRejectOrderRequest(server string, orderId OrderID, params *RejectOrderParams, body RejectOrderJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -5586,6 +6090,66 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/orders/{order_id}:accept (the `AcceptOrder` operationId).
 	AcceptOrderWithResponse(ctx context.Context, orderId OrderID, params *AcceptOrderParams, reqEditors ...RequestEditorFn) (*AcceptOrderResponse, error)
+
+	// AnswerAboutOrderWithBodyWithResponse The customer answers the provider's question
+	//
+	// The provider's deadline moves by the time the answer took.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/orders/{order_id}:answer (the `AnswerAboutOrder` operationId).
+	AnswerAboutOrderWithBodyWithResponse(ctx context.Context, orderId OrderID, params *AnswerAboutOrderParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AnswerAboutOrderResponse, error)
+
+	// AnswerAboutOrderWithResponse The customer answers the provider's question
+	//
+	// The provider's deadline moves by the time the answer took.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/orders/{order_id}:answer (the `AnswerAboutOrder` operationId).
+	AnswerAboutOrderWithResponse(ctx context.Context, orderId OrderID, params *AnswerAboutOrderParams, body AnswerAboutOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*AnswerAboutOrderResponse, error)
+
+	// AskAboutOrderWithBodyWithResponse The provider asks the customer something before it answers the order
+	//
+	// One question at a time, five in all. Until the customer answers, the provider's own deadline stands still; the provider
+	// may accept or reject all the same. An order whose question is not answered in time fails.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/orders/{order_id}:ask (the `AskAboutOrder` operationId).
+	AskAboutOrderWithBodyWithResponse(ctx context.Context, orderId OrderID, params *AskAboutOrderParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AskAboutOrderResponse, error)
+
+	// AskAboutOrderWithResponse The provider asks the customer something before it answers the order
+	//
+	// One question at a time, five in all. Until the customer answers, the provider's own deadline stands still; the provider
+	// may accept or reject all the same. An order whose question is not answered in time fails.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/orders/{order_id}:ask (the `AskAboutOrder` operationId).
+	AskAboutOrderWithResponse(ctx context.Context, orderId OrderID, params *AskAboutOrderParams, body AskAboutOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*AskAboutOrderResponse, error)
+
+	// CancelOrderWithBodyWithResponse The customer gives the order up
+	//
+	// For the order's customer, and for operators. An order that nobody has begun to carry out is cancelled at once. One in
+	// progress is `cancelling` until everything that was set up for it is undone. A completed order can't be cancelled:
+	// terminate its connection.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/orders/{order_id}:cancel (the `CancelOrder` operationId).
+	CancelOrderWithBodyWithResponse(ctx context.Context, orderId OrderID, params *CancelOrderParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CancelOrderResponse, error)
+
+	// CancelOrderWithResponse The customer gives the order up
+	//
+	// For the order's customer, and for operators. An order that nobody has begun to carry out is cancelled at once. One in
+	// progress is `cancelling` until everything that was set up for it is undone. A completed order can't be cancelled:
+	// terminate its connection.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/orders/{order_id}:cancel (the `CancelOrder` operationId).
+	CancelOrderWithResponse(ctx context.Context, orderId OrderID, params *CancelOrderParams, body CancelOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*CancelOrderResponse, error)
 
 	// RejectOrderWithBodyWithResponse The provider rejects the order, with a reason the customer sees
 	//
@@ -7213,6 +7777,7 @@ func (r ListOrdersResponse) ContentType() string {
 // PlaceOrderResponse202Headers the declared response headers of an HTTP 202 response for PlaceOrder
 type PlaceOrderResponse202Headers struct {
 	CrossbillPosition *int64
+	RetryAfter        *int
 }
 
 type PlaceOrderResponse struct {
@@ -7330,6 +7895,7 @@ func (r GetOrderResponse) ContentType() string {
 // AcceptOrderResponse202Headers the declared response headers of an HTTP 202 response for AcceptOrder
 type AcceptOrderResponse202Headers struct {
 	CrossbillPosition *int64
+	RetryAfter        *int
 }
 
 type AcceptOrderResponse struct {
@@ -7376,6 +7942,186 @@ func (r AcceptOrderResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r AcceptOrderResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AnswerAboutOrderResponse200Headers the declared response headers of an HTTP 200 response for AnswerAboutOrder
+type AnswerAboutOrderResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type AnswerAboutOrderResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Order
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *AnswerAboutOrderResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AnswerAboutOrderResponse) GetJSON200() *Order {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r AnswerAboutOrderResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r AnswerAboutOrderResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AnswerAboutOrderResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AnswerAboutOrderResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AnswerAboutOrderResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AskAboutOrderResponse200Headers the declared response headers of an HTTP 200 response for AskAboutOrder
+type AskAboutOrderResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type AskAboutOrderResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Order
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *AskAboutOrderResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AskAboutOrderResponse) GetJSON200() *Order {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r AskAboutOrderResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r AskAboutOrderResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AskAboutOrderResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AskAboutOrderResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AskAboutOrderResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CancelOrderResponse200Headers the declared response headers of an HTTP 200 response for CancelOrder
+type CancelOrderResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+// CancelOrderResponse202Headers the declared response headers of an HTTP 202 response for CancelOrder
+type CancelOrderResponse202Headers struct {
+	CrossbillPosition *int64
+	RetryAfter        *int
+}
+
+type CancelOrderResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Order
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Order
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *CancelOrderResponse200Headers
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *CancelOrderResponse202Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CancelOrderResponse) GetJSON200() *Order {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r CancelOrderResponse) GetJSON202() *Order {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CancelOrderResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CancelOrderResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CancelOrderResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CancelOrderResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CancelOrderResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -8455,6 +9201,102 @@ func (c *ClientWithResponses) AcceptOrderWithResponse(ctx context.Context, order
 		return nil, err
 	}
 	return ParseAcceptOrderResponse(rsp)
+}
+
+// AnswerAboutOrderWithBodyWithResponse The customer answers the provider's question
+//
+// The provider's deadline moves by the time the answer took.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/orders/{order_id}:answer (the `AnswerAboutOrder` operationId).
+func (c *ClientWithResponses) AnswerAboutOrderWithBodyWithResponse(ctx context.Context, orderId OrderID, params *AnswerAboutOrderParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AnswerAboutOrderResponse, error) {
+	rsp, err := c.AnswerAboutOrderWithBody(ctx, orderId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAnswerAboutOrderResponse(rsp)
+}
+
+// AnswerAboutOrderWithResponse The customer answers the provider's question
+//
+// The provider's deadline moves by the time the answer took.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/orders/{order_id}:answer (the `AnswerAboutOrder` operationId).
+func (c *ClientWithResponses) AnswerAboutOrderWithResponse(ctx context.Context, orderId OrderID, params *AnswerAboutOrderParams, body AnswerAboutOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*AnswerAboutOrderResponse, error) {
+	rsp, err := c.AnswerAboutOrder(ctx, orderId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAnswerAboutOrderResponse(rsp)
+}
+
+// AskAboutOrderWithBodyWithResponse The provider asks the customer something before it answers the order
+//
+// One question at a time, five in all. Until the customer answers, the provider's own deadline stands still; the provider
+// may accept or reject all the same. An order whose question is not answered in time fails.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/orders/{order_id}:ask (the `AskAboutOrder` operationId).
+func (c *ClientWithResponses) AskAboutOrderWithBodyWithResponse(ctx context.Context, orderId OrderID, params *AskAboutOrderParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AskAboutOrderResponse, error) {
+	rsp, err := c.AskAboutOrderWithBody(ctx, orderId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAskAboutOrderResponse(rsp)
+}
+
+// AskAboutOrderWithResponse The provider asks the customer something before it answers the order
+//
+// One question at a time, five in all. Until the customer answers, the provider's own deadline stands still; the provider
+// may accept or reject all the same. An order whose question is not answered in time fails.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/orders/{order_id}:ask (the `AskAboutOrder` operationId).
+func (c *ClientWithResponses) AskAboutOrderWithResponse(ctx context.Context, orderId OrderID, params *AskAboutOrderParams, body AskAboutOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*AskAboutOrderResponse, error) {
+	rsp, err := c.AskAboutOrder(ctx, orderId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAskAboutOrderResponse(rsp)
+}
+
+// CancelOrderWithBodyWithResponse The customer gives the order up
+//
+// For the order's customer, and for operators. An order that nobody has begun to carry out is cancelled at once. One in
+// progress is `cancelling` until everything that was set up for it is undone. A completed order can't be cancelled:
+// terminate its connection.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/orders/{order_id}:cancel (the `CancelOrder` operationId).
+func (c *ClientWithResponses) CancelOrderWithBodyWithResponse(ctx context.Context, orderId OrderID, params *CancelOrderParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CancelOrderResponse, error) {
+	rsp, err := c.CancelOrderWithBody(ctx, orderId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCancelOrderResponse(rsp)
+}
+
+// CancelOrderWithResponse The customer gives the order up
+//
+// For the order's customer, and for operators. An order that nobody has begun to carry out is cancelled at once. One in
+// progress is `cancelling` until everything that was set up for it is undone. A completed order can't be cancelled:
+// terminate its connection.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/orders/{order_id}:cancel (the `CancelOrder` operationId).
+func (c *ClientWithResponses) CancelOrderWithResponse(ctx context.Context, orderId OrderID, params *CancelOrderParams, body CancelOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*CancelOrderResponse, error) {
+	rsp, err := c.CancelOrder(ctx, orderId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCancelOrderResponse(rsp)
 }
 
 // RejectOrderWithBodyWithResponse The provider rejects the order, with a reason the customer sees
@@ -9826,6 +10668,13 @@ func ParsePlaceOrderResponse(rsp *http.Response) (*PlaceOrderResponse, error) {
 			}
 			headers.CrossbillPosition = &value
 		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
 		response.Headers202 = &headers
 	}
 
@@ -9917,6 +10766,175 @@ func ParseAcceptOrderResponse(rsp *http.Response) (*AcceptOrderResponse, error) 
 				return nil, err
 			}
 			headers.CrossbillPosition = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers202 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAnswerAboutOrderResponse parses an HTTP response from a AnswerAboutOrderWithResponse call
+func ParseAnswerAboutOrderResponse(rsp *http.Response) (*AnswerAboutOrderResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AnswerAboutOrderResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Order
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers AnswerAboutOrderResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAskAboutOrderResponse parses an HTTP response from a AskAboutOrderWithResponse call
+func ParseAskAboutOrderResponse(rsp *http.Response) (*AskAboutOrderResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AskAboutOrderResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Order
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers AskAboutOrderResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCancelOrderResponse parses an HTTP response from a CancelOrderWithResponse call
+func ParseCancelOrderResponse(rsp *http.Response) (*CancelOrderResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CancelOrderResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Order
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Order
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers CancelOrderResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 202:
+		var headers CancelOrderResponse202Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
 		}
 		response.Headers202 = &headers
 	}

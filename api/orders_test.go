@@ -1,0 +1,161 @@
+package api_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"crossbill/api"
+	"crossbill/api/client"
+)
+
+func init() { operationLists = append(operationLists, orderOperations) }
+
+func orderOperations(m *market) []operation {
+	order := "/v1/orders/" + m.order.Id
+	return []operation{
+		{"askAboutOrder", "POST", order + ":ask", m.providerKey, client.NewOrderQuestion{Question: "Which rack?"}},
+		{"answerAboutOrder", "POST", order + ":answer", m.customerKey, client.NewOrderAnswer{Number: 1, Answer: "Rack 7"}},
+		{"cancelOrder", "POST", order + ":cancel", m.customerKey, client.Reason{Reason: "changed plans"}},
+	}
+}
+
+// TestAskBack goes through a provider's question: who owes what until when, and what the other party may do meanwhile.
+func TestAskBack(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t).open()
+	ctx := context.Background()
+	placed := m.place()
+	if placed.Needs == nil || *placed.Needs != client.OrderNeedsProvider || !placed.NeedsBy.Equal(placed.Deadline) || len(placed.Questions) != 0 {
+		t.Fatalf("the order needs %v by %v: %+v", placed.Needs, placed.NeedsBy, placed)
+	}
+	path := "/v1/orders/" + placed.Id
+	before := int64(m.head())
+	for what, c := range map[string]struct {
+		key, path string
+		body      any
+		want      int
+	}{
+		"a customer's question":              {m.customerKey, path + ":ask", client.NewOrderQuestion{Question: "When?"}, 403},
+		"an answer that nobody asked for":    {m.customerKey, path + ":answer", client.NewOrderAnswer{Number: 1, Answer: "So"}, 409},
+		"a provider's answer":                {m.providerKey, path + ":answer", client.NewOrderAnswer{Number: 1, Answer: "So"}, 403},
+		"a provider's cancellation":          {m.providerKey, path + ":cancel", client.Reason{Reason: "no"}, 403},
+		"a question with control characters": {m.providerKey, path + ":ask", client.NewOrderQuestion{Question: "a\x00b"}, 422},
+	} {
+		status, p, _ := m.do(c.key, "POST", c.path, c.body)
+		m.refused(what, before, status, p, c.want)
+	}
+
+	asked, _, err := client.Decode[client.Order](m.provider.AskAboutOrder(ctx, placed.Id, nil, client.NewOrderQuestion{Question: "Which rack?\nWhich panel?"}))
+	must(t, err)
+	if asked.State != client.OrderStateAwaitingProvider || *asked.Needs != client.OrderNeedsCustomer || len(asked.Questions) != 1 ||
+		asked.NeedsBy.Sub(asked.Questions[0].AskedAt) != api.CustomerAnswerDelay || !asked.Deadline.Equal(placed.Deadline) {
+		t.Fatalf("asked: %+v", asked)
+	}
+	m.ahead.Add(int64(100 * time.Hour)) // past the provider's deadline, which stands still
+	answered, _, err := client.Decode[client.Order](m.customer.AnswerAboutOrder(ctx, placed.Id, nil, client.NewOrderAnswer{Number: 1, Answer: "Rack 7"}))
+	must(t, err)
+	q := answered.Questions[0]
+	if *answered.Needs != client.OrderNeedsProvider || q.Answer == nil || *q.Answer != "Rack 7" || !answered.Deadline.Equal(placed.Deadline.Add(q.AnsweredAt.Sub(q.AskedAt))) {
+		t.Fatalf("answered: %+v", answered)
+	}
+	seen, _, err := client.Decode[client.Order](m.provider.GetOrder(ctx, placed.Id))
+	must(t, err)
+	if len(seen.Questions) != 1 || *seen.Questions[0].Answer != "Rack 7" {
+		t.Errorf("the provider sees %+v", seen.Questions)
+	}
+	m.ahead.Add(int64(71 * time.Hour))
+	accepted, _, err := client.Decode[client.Order](m.provider.AcceptOrder(ctx, placed.Id, nil))
+	must(t, err)
+	if accepted.State != client.OrderStateInProgress || accepted.Needs != nil {
+		t.Errorf("accepted: %+v", accepted)
+	}
+}
+
+// TestNobodyAnswers lets each party miss its deadline.
+func TestNobodyAnswers(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t).open()
+	ctx := context.Background()
+	silent := m.place()
+	asking := m.place()
+	_, _, err := client.Decode[client.Order](m.provider.AskAboutOrder(ctx, asking.Id, nil, client.NewOrderQuestion{Question: "Which rack?"}))
+	must(t, err)
+	m.ahead.Add(int64(api.MaxAnswerDelay + time.Second))
+	before := int64(m.head())
+	status, p, _ := m.do(m.providerKey, "POST", "/v1/orders/"+silent.Id+":accept", nil)
+	m.refused("an answer after the deadline", before, status, p, http.StatusConflict)
+	m.ahead.Add(int64(api.CustomerAnswerDelay))
+	status, p, _ = m.do(m.customerKey, "POST", "/v1/orders/"+asking.Id+":answer", client.NewOrderAnswer{Number: 1, Answer: "Rack 7"})
+	m.refused("a customer's answer after the deadline", before, status, p, http.StatusConflict)
+}
+
+// TestCancel gives orders up at every stage.
+func TestCancel(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t).open()
+	ctx := context.Background()
+	reason := client.Reason{Reason: "changed plans"}
+
+	waiting := m.place()
+	key := m.idempotencyKey()
+	status, _, body := m.do(m.customerKey, "POST", "/v1/orders/"+waiting.Id+":cancel", reason, "Idempotency-Key", *key)
+	if status != http.StatusOK || !strings.Contains(string(body), `"cancelled"`) {
+		t.Fatalf("cancelling what waits for its provider answered %d: %s", status, body)
+	}
+	if again, _, replayed := m.do(m.customerKey, "POST", "/v1/orders/"+waiting.Id+":cancel", reason, "Idempotency-Key", *key); again != status || string(replayed) != string(body) {
+		t.Errorf("again: %d: %s", again, replayed)
+	}
+	m.await(waiting.ConnectionId, client.ConnectionStateCancelled)
+
+	running := m.place()
+	_, _, err := client.Decode[client.Order](m.provider.AcceptOrder(ctx, running.Id, nil))
+	must(t, err)
+	edge := &scriptedEdge{m: m}
+	edge.await(func(c client.DesiredConnection) bool { return c.Phase == client.DesiredConnectionPhaseTesting })
+	cancelling, _, err := client.Decode[client.Order](m.customer.CancelOrder(ctx, running.Id, nil, reason))
+	must(t, err)
+	if cancelling.State != client.OrderStateCancelling || *cancelling.Reason != reason.Reason {
+		t.Errorf("cancelling what is being carried out: %+v", cancelling)
+	}
+	before := int64(m.head())
+	status, p, _ := m.do(m.customerKey, "POST", "/v1/orders/"+running.Id+":cancel", client.Reason{Reason: "another"})
+	if status != http.StatusConflict || p.Hint == nil {
+		t.Errorf("cancelling with another reason answered %d after %d: %+v", status, before, p)
+	}
+	edge.await(func(c client.DesiredConnection) bool { return c.Phase == client.DesiredConnectionPhaseAbsent })
+	removed := true
+	edge.report(client.Observation{Removed: &removed})
+	m.awaitOrder(running.Id, client.OrderStateCancelled)
+	m.await(running.ConnectionId, client.ConnectionStateCancelled)
+	if held := m.reservations(); held != 0 {
+		t.Errorf("%d reservations are left", held)
+	}
+
+	delivered := m.place()
+	_, _, err = client.Decode[client.Order](m.provider.AcceptOrder(ctx, delivered.Id, nil))
+	must(t, err)
+	edge.await(func(c client.DesiredConnection) bool { return c.Phase == client.DesiredConnectionPhaseTesting })
+	edge.bringUp()
+	m.awaitOrder(delivered.Id, client.OrderStateCompleted)
+	before = int64(m.head())
+	status, p, _ = m.do(m.customerKey, "POST", "/v1/orders/"+delivered.Id+":cancel", reason)
+	m.refused("cancelling what is delivered", before, status, p, http.StatusConflict)
+	if p.Hint == nil || !strings.Contains(*p.Hint, "terminate the connection "+delivered.ConnectionId) {
+		t.Errorf("the hint is %v", p.Hint)
+	}
+
+	stuck := m.place()
+	if status, _, body := m.do(m.operatorKey, "POST", "/v1/orders/"+stuck.Id+":cancel", client.Reason{Reason: "by the operator"}); status != http.StatusOK {
+		t.Errorf("an operator's cancellation answered %d: %s", status, body)
+	}
+}
+
+// reservations counts what connections hold.
+func (m *market) reservations() (n int) {
+	m.t.Helper()
+	must(m.t, m.pool.QueryRow(context.Background(), `SELECT count(*) FROM reservations`).Scan(&n))
+	return n
+}
