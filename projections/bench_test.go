@@ -68,10 +68,13 @@ func (b *bench) after(position events.Position) []events.Recorded {
 	return batch
 }
 
-// project runs the runner until every read model is at the end of the log.
-func (b *bench) project() {
+// project runs the runner until every read model, or those given, are at the end of the log.
+func (b *bench) project(only ...projections.Projection) {
 	b.Helper()
-	runner, err := projections.NewRunner(projections.RunnerOptions{Pool: b.pool, Log: b.log, Projections: projections.All()})
+	if len(only) == 0 {
+		only = projections.All()
+	}
+	runner, err := projections.NewRunner(projections.RunnerOptions{Pool: b.pool, Log: b.log, Projections: only})
 	if err != nil {
 		b.Fatal(err)
 	}

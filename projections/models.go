@@ -11,6 +11,7 @@ var models = []Projection{
 	{Name: "settlements", Apply: applySettlements, Tables: []string{"read_settlements"}},
 	{Name: "fees", Apply: applyFees, Tables: []string{"read_fee_schedules"}},
 	{Name: "inventory", Apply: applyInventory, Tables: []string{"read_edge_nodes", "read_ports"}},
+	{Name: SlicesModel, Apply: applySlices, Tables: []string{"read_event_slices", "read_event_heads"}},
 }
 
 // All returns the read models' projections. Each writes its own tables only and reads no other's, so they may run apart

@@ -625,6 +625,14 @@ type EventPage struct {
 	NextAfter int64 `json:"next_after"`
 }
 
+// EventTypePattern An event type, a noun with `.*` for all its types, or `*`.
+//
+// Example: order.*
+type EventTypePattern = string
+
+// EventTypePatterns defines model for EventTypePatterns.
+type EventTypePatterns = []EventTypePattern
+
 // Evidence A range of one stream's events that a line was computed from.
 type Evidence struct {
 	Count int `json:"count"`
@@ -1342,7 +1350,16 @@ type GetDesiredStateParams struct {
 type ListEventsParams struct {
 	// After Only events past this log position.
 	After *int64 `form:"after,omitempty" json:"after,omitempty"`
-	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Types Only events of these types; `order.*` is every type of a noun, `*` every type.
+	Types *EventTypePatterns `form:"types,omitempty" json:"types,omitempty"`
+
+	// Stream Only events of this stream, such as `order-ord_…`: what happened to one thing.
+	Stream *string `form:"stream,omitempty" json:"stream,omitempty"`
+	Limit  *Limit  `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 
 	// LastEventID Resumes a stream; overrides `after`.
 	LastEventID *int64 `json:"Last-Event-ID,omitempty"`
@@ -1774,6 +1791,8 @@ type ClientInterface interface {
 	//
 	// With `Accept: text/event-stream` the answer is an endless Server-Sent Events stream whose event ids are log
 	// positions; `Last-Event-ID` resumes it. An operator sees every event.
+	//
+	// A page may be short, or empty, and have a later one after it: `next_after` is how far this one looked.
 	//
 	// Corresponds with GET /v1/events (the `ListEvents` operationId).
 	ListEvents(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2357,6 +2376,8 @@ func (c *Client) SendReadings(ctx context.Context, edgeNodeId EdgeNodeID, body S
 //
 // With `Accept: text/event-stream` the answer is an endless Server-Sent Events stream whose event ids are log
 // positions; `Last-Event-ID` resumes it. An operator sees every event.
+//
+// A page may be short, or empty, and have a later one after it: `next_after` is how far this one looked.
 //
 // Corresponds with GET /v1/events (the `ListEvents` operationId).
 func (c *Client) ListEvents(ctx context.Context, params *ListEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3766,9 +3787,45 @@ func NewListEventsRequest(server string, params *ListEventsParams) (*http.Reques
 
 		}
 
+		if params.Types != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "types", *params.Types, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Stream != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "stream", *params.Stream, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if params.Limit != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -5885,6 +5942,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// With `Accept: text/event-stream` the answer is an endless Server-Sent Events stream whose event ids are log
 	// positions; `Last-Event-ID` resumes it. An operator sees every event.
+	//
+	// A page may be short, or empty, and have a later one after it: `next_after` is how far this one looked.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -8835,6 +8894,8 @@ func (c *ClientWithResponses) SendReadingsWithResponse(ctx context.Context, edge
 //
 // With `Accept: text/event-stream` the answer is an endless Server-Sent Events stream whose event ids are log
 // positions; `Last-Event-ID` resumes it. An operator sees every event.
+//
+// A page may be short, or empty, and have a later one after it: `next_after` is how far this one looked.
 //
 // Returns a wrapper object for the known response body format(s).
 //

@@ -5,6 +5,9 @@
 package vocabulary
 
 import (
+	"slices"
+	"strings"
+
 	"crossbill/domain"
 	"crossbill/domain/apikey"
 	"crossbill/domain/billingrun"
@@ -29,4 +32,34 @@ func Events() [][]domain.Event {
 		quote.Events(), order.Events(), connection.Events(), reading.Events(), billingrun.Events(), invoice.Events(),
 		settlement.Events(), subject.Events(),
 	}
+}
+
+// types are the names of all event types, sorted.
+var types = func() (names []string) {
+	for _, group := range Events() {
+		for _, e := range group {
+			names = append(names, e.EventType())
+		}
+	}
+	slices.Sort(names)
+	return names
+}()
+
+// Matching returns the names of the event types that patterns name: a type by itself, all of a noun ("order.*"), or all
+// there are ("*"). unknown are the patterns that name nothing.
+func Matching(patterns ...string) (matching, unknown []string) {
+	for _, pattern := range patterns {
+		before := len(matching)
+		for _, name := range types {
+			prefix, wild := strings.CutSuffix(pattern, "*")
+			if wild && (prefix == "" || strings.HasSuffix(prefix, ".")) && strings.HasPrefix(name, prefix) || name == pattern {
+				matching = append(matching, name)
+			}
+		}
+		if len(matching) == before {
+			unknown = append(unknown, pattern)
+		}
+	}
+	slices.Sort(matching)
+	return slices.Compact(matching), unknown
 }
