@@ -25,6 +25,21 @@ CREATE TABLE read_event_heads (
     PRIMARY KEY (organisation_id, type)
 ) WITH (fillfactor = 70); -- updated in place
 
+ALTER TABLE read_event_slices ENABLE ROW LEVEL SECURITY;
+CREATE POLICY parties ON read_event_slices FOR SELECT TO crossbill_tenant USING (crossbill_sees(organisation_id));
+ALTER TABLE read_event_heads ENABLE ROW LEVEL SECURITY;
+CREATE POLICY parties ON read_event_heads FOR SELECT TO crossbill_tenant USING (crossbill_sees(organisation_id));
+GRANT SELECT ON read_event_slices, read_event_heads TO crossbill_tenant;
+
+-- Who reads a slice has to know, in the same statement, how far it goes.
+ALTER TABLE subscriptions ENABLE ROW LEVEL SECURITY;
+CREATE POLICY slices ON subscriptions FOR SELECT TO crossbill_tenant USING (name = 'event_slices');
+GRANT SELECT (name, position) ON subscriptions TO crossbill_tenant;
+
 -- +goose Down
 
+REVOKE ALL ON subscriptions FROM crossbill_tenant;
+REVOKE SELECT (name, position) ON subscriptions FROM crossbill_tenant;
+DROP POLICY slices ON subscriptions;
+ALTER TABLE subscriptions DISABLE ROW LEVEL SECURITY;
 DROP TABLE read_event_slices, read_event_heads;
