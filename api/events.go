@@ -23,6 +23,9 @@ import (
 // streamPage is how many events an event stream reads at once.
 const streamPage = 500
 
+// slicePatience is how long a page of events waits for the read model to have what is in the log already.
+const slicePatience = time.Second
+
 // streamPause bounds how often an event stream looks for what its caller may see among what it may not.
 const streamPause = 20 * time.Millisecond
 
@@ -51,7 +54,7 @@ func (s *Server) ListEvents(ctx context.Context, req ListEventsRequestObject) (L
 				WithHint("try again, or read pages with after=")
 		}
 	}
-	found, known, err := s.eventsOf(ctx, filter, after, valueOr(req.Params.Limit, 100))
+	found, known, err := s.currentEventsOf(ctx, filter, after, valueOr(req.Params.Limit, 100))
 	if err != nil {
 		return nil, err
 	}
@@ -74,6 +77,25 @@ func filterOf(params ListEventsParams) (eventFilter, error) {
 		p.Add("/query/types", "there is no event type %.80s", pattern)
 	}
 	return filter, p.Err("api.ListEvents")
+}
+
+// currentEventsOf is eventsOf with all that was in the log when it was called, unless the read model is further behind than
+// slicePatience makes up for.
+func (s *Server) currentEventsOf(ctx context.Context, f eventFilter, after events.Position, limit int) ([]events.Recorded, events.Position, error) {
+	head, err := s.Log.Head(ctx)
+	if err != nil {
+		return nil, after, err
+	}
+	found, known, err := s.eventsOf(ctx, f, after, limit)
+	if err != nil || len(found) == limit || known >= head.Position {
+		return found, known, err
+	}
+	wait, cancel := context.WithTimeout(ctx, slicePatience)
+	defer cancel()
+	if s.Waiter.WaitFor(wait, head.Position, projections.SlicesModel) != nil {
+		return found, known, nil // what there is; known says how far it goes
+	}
+	return s.eventsOf(ctx, f, after, limit)
 }
 
 // eventsOf returns the next events of the caller's slice, and how far that is all there is of it.
