@@ -8,6 +8,7 @@ import (
 
 	"crossbill/domain"
 	"crossbill/domain/apikey"
+	"crossbill/domain/connection"
 	"crossbill/domain/internal/scenario"
 	"crossbill/domain/subject"
 )
@@ -17,6 +18,7 @@ func persons() []domain.Personal {
 	return []domain.Personal{
 		apikey.Issued{KeyID: scenario.ID(domain.PrefixAPIKey, 1), OrganisationID: customer, Principal: apikey.Principal{Kind: apikey.KindPerson, ID: "first", Name: "Ada Lovelace"},
 			Scopes: []string{"trade"}, SecretHash: hash, At: at},
+		connection.SecretSet{ConnectionID: scenario.ID(domain.PrefixConnection, 1), CustomerID: customer, Side: connection.SideA, Secret: "a secret", At: at},
 	}
 }
 

@@ -69,6 +69,8 @@ type desired struct {
 	Mbps       int
 	ProbeID    string
 	A, Z       *connection.Attachment
+	SettingsA  connection.SessionSettings // of a secret it has when it was set: the secret itself is in no read model
+	SettingsZ  connection.SessionSettings
 }
 
 // desiredOf returns nil while the edge node has nothing to do for the connection.
@@ -77,7 +79,8 @@ func desiredOf(s connection.State) *desired {
 	if phase == "" {
 		return nil
 	}
-	d := &desired{EdgeNodeID: s.EdgeNodeID, Phase: phase, Tag: s.Tag, Mbps: s.BandwidthMbps, A: s.A, Z: s.Z}
+	d := &desired{EdgeNodeID: s.EdgeNodeID, Phase: phase, Tag: s.Tag, Mbps: s.DesiredMbps(), A: s.A, Z: s.Z,
+		SettingsA: s.Settings(connection.SideA), SettingsZ: s.Settings(connection.SideZ)}
 	if s.ProbePending() {
 		d.ProbeID = s.LastProbe.ID
 	}

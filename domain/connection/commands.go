@@ -21,6 +21,15 @@ const (
 	MaxBackdating      = 24 * time.Hour     // of a decommission
 	MaxSessionPrefixes = 10_000_000         // more than the internet has routes
 	MaxProbeDetail     = 500                // characters
+	MaxMessage         = 500                // characters, of an edge node
+	MaxNotice          = 3 * 366 * 24 * time.Hour
+)
+
+// Bounds of a session's settings. The kernel takes MD5 keys of up to 80 bytes (TCP_MD5SIG_MAXKEYLEN of linux/tcp.h).
+const (
+	DefaultPrefixLimit = 1000 // what a router may not announce is refused one by one; a flood is cut off
+	MaxPrefixLimit     = 10_000
+	MaxSecret          = 80
 )
 
 // Command is what can be asked of a connection.
@@ -95,12 +104,112 @@ type Activate struct {
 	At         time.Time
 }
 
+// RequestChange brings a connection in production to another bandwidth or plan. The caller reserves what a wider one
+// needs in the same append.
+type RequestChange struct {
+	OrderID        string
+	QuoteID        string
+	ListingVersion int
+	BandwidthMbps  int
+	InPlace        bool
+	At             time.Time
+}
+
+// ReportBandwidth is the bandwidth that the edge node applies. It puts a pending change to that bandwidth into force.
+type ReportBandwidth struct {
+	EdgeNodeID    string // who reports
+	BandwidthMbps int
+	At            time.Time
+}
+
+// ConfirmChange puts a pending change into force that is nothing to the edge node: one of the plan alone.
+type ConfirmChange struct {
+	OrderID string
+	At      time.Time
+}
+
+// AbandonChange gives a pending change up: the connection stays what it is.
+type AbandonChange struct {
+	OrderID string
+	Reason  string
+	At      time.Time
+}
+
+// RequestSuspension closes the gate for a while; addresses, sessions and reservations stay.
+type RequestSuspension struct {
+	Reason string
+	At     time.Time
+}
+
+// ReportSuspended is the edge node's report that the gate is closed for a suspension. The first report of one stands.
+type ReportSuspended struct {
+	EdgeNodeID  string    // who reports
+	SuspendedAt time.Time // the edge node's clock
+	At          time.Time
+}
+
+// RequestResumption opens the gate of a suspended connection again.
+type RequestResumption struct {
+	At time.Time
+}
+
+// ReportResumed is the edge node's report that the gate is open after a suspension. The first report of one stands.
+type ReportResumed struct {
+	EdgeNodeID string    // who reports
+	ResumedAt  time.Time // the edge node's clock
+	At         time.Time
+}
+
+// ScheduleTermination has the connection decommissioned at a date.
+type ScheduleTermination struct {
+	OrderID     string
+	Reason      string
+	EffectiveAt time.Time // after At, by at most [MaxNotice]
+	At          time.Time
+}
+
+// UnscheduleTermination takes a scheduled termination back before its date.
+type UnscheduleTermination struct {
+	OrderID string // that scheduled it
+	At      time.Time
+}
+
+// ConfigureSession is what a party wants of its own BGP session. What is nil stays.
+type ConfigureSession struct {
+	Side        string
+	Admin       *string
+	Prefixes    []string // that its router may announce
+	PrefixLimit *int     // the session is closed when its router announces more; 1 to [MaxPrefixLimit]
+	At          time.Time
+}
+
+// SetSecret protects a session with TCP MD5 (RFC 2385).
+type SetSecret struct {
+	Side   string
+	Secret string // 1 to [MaxSecret] printable ASCII characters without spaces
+	At     time.Time
+}
+
+// RemoveSecret ends the protection of a session.
+type RemoveSecret struct {
+	Side string
+	At   time.Time
+}
+
+// ReportMessage is what the edge node has to say of the connection, for people; "" when all is well.
+type ReportMessage struct {
+	EdgeNodeID string // who reports
+	Message    string
+	At         time.Time
+}
+
 // RequestDecommission takes a connection in production down. Billing stops at EffectiveAt, and the gate is closed as
 // soon as the edge node hears of it, so the time is never in the future.
 type RequestDecommission struct {
 	Reason      string
-	EffectiveAt time.Time // zero means now; at most [MaxBackdating] before At, and not before billing began
+	EffectiveAt time.Time // zero means now; at most [MaxBackdating] before At or when it was scheduled for, and not before billing began
 	At          time.Time
+	OrderID     string // that asks for it; may be empty
 }
 
 // CloseEdge is the edge node's report that nothing of the connection is left on it and that all readings are delivered.
@@ -127,19 +236,33 @@ type Cancel struct {
 	At time.Time
 }
 
-func (Request) command()             {}
-func (Allocate) command()            {}
-func (StartTesting) command()        {}
-func (ReportSession) command()       {}
-func (RequestProbe) command()        {}
-func (ReportProbe) command()         {}
-func (RequestCutover) command()      {}
-func (Activate) command()            {}
-func (RequestDecommission) command() {}
-func (CloseEdge) command()           {}
-func (Decommission) command()        {}
-func (RequestCancellation) command() {}
-func (Cancel) command()              {}
+func (Request) command()               {}
+func (Allocate) command()              {}
+func (StartTesting) command()          {}
+func (ReportSession) command()         {}
+func (RequestProbe) command()          {}
+func (ReportProbe) command()           {}
+func (RequestCutover) command()        {}
+func (Activate) command()              {}
+func (RequestDecommission) command()   {}
+func (RequestChange) command()         {}
+func (ReportBandwidth) command()       {}
+func (ConfirmChange) command()         {}
+func (AbandonChange) command()         {}
+func (RequestSuspension) command()     {}
+func (ReportSuspended) command()       {}
+func (RequestResumption) command()     {}
+func (ReportResumed) command()         {}
+func (ScheduleTermination) command()   {}
+func (UnscheduleTermination) command() {}
+func (ConfigureSession) command()      {}
+func (SetSecret) command()             {}
+func (RemoveSecret) command()          {}
+func (ReportMessage) command()         {}
+func (CloseEdge) command()             {}
+func (Decommission) command()          {}
+func (RequestCancellation) command()   {}
+func (Cancel) command()                {}
 
 func (c Request) check(op string) error {
 	var p domain.Problems

@@ -2,7 +2,8 @@
 //
 // It is a state machine fed from three sides: the saga's steps, the edge node's reports, the parties' wishes. Billing is
 // an axis beside the states: it starts at the instant the edge opened the gate and stops at the decommission's effective
-// time. What is billed meanwhile is told by [State.Spans] and [State.Suspensions]. It never moves a packet and never reserves a VLAN. Start reading at [State], then [Decide].
+// time. What is billed meanwhile is told by [State.Spans] and [State.Suspensions]. It never moves a packet and
+// never reserves a VLAN. Start reading at [State], then [Decide].
 package connection
 
 import (
@@ -52,7 +53,14 @@ const (
 const (
 	PhaseTesting    = "testing"    // all set up, nothing crosses but the probe
 	PhaseProduction = "production" // traffic crosses and is metered
+	PhaseSuspended  = "suspended"  // all set up, sessions up, and nothing crosses or is counted
 	PhaseAbsent     = "absent"     // nothing of it is left
+)
+
+// What a party wants of its BGP session.
+const (
+	AdminUp   = "up"
+	AdminDown = "down"
 )
 
 // BGP is a party's side of the sessions.
@@ -155,9 +163,18 @@ type State struct {
 	Suspensions []Suspension `json:"suspensions,omitempty"`  // in order; only the last can be without an end
 
 	Change                *Change      `json:"change,omitempty"`                  // while it is pending
+	ChangeOrderID         string       `json:"change_order_id,omitempty"`         // of the last change asked for, whatever came of it
 	SuspensionRequestedAt *time.Time   `json:"suspension_requested_at,omitempty"` // until the edge has closed the gate
+	SuspensionReason      string       `json:"suspension_reason,omitempty"`       // until it is resumed
 	ResumptionRequestedAt *time.Time   `json:"resumption_requested_at,omitempty"` // until the edge has opened it again
 	Termination           *Termination `json:"termination,omitempty"`             // while it is scheduled
+	TerminationOrderID    string       `json:"termination_order_id,omitempty"`    // of the last termination asked for; "" if no order asked
+
+	SessionSettings map[string]SessionSettings `json:"session_settings,omitempty"` // by side; those that were changed
+	EdgeMessage     *Message                   `json:"edge_message,omitempty"`     // what the edge node last said; nil when all is well
+
+	// secrets are the sessions' MD5 secrets by side. They are in no JSON: who needs them reads the connection's events.
+	secrets map[string]string
 
 	Reason             string     `json:"reason,omitempty"` // of the decommission or the cancellation
 	RequestedAt        time.Time  `json:"requested_at"`
@@ -190,10 +207,32 @@ func (s State) DesiredPhase() string {
 		return ""
 	case s.State == StateDecommissionRequested || s.State == StateCancelling:
 		return PhaseAbsent
+	case s.SuspensionRequestedAt != nil, s.State == StateSuspended && s.ResumptionRequestedAt == nil:
+		return PhaseSuspended
 	case s.CutoverRequestedAt != nil:
 		return PhaseProduction
 	}
 	return PhaseTesting
+}
+
+// DesiredMbps returns the bandwidth that the edge node is to apply: that of a pending change before it is in force.
+func (s State) DesiredMbps() int {
+	if s.Change != nil {
+		return s.Change.BandwidthMbps
+	}
+	return s.BandwidthMbps
+}
+
+// OrderIDs returns the orders whose fate is bound to the connection's: the one that made it, the last that changes it, the
+// last that ends it.
+func (s State) OrderIDs() []string {
+	var ids []string
+	for _, id := range []string{s.OrderID, s.ChangeOrderID, s.TerminationOrderID} {
+		if id != "" {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // Stream names the stream of one connection.

@@ -74,23 +74,23 @@ func TestSteps(t *testing.T) {
 func TestEnds(t *testing.T) {
 	t.Parallel()
 	at := scenario.After
-	leave := RequestDecommission{"moved", at(100), at(100)}
+	leave := RequestDecommission{"moved", at(100), at(100), ""}
 	left := func(reason string, effective, now time.Time) facts {
-		return facts{DecommissionRequested{connectionID, reason, effective, now}}
+		return facts{DecommissionRequested{connectionID, reason, effective, now, ""}}
 	}
 	scenario.Run(t, Decide, Evolve, []one{
 		{Name: "decommission", Given: upTo(activated), When: leave, Then: facts{leaving}},
 		{Name: "decommission now", Given: upTo(activated), When: RequestDecommission{Reason: "moved", At: at(100)}, Then: facts{leaving}},
-		{Name: "decommission since a while", Given: upTo(activated), When: RequestDecommission{"moved", at(8), at(100)}, Then: left("moved", at(8), at(100))},
+		{Name: "decommission since a while", Given: upTo(activated), When: RequestDecommission{"moved", at(8), at(100), ""}, Then: left("moved", at(8), at(100))},
 		{Name: "decommission again", Given: upTo(leaving), When: RequestDecommission{Reason: "moved", At: at(105)}},
 		{Name: "decommission again, after the end", Given: upTo(gone), When: leave},
-		{Name: "decommission again, otherwise", Given: upTo(leaving), When: RequestDecommission{"moved", at(99), at(105)}, Code: domain.Conflict},
-		{Name: "decommission in the future", Given: upTo(activated), When: RequestDecommission{"moved", at(101), at(100)}, Code: domain.Invalid, Fields: []string{"/effective_at"}},
-		{Name: "decommission before billing", Given: upTo(activated), When: RequestDecommission{"moved", at(7), at(100)}, Code: domain.Invalid, Fields: []string{"/effective_at"}},
-		{Name: "decommission long ago", Given: upTo(activated), When: RequestDecommission{"moved", at(8), at(9).Add(MaxBackdating)}, Code: domain.Invalid, Fields: []string{"/effective_at"}},
+		{Name: "decommission again, otherwise", Given: upTo(leaving), When: RequestDecommission{"moved", at(99), at(105), ""}, Code: domain.Conflict},
+		{Name: "decommission in the future", Given: upTo(activated), When: RequestDecommission{"moved", at(101), at(100), ""}, Code: domain.Invalid, Fields: []string{"/effective_at"}},
+		{Name: "decommission before billing", Given: upTo(activated), When: RequestDecommission{"moved", at(7), at(100), ""}, Code: domain.Invalid, Fields: []string{"/effective_at"}},
+		{Name: "decommission long ago", Given: upTo(activated), When: RequestDecommission{"moved", at(8), at(9).Add(MaxBackdating), ""}, Code: domain.Invalid, Fields: []string{"/effective_at"}},
 		{Name: "decommission what has just begun on a clock ahead of ours", Given: upTo(activated), When: RequestDecommission{Reason: "moved", At: at(7)}, Then: left("moved", at(8), at(7))},
-		{Name: "the same, said outright", Given: upTo(activated), When: RequestDecommission{"moved", at(7), at(7)}, Then: left("moved", at(8), at(7))},
-		{Name: "and again", Given: upTo(activated, left("moved", at(8), at(7))...), When: RequestDecommission{"moved", at(7), at(7)}},
+		{Name: "the same, said outright", Given: upTo(activated), When: RequestDecommission{"moved", at(7), at(7), ""}, Then: left("moved", at(8), at(7))},
+		{Name: "and again", Given: upTo(activated, left("moved", at(8), at(7))...), When: RequestDecommission{"moved", at(7), at(7), ""}},
 		{Name: "decommission what is testing", Given: upTo(cutover), When: leave, Code: domain.Conflict},
 		{Name: "decommission what is cancelled", Given: upTo(requested, givingUp, cancelled), When: leave, Code: domain.Conflict},
 		{Name: "decommission without a reason", Given: upTo(activated), When: RequestDecommission{}, Code: domain.Invalid, Fields: []string{"/reason", "/at"}},

@@ -39,6 +39,34 @@ func Decide(s State, c Command) ([]domain.Event, error) {
 		return c.decide(op, s)
 	case Activate:
 		return s.report(op, c.EdgeNodeID, c)
+	case RequestChange:
+		return c.decide(op, s)
+	case ReportBandwidth:
+		return s.report(op, c.EdgeNodeID, c)
+	case ConfirmChange:
+		return c.decide(op, s)
+	case AbandonChange:
+		return c.decide(op, s)
+	case RequestSuspension:
+		return c.decide(op, s)
+	case ReportSuspended:
+		return s.report(op, c.EdgeNodeID, c)
+	case RequestResumption:
+		return c.decide(op, s)
+	case ReportResumed:
+		return s.report(op, c.EdgeNodeID, c)
+	case ScheduleTermination:
+		return c.decide(op, s)
+	case UnscheduleTermination:
+		return c.decide(op, s)
+	case ConfigureSession:
+		return c.decide(op, s)
+	case SetSecret:
+		return c.decide(op, s)
+	case RemoveSecret:
+		return c.decide(op, s)
+	case ReportMessage:
+		return s.report(op, c.EdgeNodeID, c)
 	case RequestDecommission:
 		return c.decide(op, s)
 	case CloseEdge:
@@ -137,38 +165,6 @@ func (c RequestCutover) decide(op string, s State) ([]domain.Event, error) {
 	return []domain.Event{CutoverRequested{ConnectionID: s.ID, At: domain.Instant(c.At)}}, nil
 }
 
-func (c RequestDecommission) decide(op string, s State) ([]domain.Event, error) {
-	at, effective := domain.Instant(c.At), domain.Instant(c.EffectiveAt)
-	var p domain.Problems
-	p.Text("/reason", c.Reason, domain.MaxReason)
-	p.Time("/at", c.At)
-	if err := p.Err(op); err != nil {
-		return nil, err
-	}
-	if s.BillingFrom != nil && (c.EffectiveAt.IsZero() || effective.Equal(at)) {
-		// The start is the edge node's clock, which may be ahead: then nothing was billed, and never less than nothing.
-		effective = latest(at, *s.BillingFrom)
-	}
-	switch {
-	case s.BillingTo != nil: // a decommission was requested, whatever came of it since
-		if s.Reason == c.Reason && (c.EffectiveAt.IsZero() || effective.Equal(*s.BillingTo)) {
-			return nil, nil
-		}
-		return nil, domain.Differs(op, "connection", s.ID, "decommission request")
-	case s.State != StateProduction && s.Final():
-		return nil, s.refuse(op)
-	case s.State != StateProduction:
-		return nil, s.refuse(op).WithHint("it is not in production: cancel it instead")
-	}
-	p.Check(!effective.After(latest(at, *s.BillingFrom)), "/effective_at", "must not be in the future")
-	p.Check(!effective.Before(at.Add(-MaxBackdating)), "/effective_at", "must not be more than %s ago", MaxBackdating)
-	p.Check(!effective.Before(*s.BillingFrom), "/effective_at", "must not be before billing began, %s", s.BillingFrom.Format(time.RFC3339Nano))
-	if err := p.Err(op); err != nil {
-		return nil, err
-	}
-	return []domain.Event{DecommissionRequested{ConnectionID: s.ID, Reason: c.Reason, EffectiveAt: effective, At: at}}, nil
-}
-
 func (c RequestCancellation) decide(op string, s State) ([]domain.Event, error) {
 	var p domain.Problems
 	p.Text("/reason", c.Reason, domain.MaxReason)
@@ -184,7 +180,7 @@ func (c RequestCancellation) decide(op string, s State) ([]domain.Event, error) 
 			return nil, nil
 		}
 		return nil, domain.Differs(op, "connection", s.ID, "reason of its cancellation")
-	case StateProduction:
+	case StateProduction, StateChangePending, StateSuspended:
 		return nil, s.refuse(op).WithHint("terminate it instead")
 	}
 	return nil, s.refuse(op)
@@ -230,11 +226,4 @@ func (s State) notEstablished(op string) error {
 	}
 	return domain.Errorf(domain.Conflict, op, "BGP of the connection %s is not established on side %s", s.ID, strings.Join(waiting, " and ")).
 		WithHint("configure the router as the connection's attachment says")
-}
-
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }

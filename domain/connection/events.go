@@ -156,6 +156,7 @@ type DecommissionRequested struct {
 	Reason       string    `json:"reason"`
 	EffectiveAt  time.Time `json:"effective_at"`
 	At           time.Time `json:"at"`
+	OrderID      string    `json:"order_id,omitempty"` // that asked for it; absent if none did
 }
 
 // EdgeClosed says that nothing of the connection is left on the edge node and that all its readings are delivered.
@@ -257,6 +258,7 @@ func Events() []domain.Event {
 	return []domain.Event{
 		Requested{}, Allocated{}, TestingStarted{}, SessionChanged{}, ProbeRequested{}, Probed{}, CutoverRequested{},
 		Activated{}, ChangeRequested{}, Changed{}, ChangeAbandoned{}, SuspensionRequested{}, Suspended{}, ResumptionRequested{},
-		Resumed{}, TerminationScheduled{}, TerminationUnscheduled{}, DecommissionRequested{}, EdgeClosed{}, Decommissioned{}, CancellationRequested{}, Cancelled{},
+		Resumed{}, TerminationScheduled{}, TerminationUnscheduled{}, SessionConfigured{}, SecretSet{}, SecretRemoved{}, MessageChanged{},
+		DecommissionRequested{}, EdgeClosed{}, Decommissioned{}, CancellationRequested{}, Cancelled{},
 	}
 }

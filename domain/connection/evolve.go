@@ -46,6 +46,7 @@ func Evolve(s State, e domain.Event) State {
 	case ChangeRequested:
 		s.State = StateChangePending
 		s.Change = &Change{e.OrderID, e.QuoteID, e.ListingVersion, e.BandwidthMbps, e.InPlace, e.At}
+		s.ChangeOrderID = e.OrderID
 	case Changed:
 		s.State, s.Change = StateProduction, nil
 		s.QuoteID, s.ListingVersion, s.BandwidthMbps = e.QuoteID, e.ListingVersion, e.BandwidthMbps
@@ -53,27 +54,37 @@ func Evolve(s State, e domain.Event) State {
 	case ChangeAbandoned:
 		s.State, s.Change = StateProduction, nil
 	case SuspensionRequested:
-		s.SuspensionRequestedAt = &e.At
+		s.SuspensionRequestedAt, s.SuspensionReason = &e.At, e.Reason
 	case Suspended:
 		s.State, s.SuspensionRequestedAt = StateSuspended, nil
 		s.Suspensions = append(slices.Clip(s.Suspensions), Suspension{From: e.At})
 	case ResumptionRequested:
 		s.ResumptionRequestedAt = &e.At
 	case Resumed:
-		s.State, s.ResumptionRequestedAt = StateProduction, nil
+		s.State, s.ResumptionRequestedAt, s.SuspensionReason = StateProduction, nil, ""
 		if last := len(s.Suspensions) - 1; last >= 0 {
 			s.Suspensions = slices.Clone(s.Suspensions) // an earlier State must not see the end
 			s.Suspensions[last].To = &e.At
 		}
 	case TerminationScheduled:
-		s.Termination = &Termination{e.OrderID, e.Reason, e.EffectiveAt}
+		s.Termination, s.TerminationOrderID = &Termination{e.OrderID, e.Reason, e.EffectiveAt}, e.OrderID
 	case TerminationUnscheduled:
 		s.Termination = nil
 	case DecommissionRequested:
 		s.State, s.Reason = StateDecommissionRequested, e.Reason
 		s.Change, s.SuspensionRequestedAt, s.ResumptionRequestedAt, s.Termination = nil, nil, nil, nil
+		if e.OrderID != "" {
+			s.TerminationOrderID = e.OrderID
+		}
 		s.Billing, s.BillingTo = BillingStopped, &e.EffectiveAt
+	case SessionConfigured, SecretSet, SecretRemoved:
+		s = s.withSession(e)
+	case MessageChanged:
+		if s.EdgeMessage = nil; e.Message != "" {
+			s.EdgeMessage = &Message{TagEdge, e.Message, e.At}
+		}
 	case EdgeClosed:
+		s.EdgeMessage = nil
 		s.OnEdge, s.EdgeRemoved, s.EdgeClosedAt = false, true, &e.ClosedAt
 	case Decommissioned:
 		s.State, s.ClosedAt = StateDecommissioned, &e.At

@@ -48,7 +48,7 @@ var (
 	missed    = Probed{connectionID, probe1, false, "no answer", scenario.After(6)}
 	cutover   = CutoverRequested{connectionID, scenario.After(7)}
 	activated = Activated{connectionID, scenario.After(8)}
-	leaving   = DecommissionRequested{connectionID, "moved", scenario.After(100), scenario.After(100)}
+	leaving   = DecommissionRequested{connectionID, "moved", scenario.After(100), scenario.After(100), ""}
 	closed    = EdgeClosed{connectionID, scenario.After(101), scenario.After(102)}
 	gone      = Decommissioned{connectionID, scenario.After(101), scenario.After(103)}
 	givingUp  = CancellationRequested{connectionID, "no BGP", scenario.After(50)}

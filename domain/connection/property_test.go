@@ -3,6 +3,7 @@ package connection
 import (
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -21,23 +22,48 @@ var table = map[string]map[string]string{
 		"connection.cutover_requested": StateTesting, "connection.activated": StateProduction,
 		"connection.cancellation_requested": StateCancelling,
 	},
-	StateProduction: {"bgp_session.changed": StateProduction, "connection.decommission_requested": StateDecommissionRequested},
+	StateProduction: {
+		"bgp_session.changed": StateProduction, "connection.change_requested": StateChangePending,
+		"connection.suspension_requested": StateProduction, "connection.suspended": StateSuspended,
+		"connection.decommission_requested": StateDecommissionRequested,
+		"connection.termination_scheduled":  StateProduction, "connection.termination_unscheduled": StateProduction,
+	},
+	StateChangePending: {
+		"bgp_session.changed": StateChangePending, "connection.changed": StateProduction, "connection.change_abandoned": StateProduction,
+		"connection.decommission_requested": StateDecommissionRequested,
+		"connection.termination_scheduled":  StateChangePending, "connection.termination_unscheduled": StateChangePending,
+	},
+	StateSuspended: {
+		"bgp_session.changed": StateSuspended, "connection.resumption_requested": StateSuspended, "connection.resumed": StateProduction,
+		"connection.decommission_requested": StateDecommissionRequested,
+		"connection.termination_scheduled":  StateSuspended, "connection.termination_unscheduled": StateSuspended,
+	},
 	StateDecommissionRequested: {
 		"bgp_session.changed": StateDecommissionRequested, "connection.edge_closed": StateDecommissionRequested,
-		"connection.decommissioned": StateDecommissioned,
+		"connection.decommissioned": StateDecommissioned, "connection.message_changed": StateDecommissionRequested,
 	},
 	StateDecommissioned: {},
 	StateCancelling: {
 		"bgp_session.changed": StateCancelling, "connection.edge_closed": StateCancelling, "connection.cancelled": StateCancelled,
+		"connection.message_changed": StateCancelling,
 	},
 	StateCancelled: {},
 }
 
-// undecided are the events that no command makes yet.
-var undecided = map[string]bool{
-	"connection.change_requested": true, "connection.changed": true, "connection.change_abandoned": true,
-	"connection.suspension_requested": true, "connection.suspended": true, "connection.resumption_requested": true,
-	"connection.resumed": true, "connection.termination_scheduled": true, "connection.termination_unscheduled": true,
+// asides happen to a connection that has sessions, and lead nowhere.
+var asides = map[string][]string{
+	"bgp_session.configured":     {StateAllocated, StateTesting, StateProduction, StateChangePending, StateSuspended},
+	"bgp_session.secret_set":     {StateAllocated, StateTesting, StateProduction, StateChangePending, StateSuspended},
+	"bgp_session.secret_removed": {StateAllocated, StateTesting, StateProduction, StateChangePending, StateSuspended},
+	"connection.message_changed": {StateTesting, StateProduction, StateChangePending, StateSuspended},
+}
+
+func init() {
+	for event, states := range asides {
+		for _, state := range states {
+			table[state][event] = state
+		}
+	}
 }
 
 // walk is one random life.
@@ -55,10 +81,10 @@ type walk struct {
 func TestRandomCommands(t *testing.T) {
 	t.Parallel()
 	ends, happened := map[string]int{}, map[string]int{}
-	for seed := range uint64(1500) {
+	for seed := range uint64(3000) {
 		rng := rand.New(rand.NewPCG(seed, 11))
 		w := walk{t: t, seed: seed, happens: map[string]int{}}
-		for second := range 60 {
+		for second := range 90 {
 			w.do(randomCommand(rng, w.state, second))
 		}
 		ends[w.state.State]++
@@ -68,7 +94,7 @@ func TestRandomCommands(t *testing.T) {
 		scenario.CheckReplay(t, Evolve, w.history...)
 	}
 	for _, e := range Events() { // walks that never get anywhere prove nothing
-		if !undecided[e.EventType()] && happened[e.EventType()] < 50 {
+		if happened[e.EventType()] < 50 {
 			t.Errorf("%s happened %d times", e.EventType(), happened[e.EventType()])
 		}
 	}
@@ -102,6 +128,7 @@ func (w *walk) do(c Command) {
 		w.t.Fatalf("seed %d: %T changed the state before it", w.seed, c)
 	}
 	w.checkBilling(before)
+	w.checkSold()
 	w.checkEdge()
 	if again, err := Decide(w.state, c); err != nil || again != nil {
 		w.t.Fatalf("seed %d: %T again on %q gave %v and %v", w.seed, c, w.state.State, again, err)
@@ -132,8 +159,56 @@ func (w *walk) checkBilling(before State) {
 	if before.BillingFrom != nil && !s.BillingFrom.Equal(*before.BillingFrom) || before.BillingTo != nil && !s.BillingTo.Equal(*before.BillingTo) {
 		fail("the billed time moved")
 	}
+	if len(s.Spans) != w.happens["connection.activated"]+w.happens["connection.changed"] || len(s.Suspensions) != w.happens["connection.suspended"] {
+		fail("what is billed is not what happened")
+	}
 	if w.happens["connection.activated"] > 1 || w.happens["connection.decommission_requested"] > 1 {
 		fail("billing started or stopped twice")
+	}
+}
+
+// checkSold holds what is billed to a partition of the billed time: every instant of it is in exactly one span, and each
+// span in the suspensions or between them, with none twice.
+func (w *walk) checkSold() {
+	w.t.Helper()
+	s := w.state
+	if s.BillingFrom == nil {
+		return
+	}
+	end := scenario.After(1 << 20)
+	if s.BillingTo != nil {
+		end = *s.BillingTo
+	}
+	billed, from := time.Duration(0), *s.BillingFrom
+	for i, span := range s.Spans {
+		to := end
+		if i+1 < len(s.Spans) {
+			to = s.Spans[i+1].From
+		}
+		if !span.From.Equal(from) || to.Before(span.From) || i+1 < len(s.Spans) && !to.After(span.From) {
+			w.t.Fatalf("seed %d: span %d is from %s to %s after %s: %+v", w.seed, i, span.From, to, from, s.Spans)
+		}
+		billed, from = billed+to.Sub(span.From), to
+	}
+	if billed != end.Sub(*s.BillingFrom) {
+		w.t.Fatalf("seed %d: %s are sold of %s", w.seed, billed, end.Sub(*s.BillingFrom))
+	}
+	open := *s.BillingFrom // since when the gate is, for the last time before
+	for i, closed := range s.Suspensions {
+		last := i == len(s.Suspensions)-1
+		if closed.From.Before(open) || closed.To == nil && !last || closed.To != nil && !closed.To.After(closed.From) {
+			w.t.Fatalf("seed %d: the gate, open since %s, was closed %+v", w.seed, open, s.Suspensions)
+		}
+		if closed.To != nil {
+			open = *closed.To
+		}
+		if lasts := closed.To == nil; last && lasts != (s.State == StateSuspended) && s.BillingTo == nil {
+			w.t.Fatalf("seed %d: %s with the suspensions %+v", w.seed, s.State, s.Suspensions)
+		}
+	}
+	if (s.Change != nil) != (s.State == StateChangePending) || s.ResumptionRequestedAt != nil && s.State != StateSuspended ||
+		s.SuspensionRequestedAt != nil && s.State != StateProduction {
+		w.t.Fatalf("seed %d: %s waits for what it can't: %+v", w.seed, s.State, s)
 	}
 }
 
@@ -143,6 +218,9 @@ func (w *walk) checkEdge() {
 	s := w.state
 	if s.Final() && (s.OnEdge || s.DesiredPhase() != "") {
 		w.t.Fatalf("seed %d: ended with something on the edge: %+v", w.seed, s)
+	}
+	if phase := s.DesiredPhase(); (s.State == StateSuspended && s.ResumptionRequestedAt == nil) && phase != PhaseSuspended {
+		w.t.Fatalf("seed %d: suspended and to be in %s", w.seed, phase)
 	}
 	if s.DesiredPhase() == PhaseProduction && !s.ProbePassed() {
 		w.t.Fatalf("seed %d: the gate is to open without a probe that passed: %+v", w.seed, s)
@@ -167,15 +245,39 @@ func randomCommand(rng *rand.Rand, s State, second int) Command {
 		request(), allocate(), StartTesting{at.Add(time.Hour), at}, up,
 		ReportSession{node, pick(SideA, SideZ, "b"), Session{pick(SessionIdle, SessionActive, "up"), near, rng.IntN(3), 0}, at},
 		RequestProbe{pick(probe1, probe2), at}, report, RequestCutover{at}, Activate{node, near, at},
-		RequestDecommission{pick("moved", "sold", ""), time.Time{}, at}, RequestDecommission{"moved", near, at}, CloseEdge{node, near, at},
+		RequestDecommission{pick("moved", "sold", ""), time.Time{}, at, ""}, RequestDecommission{"moved", near, at, ""}, CloseEdge{node, near, at},
 		Decommission{at}, RequestCancellation{pick("no BGP", "late", ""), at}, Cancel{at},
+	}
+	order := scenario.ID(domain.PrefixOrder, 2+second/7)
+	change := RequestChange{order, scenario.ID(domain.PrefixQuote, 2+second/7), 1 + rng.IntN(3), []int{100, 200, 1000, 0}[rng.IntN(4)], true, at}
+	reported, pending := ReportBandwidth{node, []int{100, 200, 1000}[rng.IntN(3)], at}, order
+	if s.Change != nil && rng.IntN(4) > 0 {
+		reported.BandwidthMbps, pending = s.Change.BandwidthMbps, s.Change.OrderID
+	}
+	scheduled := order
+	if s.Termination != nil && rng.IntN(4) > 0 {
+		scheduled = s.Termination.OrderID
+	}
+	limit, admin, side := rng.IntN(4), pick(AdminUp, AdminDown, "off"), pick(SideA, SideZ, "b")
+	sold := []Command{
+		change, reported, ConfirmChange{pending, at}, AbandonChange{pending, pick("full", ""), at},
+		RequestSuspension{pick("unpaid", "away", ""), at}, ReportSuspended{node, near, at}, RequestResumption{at}, ReportResumed{node, near, at},
+		ScheduleTermination{order, pick("moved", ""), at.Add(time.Duration(rng.IntN(30)-1) * time.Second), at}, UnscheduleTermination{scheduled, at},
+		ConfigureSession{side, &admin, nil, nil, at}, ConfigureSession{side, nil, []string{pick("198.51.100.0/24", "192.0.2.0/24")}, &limit, at},
+		SetSecret{side, pick("first", "second", "no good"), at}, RemoveSecret{side, at}, ReportMessage{node, pick("", "the port is down"), at},
+	}
+	if s.Termination != nil && !at.Before(s.Termination.EffectiveAt) && rng.IntN(2) == 0 {
+		return RequestDecommission{s.Termination.Reason, s.Termination.EffectiveAt, at, s.Termination.OrderID}
 	}
 	fitting := map[string][]Command{
 		"": all[:1], StateRequested: all[1:2], StateAllocated: all[2:3], StateTesting: {up, all[5], report, all[7], all[8]},
-		StateProduction: all[8:11], StateDecommissionRequested: all[11:13], StateCancelling: {all[11], all[14]},
+		StateProduction:    append(slices.Clone(all[8:11]), slices.Concat(sold, sold)...),
+		StateChangePending: sold[1:4], StateSuspended: sold[6:8],
+		StateDecommissionRequested: all[11:13], StateCancelling: {all[11], all[14]},
 	}[s.State]
 	if len(fitting) > 0 && rng.IntN(2) == 0 {
 		return fitting[rng.IntN(len(fitting))]
 	}
+	all = append(all, sold...)
 	return all[rng.IntN(len(all))]
 }
