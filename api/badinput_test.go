@@ -52,6 +52,8 @@ func everyOperation(m *market) []operation {
 		{"listOrders", "GET", "/v1/orders", m.customerKey, nil},
 		{"placeOrder", "POST", "/v1/orders", m.customerKey, m.newOrder(m.quote)},
 		{"getOrder", "GET", "/v1/orders/" + m.order.Id, m.customerKey, nil},
+		{"approveOrder", "POST", "/v1/orders/" + m.order.Id + ":approve", m.customerKey, nil},
+		{"declineOrder", "POST", "/v1/orders/" + m.order.Id + ":decline", m.customerKey, client.Reason{Reason: "no"}},
 		{"acceptOrder", "POST", "/v1/orders/" + m.order.Id + ":accept", m.providerKey, nil},
 		{"rejectOrder", "POST", "/v1/orders/" + m.order.Id + ":reject", m.providerKey, client.Reason{Reason: "no"}},
 		{"listConnections", "GET", "/v1/connections", m.customerKey, nil},

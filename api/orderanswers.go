@@ -30,7 +30,7 @@ func answerWithin(listing.Terms) time.Duration { return MaxAnswerDelay }
 // lookAgain is the Retry-After of an answer that shows an order on its way.
 func lookAgain(state string) *int {
 	seconds := lookAgainAtWork
-	if state == order.StateAwaitingProvider {
+	if state == order.StateAwaitingProvider || state == order.StateAwaitingApproval {
 		seconds = lookAgainWaiting
 	}
 	return &seconds
@@ -158,7 +158,11 @@ func orderView(s order.State) Order {
 		ListingId: s.ListingID, ListingVersion: s.ListingVersion, ConnectionId: s.ConnectionID, PortId: s.PortID,
 		BandwidthMbps: s.BandwidthMbps, PurchaseOrder: optional(s.PurchaseOrder), Questions: []OrderQuestion{},
 		Reason: optional(s.Reason), PlacedAt: s.PlacedAt, AcceptedAt: s.AcceptedAt, ClosedAt: s.ClosedAt, Since: s.Since,
-		Deadline: s.Deadline,
+		Deadline: s.Deadline, ApprovalNeeded: optional(OrderApprovalNeeded(s.ApprovalNeeded)), ApprovedBy: optional(s.ApprovedBy),
+		ApprovedAt: s.ApprovedAt,
+	}
+	if s.PlacedBy != nil {
+		v.PlacedBy = &PrincipalRef{Kind: PrincipalRefKind(s.PlacedBy.Kind), Id: s.PlacedBy.ID}
 	}
 	if who, by := s.Needs(); who != order.NeedsNobody {
 		needs := OrderNeeds(who)

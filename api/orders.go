@@ -55,7 +55,7 @@ func (s *Server) PlaceOrder(ctx context.Context, req PlaceOrderRequestObject) (P
 		OrderID: orderID, ConnectionID: connectionID, CustomerID: caller.OrganisationID, Quote: quoted, QuoteHash: b.QuoteHash,
 		MaxTotal: b.MaxTotal, Listing: offered, PortID: b.PortId, Port: customerPort, ProviderPort: providerPort, BGP: b.Bgp,
 		Deadline:      now.Add(answerWithin(terms)),
-		PurchaseOrder: valueOr(b.PurchaseOrder, ""), At: now,
+		PurchaseOrder: valueOr(b.PurchaseOrder, ""), At: now, By: caller.Principal.Ref(),
 	})
 	if err != nil {
 		return nil, err

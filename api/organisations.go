@@ -28,7 +28,8 @@ func (s *Server) CreateOrganisation(ctx context.Context, req CreateOrganisationR
 	if err != nil {
 		return nil, err
 	}
-	keyID, token, keyStream, err := NewKey(s.now(), s.Random, id, apikey.Principal{Kind: apikey.KindPerson, ID: "first", Name: "First key"}, ScopeTrade, ScopeFinance)
+	keyID, token, keyStream, err := NewKey(s.now(), s.Random, id, apikey.Principal{Kind: apikey.KindPerson, ID: "first", Name: "First key"},
+		ScopeAdmin, ScopeTrade, ScopeApprove, ScopeFinance, ScopeRead, ScopeMeter)
 	if err != nil {
 		return nil, err
 	}

@@ -210,8 +210,30 @@ func (e ListingTermsApproval) Valid() bool {
 	}
 }
 
+// Defines values for OrderApprovalNeeded.
+const (
+	OrderApprovalNeededAboveMonthLimit OrderApprovalNeeded = "above_month_limit"
+	OrderApprovalNeededAboveOrderLimit OrderApprovalNeeded = "above_order_limit"
+	OrderApprovalNeededOtherCurrency   OrderApprovalNeeded = "other_currency"
+)
+
+// Valid indicates whether the value is a known member of the OrderApprovalNeeded enum.
+func (e OrderApprovalNeeded) Valid() bool {
+	switch e {
+	case OrderApprovalNeededAboveMonthLimit:
+		return true
+	case OrderApprovalNeededAboveOrderLimit:
+		return true
+	case OrderApprovalNeededOtherCurrency:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for OrderNeeds.
 const (
+	OrderNeedsApproval OrderNeeds = "approval"
 	OrderNeedsCustomer OrderNeeds = "customer"
 	OrderNeedsProvider OrderNeeds = "provider"
 )
@@ -219,6 +241,8 @@ const (
 // Valid indicates whether the value is a known member of the OrderNeeds enum.
 func (e OrderNeeds) Valid() bool {
 	switch e {
+	case OrderNeedsApproval:
+		return true
 	case OrderNeedsCustomer:
 		return true
 	case OrderNeedsProvider:
@@ -230,20 +254,23 @@ func (e OrderNeeds) Valid() bool {
 
 // Defines values for OrderState.
 const (
-	OrderStateAcknowledged     OrderState = "acknowledged"
-	OrderStateAwaitingProvider OrderState = "awaiting_provider"
-	OrderStateCancelled        OrderState = "cancelled"
-	OrderStateCancelling       OrderState = "cancelling"
-	OrderStateCompleted        OrderState = "completed"
-	OrderStateFailed           OrderState = "failed"
-	OrderStateInProgress       OrderState = "in_progress"
-	OrderStateRejected         OrderState = "rejected"
+	OrderStateAcknowledged             OrderState = "acknowledged"
+	OrderStateAwaitingCustomerApproval OrderState = "awaiting_customer_approval"
+	OrderStateAwaitingProvider         OrderState = "awaiting_provider"
+	OrderStateCancelled                OrderState = "cancelled"
+	OrderStateCancelling               OrderState = "cancelling"
+	OrderStateCompleted                OrderState = "completed"
+	OrderStateFailed                   OrderState = "failed"
+	OrderStateInProgress               OrderState = "in_progress"
+	OrderStateRejected                 OrderState = "rejected"
 )
 
 // Valid indicates whether the value is a known member of the OrderState enum.
 func (e OrderState) Valid() bool {
 	switch e {
 	case OrderStateAcknowledged:
+		return true
+	case OrderStateAwaitingCustomerApproval:
 		return true
 	case OrderStateAwaitingProvider:
 		return true
@@ -279,6 +306,30 @@ func (e OrganisationRoles) Valid() bool {
 	case OrganisationRolesOperator:
 		return true
 	case OrganisationRolesProvider:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PrincipalRefKind.
+const (
+	PrincipalRefKindEdgeNode PrincipalRefKind = "edge_node"
+	PrincipalRefKindOperator PrincipalRefKind = "operator"
+	PrincipalRefKindPerson   PrincipalRefKind = "person"
+	PrincipalRefKindProgram  PrincipalRefKind = "program"
+)
+
+// Valid indicates whether the value is a known member of the PrincipalRefKind enum.
+func (e PrincipalRefKind) Valid() bool {
+	switch e {
+	case PrincipalRefKindEdgeNode:
+		return true
+	case PrincipalRefKindOperator:
+		return true
+	case PrincipalRefKindPerson:
+		return true
+	case PrincipalRefKindProgram:
 		return true
 	default:
 		return false
@@ -934,6 +985,14 @@ type ObservationReport struct {
 type Order struct {
 	AcceptedAt *time.Time `json:"accepted_at,omitempty"`
 
+	// ApprovalNeeded Why a person of the customer's has to approve it, or had to: it is above what the principal that placed it may commit
+	// to with one order, or in one month together with its others; or its limits are in another currency.
+	ApprovalNeeded *OrderApprovalNeeded `json:"approval_needed,omitempty"`
+	ApprovedAt     *time.Time           `json:"approved_at,omitempty"`
+
+	// ApprovedBy The person, by its principal's id.
+	ApprovedBy *string `json:"approved_by,omitempty"`
+
 	// BandwidthMbps Bandwidth in 10⁶ bits a second.
 	BandwidthMbps Mbps `json:"bandwidth_mbps"`
 
@@ -942,18 +1001,21 @@ type Order struct {
 	ConnectionId ConnectionID   `json:"connection_id"`
 	CustomerId   OrganisationID `json:"customer_id"`
 
-	// Deadline The provider answers by then; it stands still while a question is open.
+	// Deadline The provider answers by then; it stands still while a question is open. While the order awaits approval, a person of the customer's answers by then.
 	Deadline       time.Time `json:"deadline"`
 	Id             OrderID   `json:"id"`
 	ListingId      ListingID `json:"listing_id"`
 	ListingVersion int       `json:"listing_version"`
 
-	// Needs Who has to act before the order goes on: the provider accepts, rejects or asks; the customer answers its question. Absent while the platform is at work, and at the end.
+	// Needs Who has to act before the order goes on: a person of the customer's approves or declines; the provider accepts, rejects or asks; the customer answers its question. Absent while the platform is at work, and at the end.
 	Needs *OrderNeeds `json:"needs,omitempty"`
 
 	// NeedsBy Until when that is waited for; then the order fails.
-	NeedsBy       *time.Time     `json:"needs_by,omitempty"`
-	PlacedAt      time.Time      `json:"placed_at"`
+	NeedsBy  *time.Time `json:"needs_by,omitempty"`
+	PlacedAt time.Time  `json:"placed_at"`
+
+	// PlacedBy Who called, within an organisation.
+	PlacedBy      *PrincipalRef  `json:"placed_by,omitempty"`
 	PortId        PortID         `json:"port_id"`
 	ProviderId    OrganisationID `json:"provider_id"`
 	PurchaseOrder *string        `json:"purchase_order,omitempty"`
@@ -968,12 +1030,16 @@ type Order struct {
 	// Since When it came into its state.
 	Since time.Time `json:"since"`
 
-	// State acknowledged → [awaiting_provider] → in_progress → completed. Ends besides: rejected by the provider; failed, when it
+	// State [awaiting_customer_approval] → acknowledged → [awaiting_provider] → in_progress → completed. Ends besides: rejected by the provider; failed, when it
 	// could not be delivered or nobody answered in time; cancelled by the customer, over cancelling if there is anything to undo.
 	State OrderState `json:"state"`
 }
 
-// OrderNeeds Who has to act before the order goes on: the provider accepts, rejects or asks; the customer answers its question. Absent while the platform is at work, and at the end.
+// OrderApprovalNeeded Why a person of the customer's has to approve it, or had to: it is above what the principal that placed it may commit
+// to with one order, or in one month together with its others; or its limits are in another currency.
+type OrderApprovalNeeded string
+
+// OrderNeeds Who has to act before the order goes on: a person of the customer's approves or declines; the provider accepts, rejects or asks; the customer answers its question. Absent while the platform is at work, and at the end.
 type OrderNeeds string
 
 // OrderID defines model for OrderID.
@@ -995,7 +1061,7 @@ type OrderQuestion struct {
 	Question   string     `json:"question"`
 }
 
-// OrderState acknowledged → [awaiting_provider] → in_progress → completed. Ends besides: rejected by the provider; failed, when it
+// OrderState [awaiting_customer_approval] → acknowledged → [awaiting_provider] → in_progress → completed. Ends besides: rejected by the provider; failed, when it
 // could not be delivered or nobody answered in time; cancelled by the customer, over cancelling if there is anything to undo.
 type OrderState string
 
@@ -1055,6 +1121,15 @@ type PortID = string
 //
 // Example: 192.0.2.0/24
 type Prefix = string
+
+// PrincipalRef Who called, within an organisation.
+type PrincipalRef struct {
+	Id   string           `json:"id"`
+	Kind PrincipalRefKind `json:"kind"`
+}
+
+// PrincipalRefKind defines model for PrincipalRef.Kind.
+type PrincipalRefKind string
 
 // Problem RFC 9457 problem details.
 type Problem struct {
@@ -1497,6 +1572,15 @@ type AnswerAboutOrderParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// ApproveOrderParams defines parameters for ApproveOrder.
+type ApproveOrderParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // AskAboutOrderParams defines parameters for AskAboutOrder.
 type AskAboutOrderParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
@@ -1508,6 +1592,15 @@ type AskAboutOrderParams struct {
 
 // CancelOrderParams defines parameters for CancelOrder.
 type CancelOrderParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// DeclineOrderParams defines parameters for DeclineOrder.
+type DeclineOrderParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
@@ -1585,6 +1678,9 @@ type AskAboutOrderJSONRequestBody = NewOrderQuestion
 
 // CancelOrderJSONRequestBody defines body for CancelOrder for application/json ContentType.
 type CancelOrderJSONRequestBody = Reason
+
+// DeclineOrderJSONRequestBody defines body for DeclineOrder for application/json ContentType.
+type DeclineOrderJSONRequestBody = Reason
 
 // RejectOrderJSONRequestBody defines body for RejectOrder for application/json ContentType.
 type RejectOrderJSONRequestBody = Reason
@@ -1705,12 +1801,18 @@ type ServerInterface interface {
 	// AnswerAboutOrder The customer answers the provider's question
 	// (POST /v1/orders/{order_id}:answer)
 	AnswerAboutOrder(w http.ResponseWriter, r *http.Request, orderId OrderID, params AnswerAboutOrderParams)
+	// ApproveOrder A person of the customer's approves an order above its principal's limits
+	// (POST /v1/orders/{order_id}:approve)
+	ApproveOrder(w http.ResponseWriter, r *http.Request, orderId OrderID, params ApproveOrderParams)
 	// AskAboutOrder The provider asks the customer something before it answers the order
 	// (POST /v1/orders/{order_id}:ask)
 	AskAboutOrder(w http.ResponseWriter, r *http.Request, orderId OrderID, params AskAboutOrderParams)
 	// CancelOrder The customer gives the order up
 	// (POST /v1/orders/{order_id}:cancel)
 	CancelOrder(w http.ResponseWriter, r *http.Request, orderId OrderID, params CancelOrderParams)
+	// DeclineOrder A person of the customer's declines an order that awaits approval
+	// (POST /v1/orders/{order_id}:decline)
+	DeclineOrder(w http.ResponseWriter, r *http.Request, orderId OrderID, params DeclineOrderParams)
 	// RejectOrder The provider rejects the order, with a reason the customer sees
 	// (POST /v1/orders/{order_id}:reject)
 	RejectOrder(w http.ResponseWriter, r *http.Request, orderId OrderID, params RejectOrderParams)
@@ -3360,6 +3462,75 @@ func (siw *ServerInterfaceWrapper) AnswerAboutOrder(w http.ResponseWriter, r *ht
 	handler.ServeHTTP(w, r)
 }
 
+// ApproveOrder operation middleware
+func (siw *ServerInterfaceWrapper) ApproveOrder(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "order_id" -------------
+	var orderId OrderID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "order_id", mux.Vars(r)["order_id"], &orderId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "order_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ApproveOrderParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ApproveOrder(w, r, orderId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // AskAboutOrder operation middleware
 func (siw *ServerInterfaceWrapper) AskAboutOrder(w http.ResponseWriter, r *http.Request) {
 
@@ -3489,6 +3660,75 @@ func (siw *ServerInterfaceWrapper) CancelOrder(w http.ResponseWriter, r *http.Re
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.CancelOrder(w, r, orderId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeclineOrder operation middleware
+func (siw *ServerInterfaceWrapper) DeclineOrder(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "order_id" -------------
+	var orderId OrderID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "order_id", mux.Vars(r)["order_id"], &orderId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "order_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DeclineOrderParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeclineOrder(w, r, orderId, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -4007,6 +4247,10 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 	r.HandleFunc(options.BaseURL+"/v1/orders", wrapper.PlaceOrder).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/orders/{order_id}", wrapper.GetOrder).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/orders/{order_id}:approve", wrapper.ApproveOrder).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/orders/{order_id}:decline", wrapper.DeclineOrder).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/orders/{order_id}:accept", wrapper.AcceptOrder).Methods(http.MethodPost)
 
@@ -5664,6 +5908,60 @@ func (response AnswerAboutOrderdefaultApplicationProblemPlusJSONResponse) VisitA
 	return err
 }
 
+type ApproveOrderRequestObject struct {
+	OrderId OrderID `json:"order_id"`
+	Params  ApproveOrderParams
+}
+
+type ApproveOrderResponseObject interface {
+	VisitApproveOrderResponse(w http.ResponseWriter) error
+}
+
+type ApproveOrder202ResponseHeaders struct {
+	CrossbillPosition *int64
+	RetryAfter        *int
+}
+
+type ApproveOrder202JSONResponse struct {
+	Body    Order
+	Headers ApproveOrder202ResponseHeaders
+}
+
+func (response ApproveOrder202JSONResponse) VisitApproveOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveOrderdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ApproveOrderdefaultApplicationProblemPlusJSONResponse) VisitApproveOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type AskAboutOrderRequestObject struct {
 	OrderId OrderID `json:"order_id"`
 	Params  AskAboutOrderParams
@@ -5783,6 +6081,57 @@ type CancelOrderdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response CancelOrderdefaultApplicationProblemPlusJSONResponse) VisitCancelOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeclineOrderRequestObject struct {
+	OrderId OrderID `json:"order_id"`
+	Params  DeclineOrderParams
+	Body    *DeclineOrderJSONRequestBody
+}
+
+type DeclineOrderResponseObject interface {
+	VisitDeclineOrderResponse(w http.ResponseWriter) error
+}
+
+type DeclineOrder200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type DeclineOrder200JSONResponse struct {
+	Body    Order
+	Headers DeclineOrder200ResponseHeaders
+}
+
+func (response DeclineOrder200JSONResponse) VisitDeclineOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeclineOrderdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeclineOrderdefaultApplicationProblemPlusJSONResponse) VisitDeclineOrderResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -6337,12 +6686,18 @@ type StrictServerInterface interface {
 	// AnswerAboutOrder The customer answers the provider's question
 	// (POST /v1/orders/{order_id}:answer)
 	AnswerAboutOrder(ctx context.Context, request AnswerAboutOrderRequestObject) (AnswerAboutOrderResponseObject, error)
+	// ApproveOrder A person of the customer's approves an order above its principal's limits
+	// (POST /v1/orders/{order_id}:approve)
+	ApproveOrder(ctx context.Context, request ApproveOrderRequestObject) (ApproveOrderResponseObject, error)
 	// AskAboutOrder The provider asks the customer something before it answers the order
 	// (POST /v1/orders/{order_id}:ask)
 	AskAboutOrder(ctx context.Context, request AskAboutOrderRequestObject) (AskAboutOrderResponseObject, error)
 	// CancelOrder The customer gives the order up
 	// (POST /v1/orders/{order_id}:cancel)
 	CancelOrder(ctx context.Context, request CancelOrderRequestObject) (CancelOrderResponseObject, error)
+	// DeclineOrder A person of the customer's declines an order that awaits approval
+	// (POST /v1/orders/{order_id}:decline)
+	DeclineOrder(ctx context.Context, request DeclineOrderRequestObject) (DeclineOrderResponseObject, error)
 	// RejectOrder The provider rejects the order, with a reason the customer sees
 	// (POST /v1/orders/{order_id}:reject)
 	RejectOrder(ctx context.Context, request RejectOrderRequestObject) (RejectOrderResponseObject, error)
@@ -7389,6 +7744,33 @@ func (sh *strictHandler) AnswerAboutOrder(w http.ResponseWriter, r *http.Request
 	}
 }
 
+// ApproveOrder operation middleware
+func (sh *strictHandler) ApproveOrder(w http.ResponseWriter, r *http.Request, orderId OrderID, params ApproveOrderParams) {
+	var request ApproveOrderRequestObject
+
+	request.OrderId = orderId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ApproveOrder(ctx, request.(ApproveOrderRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ApproveOrder")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ApproveOrderResponseObject); ok {
+		if err := validResponse.VisitApproveOrderResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // AskAboutOrder operation middleware
 func (sh *strictHandler) AskAboutOrder(w http.ResponseWriter, r *http.Request, orderId OrderID, params AskAboutOrderParams) {
 	var request AskAboutOrderRequestObject
@@ -7450,6 +7832,40 @@ func (sh *strictHandler) CancelOrder(w http.ResponseWriter, r *http.Request, ord
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(CancelOrderResponseObject); ok {
 		if err := validResponse.VisitCancelOrderResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeclineOrder operation middleware
+func (sh *strictHandler) DeclineOrder(w http.ResponseWriter, r *http.Request, orderId OrderID, params DeclineOrderParams) {
+	var request DeclineOrderRequestObject
+
+	request.OrderId = orderId
+	request.Params = params
+
+	var body DeclineOrderJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeclineOrder(ctx, request.(DeclineOrderRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeclineOrder")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeclineOrderResponseObject); ok {
+		if err := validResponse.VisitDeclineOrderResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -78,6 +78,7 @@ func samples() []domain.Event {
 
 func marketplaceSamples() []domain.Event {
 	keyID := scenario.ID(domain.PrefixAPIKey, 1)
+	bot := apikey.PrincipalRef{Kind: apikey.KindProgram, ID: "bot"}
 	return []domain.Event{
 		organisation.Registered{OrganisationID: customer, Name: "Harbour Networks", Slug: "harbour",
 			Roles: []organisation.Role{organisation.RoleProvider, organisation.RoleCustomer}, At: at},
@@ -107,6 +108,16 @@ func marketplaceSamples() []domain.Event {
 			ListingVersion: 1, ConnectionID: connectionID, PortID: customerPort, BandwidthMbps: 100, BGP: customerBGP,
 			Approval: listing.ApprovalManual, Deadline: april, PurchaseOrder: "PO-7", At: at,
 		},
+		order.Placed{
+			OrderID: orderID, CustomerID: customer, ProviderID: provider, Approval: listing.ApprovalAutomatic, Deadline: april, At: at,
+			PlacedBy: &bot, ApprovalNeeded: order.AboveOrderLimit,
+		},
+		order.Placed{
+			OrderID: orderID, CustomerID: customer, ProviderID: provider, Approval: listing.ApprovalAutomatic, Deadline: april, At: at,
+			PlacedBy: &bot, Commitment: &order.Commitment{Principal: bot, Month: "2026-03", Amount: usd(41200)},
+		},
+		order.Approved{OrderID: orderID, By: "mem_1", Deadline: april,
+			Commitment: order.Commitment{Principal: apikey.PrincipalRef{Kind: apikey.KindPerson, ID: "mem_1"}, Month: "2026-03", Amount: usd(41200)}, At: at},
 		order.Accepted{OrderID: orderID, By: provider, At: at},
 		order.QuestionAsked{OrderID: orderID, Number: 1, Question: "Which rack?", AnswerBy: april, At: at},
 		order.QuestionAnswered{OrderID: orderID, Number: 1, Answer: "Rack 7,\nfront", Deadline: april, At: at},

@@ -83,6 +83,8 @@ func deadlineSet(event domain.Event) time.Time {
 	switch e := event.(type) {
 	case order.Placed:
 		return e.Deadline
+	case order.Approved:
+		return e.Deadline
 	case order.QuestionAsked:
 		return e.AnswerBy
 	case order.QuestionAnswered:

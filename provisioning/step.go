@@ -75,6 +75,11 @@ func Next(o order.State, c connection.State, now time.Time, policy Policy) Step 
 // beforeTheEdge decides while no edge node knows of the connection, so that giving it up takes one append.
 func beforeTheEdge(o order.State, c connection.State, now time.Time) Step {
 	switch o.State {
+	case order.StateAwaitingApproval:
+		if now.Before(o.Deadline) {
+			return Step{Kind: Wait, Until: o.Deadline}
+		}
+		return Step{Kind: Undo, Reason: "nobody approved the order by " + stamp(o.Deadline)}
 	case order.StateAcknowledged:
 		return Step{Kind: AcceptOrder}
 	case order.StateAwaitingProvider:

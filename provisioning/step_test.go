@@ -64,6 +64,8 @@ func TestNext(t *testing.T) {
 		want  Step
 	}{
 		{"nothing was ordered", order.State{}, connection.State{}, 0, Step{Kind: Done}},
+		{"a person has time to approve", in(order.StateAwaitingApproval), requested, 59, Step{Kind: Wait, Until: at(60)}},
+		{"the person's time is over", in(order.StateAwaitingApproval), requested, 60, Step{Kind: Undo, Reason: "nobody approved the order by 2026-03-01T12:01:00Z"}},
 		{"automatic approval", in(order.StateAcknowledged), requested, 0, Step{Kind: AcceptOrder}},
 		{"the provider has time", in(order.StateAwaitingProvider), requested, 59, Step{Kind: Wait, Until: at(60)}},
 		{"the provider's time is over", in(order.StateAwaitingProvider), requested, 60, Step{Kind: Undo, Reason: "the provider did not answer by 2026-03-01T12:01:00Z"}},

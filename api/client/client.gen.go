@@ -210,8 +210,30 @@ func (e ListingTermsApproval) Valid() bool {
 	}
 }
 
+// Defines values for OrderApprovalNeeded.
+const (
+	OrderApprovalNeededAboveMonthLimit OrderApprovalNeeded = "above_month_limit"
+	OrderApprovalNeededAboveOrderLimit OrderApprovalNeeded = "above_order_limit"
+	OrderApprovalNeededOtherCurrency   OrderApprovalNeeded = "other_currency"
+)
+
+// Valid indicates whether the value is a known member of the OrderApprovalNeeded enum.
+func (e OrderApprovalNeeded) Valid() bool {
+	switch e {
+	case OrderApprovalNeededAboveMonthLimit:
+		return true
+	case OrderApprovalNeededAboveOrderLimit:
+		return true
+	case OrderApprovalNeededOtherCurrency:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for OrderNeeds.
 const (
+	OrderNeedsApproval OrderNeeds = "approval"
 	OrderNeedsCustomer OrderNeeds = "customer"
 	OrderNeedsProvider OrderNeeds = "provider"
 )
@@ -219,6 +241,8 @@ const (
 // Valid indicates whether the value is a known member of the OrderNeeds enum.
 func (e OrderNeeds) Valid() bool {
 	switch e {
+	case OrderNeedsApproval:
+		return true
 	case OrderNeedsCustomer:
 		return true
 	case OrderNeedsProvider:
@@ -230,20 +254,23 @@ func (e OrderNeeds) Valid() bool {
 
 // Defines values for OrderState.
 const (
-	OrderStateAcknowledged     OrderState = "acknowledged"
-	OrderStateAwaitingProvider OrderState = "awaiting_provider"
-	OrderStateCancelled        OrderState = "cancelled"
-	OrderStateCancelling       OrderState = "cancelling"
-	OrderStateCompleted        OrderState = "completed"
-	OrderStateFailed           OrderState = "failed"
-	OrderStateInProgress       OrderState = "in_progress"
-	OrderStateRejected         OrderState = "rejected"
+	OrderStateAcknowledged             OrderState = "acknowledged"
+	OrderStateAwaitingCustomerApproval OrderState = "awaiting_customer_approval"
+	OrderStateAwaitingProvider         OrderState = "awaiting_provider"
+	OrderStateCancelled                OrderState = "cancelled"
+	OrderStateCancelling               OrderState = "cancelling"
+	OrderStateCompleted                OrderState = "completed"
+	OrderStateFailed                   OrderState = "failed"
+	OrderStateInProgress               OrderState = "in_progress"
+	OrderStateRejected                 OrderState = "rejected"
 )
 
 // Valid indicates whether the value is a known member of the OrderState enum.
 func (e OrderState) Valid() bool {
 	switch e {
 	case OrderStateAcknowledged:
+		return true
+	case OrderStateAwaitingCustomerApproval:
 		return true
 	case OrderStateAwaitingProvider:
 		return true
@@ -279,6 +306,30 @@ func (e OrganisationRoles) Valid() bool {
 	case OrganisationRolesOperator:
 		return true
 	case OrganisationRolesProvider:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PrincipalRefKind.
+const (
+	PrincipalRefKindEdgeNode PrincipalRefKind = "edge_node"
+	PrincipalRefKindOperator PrincipalRefKind = "operator"
+	PrincipalRefKindPerson   PrincipalRefKind = "person"
+	PrincipalRefKindProgram  PrincipalRefKind = "program"
+)
+
+// Valid indicates whether the value is a known member of the PrincipalRefKind enum.
+func (e PrincipalRefKind) Valid() bool {
+	switch e {
+	case PrincipalRefKindEdgeNode:
+		return true
+	case PrincipalRefKindOperator:
+		return true
+	case PrincipalRefKindPerson:
+		return true
+	case PrincipalRefKindProgram:
 		return true
 	default:
 		return false
@@ -934,6 +985,14 @@ type ObservationReport struct {
 type Order struct {
 	AcceptedAt *time.Time `json:"accepted_at,omitempty"`
 
+	// ApprovalNeeded Why a person of the customer's has to approve it, or had to: it is above what the principal that placed it may commit
+	// to with one order, or in one month together with its others; or its limits are in another currency.
+	ApprovalNeeded *OrderApprovalNeeded `json:"approval_needed,omitempty"`
+	ApprovedAt     *time.Time           `json:"approved_at,omitempty"`
+
+	// ApprovedBy The person, by its principal's id.
+	ApprovedBy *string `json:"approved_by,omitempty"`
+
 	// BandwidthMbps Bandwidth in 10⁶ bits a second.
 	BandwidthMbps Mbps `json:"bandwidth_mbps"`
 
@@ -942,18 +1001,21 @@ type Order struct {
 	ConnectionId ConnectionID   `json:"connection_id"`
 	CustomerId   OrganisationID `json:"customer_id"`
 
-	// Deadline The provider answers by then; it stands still while a question is open.
+	// Deadline The provider answers by then; it stands still while a question is open. While the order awaits approval, a person of the customer's answers by then.
 	Deadline       time.Time `json:"deadline"`
 	Id             OrderID   `json:"id"`
 	ListingId      ListingID `json:"listing_id"`
 	ListingVersion int       `json:"listing_version"`
 
-	// Needs Who has to act before the order goes on: the provider accepts, rejects or asks; the customer answers its question. Absent while the platform is at work, and at the end.
+	// Needs Who has to act before the order goes on: a person of the customer's approves or declines; the provider accepts, rejects or asks; the customer answers its question. Absent while the platform is at work, and at the end.
 	Needs *OrderNeeds `json:"needs,omitempty"`
 
 	// NeedsBy Until when that is waited for; then the order fails.
-	NeedsBy       *time.Time     `json:"needs_by,omitempty"`
-	PlacedAt      time.Time      `json:"placed_at"`
+	NeedsBy  *time.Time `json:"needs_by,omitempty"`
+	PlacedAt time.Time  `json:"placed_at"`
+
+	// PlacedBy Who called, within an organisation.
+	PlacedBy      *PrincipalRef  `json:"placed_by,omitempty"`
 	PortId        PortID         `json:"port_id"`
 	ProviderId    OrganisationID `json:"provider_id"`
 	PurchaseOrder *string        `json:"purchase_order,omitempty"`
@@ -968,12 +1030,16 @@ type Order struct {
 	// Since When it came into its state.
 	Since time.Time `json:"since"`
 
-	// State acknowledged → [awaiting_provider] → in_progress → completed. Ends besides: rejected by the provider; failed, when it
+	// State [awaiting_customer_approval] → acknowledged → [awaiting_provider] → in_progress → completed. Ends besides: rejected by the provider; failed, when it
 	// could not be delivered or nobody answered in time; cancelled by the customer, over cancelling if there is anything to undo.
 	State OrderState `json:"state"`
 }
 
-// OrderNeeds Who has to act before the order goes on: the provider accepts, rejects or asks; the customer answers its question. Absent while the platform is at work, and at the end.
+// OrderApprovalNeeded Why a person of the customer's has to approve it, or had to: it is above what the principal that placed it may commit
+// to with one order, or in one month together with its others; or its limits are in another currency.
+type OrderApprovalNeeded string
+
+// OrderNeeds Who has to act before the order goes on: a person of the customer's approves or declines; the provider accepts, rejects or asks; the customer answers its question. Absent while the platform is at work, and at the end.
 type OrderNeeds string
 
 // OrderID defines model for OrderID.
@@ -995,7 +1061,7 @@ type OrderQuestion struct {
 	Question   string     `json:"question"`
 }
 
-// OrderState acknowledged → [awaiting_provider] → in_progress → completed. Ends besides: rejected by the provider; failed, when it
+// OrderState [awaiting_customer_approval] → acknowledged → [awaiting_provider] → in_progress → completed. Ends besides: rejected by the provider; failed, when it
 // could not be delivered or nobody answered in time; cancelled by the customer, over cancelling if there is anything to undo.
 type OrderState string
 
@@ -1055,6 +1121,15 @@ type PortID = string
 //
 // Example: 192.0.2.0/24
 type Prefix = string
+
+// PrincipalRef Who called, within an organisation.
+type PrincipalRef struct {
+	Id   string           `json:"id"`
+	Kind PrincipalRefKind `json:"kind"`
+}
+
+// PrincipalRefKind defines model for PrincipalRef.Kind.
+type PrincipalRefKind string
 
 // Problem RFC 9457 problem details.
 type Problem struct {
@@ -1497,6 +1572,15 @@ type AnswerAboutOrderParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// ApproveOrderParams defines parameters for ApproveOrder.
+type ApproveOrderParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // AskAboutOrderParams defines parameters for AskAboutOrder.
 type AskAboutOrderParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
@@ -1508,6 +1592,15 @@ type AskAboutOrderParams struct {
 
 // CancelOrderParams defines parameters for CancelOrder.
 type CancelOrderParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// DeclineOrderParams defines parameters for DeclineOrder.
+type DeclineOrderParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
@@ -1585,6 +1678,9 @@ type AskAboutOrderJSONRequestBody = NewOrderQuestion
 
 // CancelOrderJSONRequestBody defines body for CancelOrder for application/json ContentType.
 type CancelOrderJSONRequestBody = Reason
+
+// DeclineOrderJSONRequestBody defines body for DeclineOrder for application/json ContentType.
+type DeclineOrderJSONRequestBody = Reason
 
 // RejectOrderJSONRequestBody defines body for RejectOrder for application/json ContentType.
 type RejectOrderJSONRequestBody = Reason
@@ -1975,6 +2071,14 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/orders/{order_id}:answer (the `AnswerAboutOrder` operationId).
 	AnswerAboutOrder(ctx context.Context, orderId OrderID, params *AnswerAboutOrderParams, body AnswerAboutOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ApproveOrder A person of the customer's approves an order above its principal's limits
+	//
+	// Only with a person's own key. What it commits to is counted for the person, whose key may have limits of its own. The
+	// provider's time to answer starts now.
+	//
+	// Corresponds with POST /v1/orders/{order_id}:approve (the `ApproveOrder` operationId).
+	ApproveOrder(ctx context.Context, orderId OrderID, params *ApproveOrderParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// AskAboutOrderWithBody The provider asks the customer something before it answers the order
 	//
 	// One question at a time, five in all. Until the customer answers, the provider's own deadline stands still; the provider
@@ -2016,6 +2120,24 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/orders/{order_id}:cancel (the `CancelOrder` operationId).
 	CancelOrder(ctx context.Context, orderId OrderID, params *CancelOrderParams, body CancelOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeclineOrderWithBody A person of the customer's declines an order that awaits approval
+	//
+	// Only with a person's own key. The order is cancelled, and nothing was ever set up for it.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/orders/{order_id}:decline (the `DeclineOrder` operationId).
+	DeclineOrderWithBody(ctx context.Context, orderId OrderID, params *DeclineOrderParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeclineOrder A person of the customer's declines an order that awaits approval
+	//
+	// Only with a person's own key. The order is cancelled, and nothing was ever set up for it.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/orders/{order_id}:decline (the `DeclineOrder` operationId).
+	DeclineOrder(ctx context.Context, orderId OrderID, params *DeclineOrderParams, body DeclineOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RejectOrderWithBody The provider rejects the order, with a reason the customer sees
 	//
@@ -2850,6 +2972,24 @@ func (c *Client) AnswerAboutOrder(ctx context.Context, orderId OrderID, params *
 	return c.Client.Do(req)
 }
 
+// ApproveOrder A person of the customer's approves an order above its principal's limits
+//
+// Only with a person's own key. What it commits to is counted for the person, whose key may have limits of its own. The
+// provider's time to answer starts now.
+//
+// Corresponds with POST /v1/orders/{order_id}:approve (the `ApproveOrder` operationId).
+func (c *Client) ApproveOrder(ctx context.Context, orderId OrderID, params *ApproveOrderParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewApproveOrderRequest(c.Server, orderId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // AskAboutOrderWithBody The provider asks the customer something before it answers the order
 //
 // One question at a time, five in all. Until the customer answers, the provider's own deadline stands still; the provider
@@ -2922,6 +3062,44 @@ func (c *Client) CancelOrderWithBody(ctx context.Context, orderId OrderID, param
 // Corresponds with POST /v1/orders/{order_id}:cancel (the `CancelOrder` operationId).
 func (c *Client) CancelOrder(ctx context.Context, orderId OrderID, params *CancelOrderParams, body CancelOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCancelOrderRequest(c.Server, orderId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeclineOrderWithBody A person of the customer's declines an order that awaits approval
+//
+// Only with a person's own key. The order is cancelled, and nothing was ever set up for it.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/orders/{order_id}:decline (the `DeclineOrder` operationId).
+func (c *Client) DeclineOrderWithBody(ctx context.Context, orderId OrderID, params *DeclineOrderParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeclineOrderRequestWithBody(c.Server, orderId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeclineOrder A person of the customer's declines an order that awaits approval
+//
+// Only with a person's own key. The order is cancelled, and nothing was ever set up for it.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/orders/{order_id}:decline (the `DeclineOrder` operationId).
+func (c *Client) DeclineOrder(ctx context.Context, orderId OrderID, params *DeclineOrderParams, body DeclineOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeclineOrderRequest(c.Server, orderId, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -5171,6 +5349,66 @@ func NewAnswerAboutOrderRequestWithBody(server string, orderId OrderID, params *
 	return req, nil
 }
 
+// NewApproveOrderRequest constructs an http.Request for the ApproveOrder method
+func NewApproveOrderRequest(server string, orderId OrderID, params *ApproveOrderParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "order_id", orderId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/orders/%s:approve", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewAskAboutOrderRequest calls the generic AskAboutOrder builder with application/json body
 func NewAskAboutOrderRequest(server string, orderId OrderID, params *AskAboutOrderParams, body AskAboutOrderJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -5272,6 +5510,79 @@ func NewCancelOrderRequestWithBody(server string, orderId OrderID, params *Cance
 	}
 
 	operationPath := fmt.Sprintf("/v1/orders/%s:cancel", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewDeclineOrderRequest calls the generic DeclineOrder builder with application/json body
+func NewDeclineOrderRequest(server string, orderId OrderID, params *DeclineOrderParams, body DeclineOrderJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDeclineOrderRequestWithBody(server, orderId, params, "application/json", bodyReader)
+}
+
+// NewDeclineOrderRequestWithBody constructs an http.Request for the DeclineOrder method, with any body, and a specified content type
+func NewDeclineOrderRequestWithBody(server string, orderId OrderID, params *DeclineOrderParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "order_id", orderId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/orders/%s:decline", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -6168,6 +6479,16 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/orders/{order_id}:answer (the `AnswerAboutOrder` operationId).
 	AnswerAboutOrderWithResponse(ctx context.Context, orderId OrderID, params *AnswerAboutOrderParams, body AnswerAboutOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*AnswerAboutOrderResponse, error)
 
+	// ApproveOrderWithResponse A person of the customer's approves an order above its principal's limits
+	//
+	// Only with a person's own key. What it commits to is counted for the person, whose key may have limits of its own. The
+	// provider's time to answer starts now.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/orders/{order_id}:approve (the `ApproveOrder` operationId).
+	ApproveOrderWithResponse(ctx context.Context, orderId OrderID, params *ApproveOrderParams, reqEditors ...RequestEditorFn) (*ApproveOrderResponse, error)
+
 	// AskAboutOrderWithBodyWithResponse The provider asks the customer something before it answers the order
 	//
 	// One question at a time, five in all. Until the customer answers, the provider's own deadline stands still; the provider
@@ -6209,6 +6530,24 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/orders/{order_id}:cancel (the `CancelOrder` operationId).
 	CancelOrderWithResponse(ctx context.Context, orderId OrderID, params *CancelOrderParams, body CancelOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*CancelOrderResponse, error)
+
+	// DeclineOrderWithBodyWithResponse A person of the customer's declines an order that awaits approval
+	//
+	// Only with a person's own key. The order is cancelled, and nothing was ever set up for it.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/orders/{order_id}:decline (the `DeclineOrder` operationId).
+	DeclineOrderWithBodyWithResponse(ctx context.Context, orderId OrderID, params *DeclineOrderParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeclineOrderResponse, error)
+
+	// DeclineOrderWithResponse A person of the customer's declines an order that awaits approval
+	//
+	// Only with a person's own key. The order is cancelled, and nothing was ever set up for it.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/orders/{order_id}:decline (the `DeclineOrder` operationId).
+	DeclineOrderWithResponse(ctx context.Context, orderId OrderID, params *DeclineOrderParams, body DeclineOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*DeclineOrderResponse, error)
 
 	// RejectOrderWithBodyWithResponse The provider rejects the order, with a reason the customer sees
 	//
@@ -8062,6 +8401,62 @@ func (r AnswerAboutOrderResponse) ContentType() string {
 	return ""
 }
 
+// ApproveOrderResponse202Headers the declared response headers of an HTTP 202 response for ApproveOrder
+type ApproveOrderResponse202Headers struct {
+	CrossbillPosition *int64
+	RetryAfter        *int
+}
+
+type ApproveOrderResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Order
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *ApproveOrderResponse202Headers
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r ApproveOrderResponse) GetJSON202() *Order {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ApproveOrderResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ApproveOrderResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ApproveOrderResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ApproveOrderResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ApproveOrderResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // AskAboutOrderResponse200Headers the declared response headers of an HTTP 200 response for AskAboutOrder
 type AskAboutOrderResponse200Headers struct {
 	CrossbillPosition *int64
@@ -8181,6 +8576,61 @@ func (r CancelOrderResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r CancelOrderResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// DeclineOrderResponse200Headers the declared response headers of an HTTP 200 response for DeclineOrder
+type DeclineOrderResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type DeclineOrderResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Order
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *DeclineOrderResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DeclineOrderResponse) GetJSON200() *Order {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DeclineOrderResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeclineOrderResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeclineOrderResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeclineOrderResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeclineOrderResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -9294,6 +9744,22 @@ func (c *ClientWithResponses) AnswerAboutOrderWithResponse(ctx context.Context, 
 	return ParseAnswerAboutOrderResponse(rsp)
 }
 
+// ApproveOrderWithResponse A person of the customer's approves an order above its principal's limits
+//
+// Only with a person's own key. What it commits to is counted for the person, whose key may have limits of its own. The
+// provider's time to answer starts now.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/orders/{order_id}:approve (the `ApproveOrder` operationId).
+func (c *ClientWithResponses) ApproveOrderWithResponse(ctx context.Context, orderId OrderID, params *ApproveOrderParams, reqEditors ...RequestEditorFn) (*ApproveOrderResponse, error) {
+	rsp, err := c.ApproveOrder(ctx, orderId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseApproveOrderResponse(rsp)
+}
+
 // AskAboutOrderWithBodyWithResponse The provider asks the customer something before it answers the order
 //
 // One question at a time, five in all. Until the customer answers, the provider's own deadline stands still; the provider
@@ -9358,6 +9824,36 @@ func (c *ClientWithResponses) CancelOrderWithResponse(ctx context.Context, order
 		return nil, err
 	}
 	return ParseCancelOrderResponse(rsp)
+}
+
+// DeclineOrderWithBodyWithResponse A person of the customer's declines an order that awaits approval
+//
+// Only with a person's own key. The order is cancelled, and nothing was ever set up for it.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/orders/{order_id}:decline (the `DeclineOrder` operationId).
+func (c *ClientWithResponses) DeclineOrderWithBodyWithResponse(ctx context.Context, orderId OrderID, params *DeclineOrderParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeclineOrderResponse, error) {
+	rsp, err := c.DeclineOrderWithBody(ctx, orderId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeclineOrderResponse(rsp)
+}
+
+// DeclineOrderWithResponse A person of the customer's declines an order that awaits approval
+//
+// Only with a person's own key. The order is cancelled, and nothing was ever set up for it.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/orders/{order_id}:decline (the `DeclineOrder` operationId).
+func (c *ClientWithResponses) DeclineOrderWithResponse(ctx context.Context, orderId OrderID, params *DeclineOrderParams, body DeclineOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*DeclineOrderResponse, error) {
+	rsp, err := c.DeclineOrder(ctx, orderId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeclineOrderResponse(rsp)
 }
 
 // RejectOrderWithBodyWithResponse The provider rejects the order, with a reason the customer sees
@@ -10887,6 +11383,59 @@ func ParseAnswerAboutOrderResponse(rsp *http.Response) (*AnswerAboutOrderRespons
 	return response, nil
 }
 
+// ParseApproveOrderResponse parses an HTTP response from a ApproveOrderWithResponse call
+func ParseApproveOrderResponse(rsp *http.Response) (*ApproveOrderResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ApproveOrderResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Order
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers ApproveOrderResponse202Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers202 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseAskAboutOrderResponse parses an HTTP response from a AskAboutOrderWithResponse call
 func ParseAskAboutOrderResponse(rsp *http.Response) (*AskAboutOrderResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -10998,6 +11547,52 @@ func ParseCancelOrderResponse(rsp *http.Response) (*CancelOrderResponse, error) 
 			headers.RetryAfter = &value
 		}
 		response.Headers202 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDeclineOrderResponse parses an HTTP response from a DeclineOrderWithResponse call
+func ParseDeclineOrderResponse(rsp *http.Response) (*DeclineOrderResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeclineOrderResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Order
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers DeclineOrderResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil

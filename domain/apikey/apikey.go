@@ -25,6 +25,17 @@ type Principal struct {
 	Name string `json:"name"`
 }
 
+// PrincipalRef names a principal of an organisation and says nothing else of it: no text in it is personal.
+type PrincipalRef struct {
+	Kind string `json:"kind"`
+	ID   string `json:"id"`
+}
+
+// Ref returns who the principal is, without its name.
+func (p Principal) Ref() PrincipalRef { return PrincipalRef{p.Kind, p.ID} }
+
+func (r PrincipalRef) String() string { return r.Kind + " " + r.ID }
+
 // Issued says that a key is valid from now on.
 type Issued struct {
 	KeyID          string    `json:"key_id"`

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"crossbill/domain"
+	"crossbill/domain/apikey"
 	"crossbill/domain/listing"
 	"crossbill/domain/port"
 	"crossbill/domain/quote"
@@ -35,9 +36,27 @@ type Place struct {
 	Port          port.State // that PortID names; zero if there is none
 	ProviderPort  port.State // that the quoted version of the listing names
 	BGP           BGP
-	Deadline      time.Time // the provider answers before it; after At, by at most [MaxDeadline]
+	Deadline      time.Time // who is asked answers before it; after At, by at most [MaxDeadline]
 	PurchaseOrder string    // the customer's own reference; may be empty
 	At            time.Time
+
+	By             apikey.PrincipalRef // who places it
+	ApprovalNeeded string              // why a person has to approve it; empty if nobody has to
+}
+
+// Approve is a person's yes, for the customer, to an order above what its principal may commit to alone.
+type Approve struct {
+	By       apikey.PrincipalRef // only a person can
+	Total    domain.Money        // of the order's quote
+	Deadline time.Time           // the provider answers before it; after At, by at most [MaxDeadline]
+	At       time.Time
+}
+
+// Decline is a person's no, for the customer, to such an order. It is cancelled then.
+type Decline struct {
+	By     apikey.PrincipalRef // only a person can
+	Reason string
+	At     time.Time
 }
 
 // Accept makes the platform carry the order out. An order that awaits the provider is accepted by the provider; any
@@ -91,6 +110,8 @@ type FinishCancel struct {
 }
 
 func (Place) command()        {}
+func (Approve) command()      {}
+func (Decline) command()      {}
 func (Accept) command()       {}
 func (Reject) command()       {}
 func (Ask) command()          {}
@@ -100,14 +121,15 @@ func (Fail) command()         {}
 func (Cancel) command()       {}
 func (FinishCancel) command() {}
 
-// moves says which states a command takes an order from, and where to. It is the whole state machine after Place.
+// moves says which states a command takes an order from, and where to. With Approve, which leads to whatever the listing
+// asks for, it is the whole state machine after Place.
 var moves = map[string][]string{
 	StateInProgress: {StateAcknowledged, StateAwaitingProvider},
 	StateRejected:   {StateAwaitingProvider},
 	StateCompleted:  {StateInProgress},
-	StateFailed:     {StateAcknowledged, StateAwaitingProvider, StateInProgress},
+	StateFailed:     {StateAwaitingApproval, StateAcknowledged, StateAwaitingProvider, StateInProgress},
 	StateCancelling: {StateInProgress},
-	StateCancelled:  {StateAcknowledged, StateAwaitingProvider, StateCancelling},
+	StateCancelled:  {StateAwaitingApproval, StateAcknowledged, StateAwaitingProvider, StateCancelling},
 }
 
 // Decide returns the events that a command makes of a state. A command that was carried out already does nothing when
@@ -116,7 +138,7 @@ var moves = map[string][]string{
 // It returns an Invalid error for wrong fields, with pointers into the request for an order; NotFound for an order or
 // quote that does not exist, or a quote that is another customer's; a Conflict for an order whose state does not allow
 // the command or to which it was done with other content, and for a quote that is used, expired, or not the one the
-// customer has read.
+// customer has read; Forbidden for an approval that is not a person's.
 func Decide(s State, c Command) ([]domain.Event, error) {
 	const op = "order.Decide"
 	if place, ok := c.(Place); ok {
@@ -129,6 +151,10 @@ func Decide(s State, c Command) ([]domain.Event, error) {
 		return nil, domain.Missing(op, "order")
 	}
 	switch c := c.(type) {
+	case Approve:
+		return s.approve(op, c)
+	case Decline:
+		return s.decline(op, c)
 	case Accept:
 		if err := s.late(op, c.At); err != nil {
 			return nil, err
@@ -224,6 +250,8 @@ func (s State) refuse(op, to string) error {
 		return e.WithHint("place a new order")
 	case s.State == StateCancelling:
 		return e.WithHint("it is being undone and will be cancelled")
+	case s.State == StateAwaitingApproval:
+		return e.WithHint("a person of the customer's approves or declines it first")
 	case to == StateCompleted:
 		return e.WithHint("accept it first")
 	case to == StateRejected && s.State == StateInProgress:

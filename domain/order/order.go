@@ -8,26 +8,36 @@ import (
 	"time"
 
 	"crossbill/domain"
+	"crossbill/domain/apikey"
 	"crossbill/domain/listing"
 )
 
 // States of an order, after MEF LSO Sonata. Completed, rejected, failed and cancelled are final.
 const (
-	StateAcknowledged     = "acknowledged"      // placed; nobody need be asked
-	StateAwaitingProvider = "awaiting_provider" // the provider answers until the deadline
-	StateInProgress       = "in_progress"       // accepted, being provisioned
-	StateCompleted        = "completed"         // the connection is in production
-	StateRejected         = "rejected"          // by the provider
-	StateFailed           = "failed"            // could not be provisioned, or nobody answered in time
-	StateCancelling       = "cancelling"        // given up while it was carried out; being undone
-	StateCancelled        = "cancelled"         // by the customer; nothing of it is left
+	StateAwaitingApproval = "awaiting_customer_approval" // above what its principal may commit; a person answers until the deadline
+	StateAcknowledged     = "acknowledged"               // placed; nobody need be asked
+	StateAwaitingProvider = "awaiting_provider"          // the provider answers until the deadline
+	StateInProgress       = "in_progress"                // accepted, being provisioned
+	StateCompleted        = "completed"                  // the connection is in production
+	StateRejected         = "rejected"                   // by the provider
+	StateFailed           = "failed"                     // could not be provisioned, or nobody answered in time
+	StateCancelling       = "cancelling"                 // given up while it was carried out; being undone
+	StateCancelled        = "cancelled"                  // by the customer; nothing of it is left
 )
 
 // Who has to act before an order goes on; see [State.Needs].
 const (
 	NeedsNobody   = ""         // the platform is at it, or the order has ended
+	NeedsApproval = "approval" // of a person of the customer's
 	NeedsProvider = "provider" // to accept, reject or ask
 	NeedsCustomer = "customer" // to answer the provider's question
+)
+
+// Why a person has to approve an order.
+const (
+	AboveOrderLimit = "above_order_limit" // the order is above what its principal may commit with one
+	AboveMonthLimit = "above_month_limit" // with what the principal committed this month it is above what it may in one
+	OtherCurrency   = "other_currency"    // the principal's limits are in another currency than the quote
 )
 
 // BGP is the customer's side of the sessions.
@@ -47,9 +57,39 @@ type Placed struct {
 	BandwidthMbps  int       `json:"bandwidth_mbps"`
 	BGP            BGP       `json:"bgp"`
 	Approval       string    `json:"approval"` // the listing's: automatic or manual
-	Deadline       time.Time `json:"deadline"` // the provider answers before it
+	Deadline       time.Time `json:"deadline"` // who is asked first answers before it: a person of the customer's, else the provider
 	PurchaseOrder  string    `json:"purchase_order"`
 	At             time.Time `json:"at"`
+
+	// PlacedBy is the principal that placed it; absent in orders from before principals had limits.
+	PlacedBy *apikey.PrincipalRef `json:"placed_by,omitempty"`
+	// ApprovalNeeded is why a person has to approve it, one of a closed set; absent if nobody has to. It names no amount:
+	// the provider reads it too, and what a customer allows its programs is not the provider's to know.
+	ApprovalNeeded string `json:"approval_needed,omitempty"`
+	// Commitment is what it takes of its principal's allowance; absent while a person has not approved it.
+	Commitment *Commitment `json:"commitment,omitempty"`
+}
+
+// Commitment is what an order takes of what a principal may commit its organisation to in a calendar month. It is given
+// back when the order ends without a connection.
+type Commitment struct {
+	Principal apikey.PrincipalRef `json:"principal"`
+	Month     string              `json:"month"`  // the calendar month of the decision in UTC, as 2006-01
+	Amount    domain.Money        `json:"amount"` // the quote's total
+}
+
+// CommitmentOf returns what a principal that decides for an order at a time commits its organisation to.
+func CommitmentOf(by apikey.PrincipalRef, total domain.Money, at time.Time) Commitment {
+	return Commitment{Principal: by, Month: at.UTC().Format("2006-01"), Amount: total}
+}
+
+// Approved says that a person of the customer's takes on an order that its principal may not commit to alone.
+type Approved struct {
+	OrderID    string     `json:"order_id"`
+	By         string     `json:"by"`       // the person, by its principal's id
+	Deadline   time.Time  `json:"deadline"` // the provider answers before it
+	Commitment Commitment `json:"commitment"`
+	At         time.Time  `json:"at"`
 }
 
 // Accepted says that the order is to be carried out.
@@ -117,6 +157,9 @@ type Cancelled struct {
 func (Placed) EventType() string { return "order.placed" }
 
 // EventType is the name in the log.
+func (Approved) EventType() string { return "order.approved" }
+
+// EventType is the name in the log.
 func (Accepted) EventType() string { return "order.accepted" }
 
 // EventType is the name in the log.
@@ -143,7 +186,7 @@ func (Cancelled) EventType() string { return "order.cancelled" }
 // Events returns one zero value of every event type of this package.
 func Events() []domain.Event {
 	return []domain.Event{
-		Placed{}, QuestionAsked{}, QuestionAnswered{}, Accepted{}, Rejected{}, Completed{}, Failed{}, CancellationRequested{},
+		Placed{}, Approved{}, QuestionAsked{}, QuestionAnswered{}, Accepted{}, Rejected{}, Completed{}, Failed{}, CancellationRequested{},
 		Cancelled{},
 	}
 }
@@ -185,6 +228,12 @@ type State struct {
 	Since          time.Time  `json:"since"`               // when it came into its state
 	Reason         string     `json:"reason,omitempty"`    // why it was rejected, failed or cancelled
 	ClosedAt       *time.Time `json:"closed_at,omitempty"` // when it reached its final state
+
+	PlacedBy       *apikey.PrincipalRef `json:"placed_by,omitempty"`
+	ApprovalNeeded string               `json:"approval_needed,omitempty"` // why; it stays when a person has approved
+	ApprovedBy     string               `json:"approved_by,omitempty"`
+	ApprovedAt     *time.Time           `json:"approved_at,omitempty"`
+	Commitment     *Commitment          `json:"commitment,omitempty"` // that it holds; gone when it ends without a connection
 }
 
 // Final reports whether nothing can happen to the order any more.
@@ -209,10 +258,21 @@ func (s State) Needs() (who string, by time.Time) {
 	if q, open := s.OpenQuestion(); open {
 		return NeedsCustomer, q.AnswerBy
 	}
-	if s.State == StateAwaitingProvider {
+	switch s.State {
+	case StateAwaitingApproval:
+		return NeedsApproval, s.Deadline
+	case StateAwaitingProvider:
 		return NeedsProvider, s.Deadline
 	}
 	return NeedsNobody, time.Time{}
+}
+
+// approvedState is where an order stands that its customer stands by.
+func (s State) approvedState() string {
+	if s.Approval == listing.ApprovalManual {
+		return StateAwaitingProvider
+	}
+	return StateAcknowledged
 }
 
 // Evolve returns the state after the event.
@@ -224,11 +284,15 @@ func Evolve(s State, e domain.Event) State {
 			ProviderID: e.ProviderID, ListingID: e.ListingID, ListingVersion: e.ListingVersion, ConnectionID: e.ConnectionID,
 			PortID: e.PortID, BandwidthMbps: e.BandwidthMbps, BGP: e.BGP, Approval: e.Approval, Deadline: e.Deadline,
 			PurchaseOrder: e.PurchaseOrder, PlacedAt: e.At,
+			PlacedBy: e.PlacedBy, ApprovalNeeded: e.ApprovalNeeded, Commitment: e.Commitment,
 		}
-		if e.Approval == listing.ApprovalManual {
-			return s.enter(StateAwaitingProvider, e.At)
+		if e.ApprovalNeeded != "" {
+			return s.enter(StateAwaitingApproval, e.At)
 		}
-		return s.enter(StateAcknowledged, e.At)
+		return s.enter(s.approvedState(), e.At)
+	case Approved:
+		s.Deadline, s.ApprovedBy, s.ApprovedAt, s.Commitment = e.Deadline, e.By, &e.At, &e.Commitment
+		return s.enter(s.approvedState(), e.At)
 	case QuestionAsked:
 		// The full slice expression makes append copy: an earlier State must not see the new element.
 		s.Questions = append(s.Questions[:len(s.Questions):len(s.Questions)],
@@ -264,5 +328,8 @@ func (s State) enter(state string, at time.Time) State {
 
 func (s State) end(state, reason string, at time.Time) State {
 	s.Reason, s.ClosedAt = reason, &at
+	if state != StateCompleted {
+		s.Commitment = nil
+	}
 	return s.enter(state, at)
 }

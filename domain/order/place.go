@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"crossbill/domain"
+	"crossbill/domain/apikey"
 )
 
 func (c Place) decide(op string) ([]domain.Event, error) {
@@ -31,7 +32,8 @@ func (c Place) decide(op string) ([]domain.Event, error) {
 	c.checkTotal(&p)
 	p.OptionalText("/purchase_order", c.PurchaseOrder, MaxPurchaseOrder)
 	p.Time("/at", c.At)
-	p.Check(c.Deadline.After(c.At) && !c.Deadline.After(c.At.Add(MaxDeadline)), "/deadline", "must be in the future, by at most %s", MaxDeadline)
+	checkDeadline(&p, c.Deadline, c.At)
+	p.OneOf("/approval_needed", c.ApprovalNeeded, "", AboveOrderLimit, AboveMonthLimit, OtherCurrency)
 	if err := p.Err(op); err != nil {
 		return nil, err
 	}
@@ -44,12 +46,20 @@ func (c Place) decide(op string) ([]domain.Event, error) {
 			WithHint("read the quote again and order with its hash")
 	}
 	bgp := BGP{ASN: c.BGP.ASN, Prefixes: slices.Clone(c.BGP.Prefixes)}
-	return []domain.Event{Placed{
+	placed := Placed{
 		OrderID: c.OrderID, QuoteID: q.QuoteID, QuoteHash: q.Hash, CustomerID: c.CustomerID, ProviderID: q.ProviderID,
 		ListingID: q.ListingID, ListingVersion: q.ListingVersion, ConnectionID: c.ConnectionID, PortID: c.Port.ID,
 		BandwidthMbps: q.BandwidthMbps, BGP: bgp, Approval: terms.Approval, Deadline: domain.Instant(c.Deadline),
-		PurchaseOrder: c.PurchaseOrder, At: domain.Instant(c.At),
-	}}, nil
+		PurchaseOrder: c.PurchaseOrder, At: domain.Instant(c.At), ApprovalNeeded: c.ApprovalNeeded,
+	}
+	if c.By != (apikey.PrincipalRef{}) {
+		placed.PlacedBy = &c.By
+		if c.ApprovalNeeded == "" {
+			commitment := CommitmentOf(c.By, q.Total, c.At)
+			placed.Commitment = &commitment
+		}
+	}
+	return []domain.Event{placed}, nil
 }
 
 // checkPort holds the customer's port to what the connection needs of it. What other connections take of its capacity is

@@ -5,14 +5,16 @@ import (
 	"testing"
 
 	"crossbill/domain"
+	"crossbill/domain/apikey"
 	"crossbill/domain/internal/scenario"
 	"crossbill/domain/listing"
 )
 
 // table is the state machine, written down apart from the code: where each event may lead from each state.
 var table = map[string]map[string]string{
-	"":                {"order.placed": "acknowledged or awaiting_provider"},
-	StateAcknowledged: {"order.accepted": StateInProgress, "order.failed": StateFailed, "order.cancelled": StateCancelled},
+	"":                    {"order.placed": "acknowledged, awaiting_provider or awaiting_customer_approval"},
+	StateAwaitingApproval: {"order.approved": "acknowledged or awaiting_provider", "order.failed": StateFailed, "order.cancelled": StateCancelled},
+	StateAcknowledged:     {"order.accepted": StateInProgress, "order.failed": StateFailed, "order.cancelled": StateCancelled},
 	StateAwaitingProvider: {
 		"order.question_asked": StateAwaitingProvider, "order.question_answered": StateAwaitingProvider,
 		"order.accepted": StateInProgress, "order.rejected": StateRejected, "order.failed": StateFailed, "order.cancelled": StateCancelled,
@@ -50,11 +52,17 @@ func TestRandomCommands(t *testing.T) {
 				to, ok := table[s.State][e.EventType()]
 				from := s.State
 				s = Evolve(s, e)
-				if !ok || to != s.State && from != "" {
+				if e.EventType() == "order.placed" || e.EventType() == "order.approved" {
+					to = statesAfterAsking(s, e)
+				}
+				if !ok || to != s.State {
 					t.Fatalf("seed %d: %s took the order from %q to %q", seed, e.EventType(), from, s.State)
 				}
 				if s.Final() != (len(table[s.State]) == 0) || s.Final() != (s.ClosedAt != nil) {
 					t.Fatalf("seed %d: %+v is not final as the table says", seed, s)
+				}
+				if s.Commitment != nil && (s.State == StateAwaitingApproval || s.lost()) {
+					t.Fatalf("seed %d: an order that is %s holds %+v", seed, s.State, *s.Commitment)
 				}
 				history = append(history, e)
 			}
@@ -64,7 +72,7 @@ func TestRandomCommands(t *testing.T) {
 			if q, open := s.OpenQuestion(); open && (s.State != StateAwaitingProvider || q.Number != len(s.Questions)) || len(s.Questions) > MaxQuestions {
 				t.Fatalf("seed %d: question %d of %d is open in %s", seed, q.Number, len(s.Questions), s.State)
 			}
-			if who, by := s.Needs(); (who == NeedsNobody) != by.IsZero() || (who != NeedsNobody) != (s.State == StateAwaitingProvider) {
+			if who, by := s.Needs(); (who == NeedsNobody) != by.IsZero() || (who != NeedsNobody) != (s.State == StateAwaitingProvider || s.State == StateAwaitingApproval) {
 				t.Fatalf("seed %d: %s needs %q by %s", seed, s.State, who, by)
 			}
 			if _, isPlace := c.(Place); !isPlace {
@@ -83,12 +91,28 @@ func TestRandomCommands(t *testing.T) {
 	}
 }
 
+// statesAfterAsking says where an order stands after its customer was asked, or need not be.
+func statesAfterAsking(s State, e domain.Event) string {
+	if placed, ok := e.(Placed); ok && placed.ApprovalNeeded != "" {
+		return StateAwaitingApproval
+	}
+	if s.Approval == listing.ApprovalManual {
+		return StateAwaitingProvider
+	}
+	return StateAcknowledged
+}
+
 func randomCommand(rng *rand.Rand, second int) Command {
 	at := scenario.After(second)
 	pick := func(texts ...string) string { return texts[rng.IntN(len(texts))] }
-	switch rng.IntN(20) {
+	switch rng.IntN(24) {
+	case 18, 19, 20:
+		return Approve{By: apikey.PrincipalRef{Kind: pick(apikey.KindPerson, apikey.KindPerson, apikey.KindProgram), ID: pick("ada", "bob")}, Total: *usd(63286), Deadline: at.Add(300e9), At: at}
+	case 21:
+		return Decline{By: apikey.PrincipalRef{Kind: pick(apikey.KindPerson, apikey.KindProgram), ID: "ada"}, Reason: pick("too dear", ""), At: at}
 	case 0, 1, 2:
 		c := place(pick(listing.ApprovalAutomatic, listing.ApprovalManual))
+		c.By, c.ApprovalNeeded = bot, pick("", AboveOrderLimit)
 		c.At, c.Deadline = at, at.Add(300e9)
 		return c
 	case 3, 4:
