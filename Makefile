@@ -14,7 +14,7 @@ PACKAGES_GENERATE := clang llvm libbpf-dev
 # Tests whose name matches may not be skipped; .ci/run sets it.
 FORBID_SKIPS :=
 
-.PHONY: help demo run test soak-log bench-log check generate check-generated check-contract clean deps-demo deps-test deps-generate deps-contract $(BIN)
+.PHONY: help demo run test soak-log bench-log bench-api check generate check-generated check-contract clean deps-demo deps-test deps-generate deps-contract $(BIN)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -37,6 +37,9 @@ soak-log: deps-demo ## three processes append to one log for 30 s while one is k
 
 bench-log: deps-demo ## the log's speed beside what PostgreSQL does with the same rows; docs/performance.md
 	$(GO) run ./cmd/bench-log $(BENCH_FLAGS)
+
+bench-api: deps-demo ## the API's speed beside the least that could do the same; docs/performance.md
+	$(GO) run ./cmd/bench-api $(BENCH_FLAGS)
 
 check: check-generated check-contract ## the contract linted, gofmt, go vet, staticcheck, generated code is current
 	@unformatted=$$(gofmt -l $(GOFILES)); if [ -n "$$unformatted" ]; then echo "not gofmt'ed: $$unformatted"; exit 1; fi

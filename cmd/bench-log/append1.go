@@ -21,14 +21,14 @@ func append1(ctx context.Context, b *run) ([]bench.Figure, error) {
 		return nil, err
 	}
 	defer log.close()
-	twin, err := openTwin(ctx, b, "append_1_twin")
+	twin, err := b.OpenTwin(ctx, "append_1_twin")
 	if err != nil {
 		return nil, err
 	}
-	defer twin.close(ctx)
+	defer twin.Close(ctx)
 	var conns []*pgx.Conn
 	for range callers {
-		conn, err := pgx.ConnectConfig(ctx, twin.conn.Config())
+		conn, err := pgx.ConnectConfig(ctx, twin.Conn.Config())
 		if err != nil {
 			return nil, err
 		}
@@ -37,7 +37,7 @@ func append1(ctx context.Context, b *run) ([]bench.Figure, error) {
 	}
 	f, err := bench.Alternate(bench.Figure{Bench: "append_1", Unit: "events/s", Floor: 1.3}, b.rounds, func() (float64, error) {
 		return log.append(ctx, log.source.prepare(b.singles, 1, false), callers)
-	}, func() (float64, error) { return twin.insertNew(ctx, log, conns) })
+	}, func() (float64, error) { return insertNew(ctx, twin, log, conns) })
 	if err != nil {
 		return nil, err
 	}
@@ -46,14 +46,14 @@ func append1(ctx context.Context, b *run) ([]bench.Figure, error) {
 		return nil, err
 	}
 	if flushes > 0 { // the statistics come late, and not at all after a short run
-		b.Say("append_1: %.0f events in a flush", float64(twin.position)/flushes)
+		b.Say("append_1: %.0f events in a flush", float64(twin.Position)/flushes)
 	}
-	return []bench.Figure{f}, twin.requireSame(ctx, log)
+	return []bench.Figure{f}, twin.RequireSame(ctx, log.pool)
 }
 
 // insertNew takes over the rows that are new in the log, one a transaction, and returns the rows per second.
-func (t *twin) insertNew(ctx context.Context, log *testLog, conns []*pgx.Conn) (float64, error) {
-	rows, err := log.pool.Query(ctx, `SELECT `+columns+` FROM events WHERE position > $1 ORDER BY position`, t.position)
+func insertNew(ctx context.Context, t *bench.Twin, log *testLog, conns []*pgx.Conn) (float64, error) {
+	rows, err := log.pool.Query(ctx, `SELECT `+bench.Columns+` FROM events WHERE position > $1 ORDER BY position`, t.Position)
 	if err != nil {
 		return 0, err
 	}
@@ -76,7 +76,7 @@ func (t *twin) insertNew(ctx context.Context, log *testLog, conns []*pgx.Conn) (
 	err = together(len(conns), func(n int) error {
 		for i := n; i < len(all); i += len(conns) {
 			r := &all[i]
-			_, err := conns[n].Exec(ctx, `INSERT INTO events (`+columns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+			_, err := conns[n].Exec(ctx, `INSERT INTO events (`+bench.Columns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
 				r.Position, r.Version, r.RecordedAt, r.EventID, r.Schema, r.Stream, r.Type, r.Salt, r.LeafHash, r.Metadata, r.Payload)
 			if err != nil {
 				return err
@@ -84,6 +84,6 @@ func (t *twin) insertNew(ctx context.Context, log *testLog, conns []*pgx.Conn) (
 		}
 		return nil
 	})
-	t.position = all[len(all)-1].Position
+	t.Position = all[len(all)-1].Position
 	return bench.PerSecond(len(all), begun), err
 }

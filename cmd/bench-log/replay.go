@@ -86,7 +86,7 @@ func (l *testLog) readPlainly(ctx context.Context, n int) (float64, error) {
 		salt, leaf, metadata, payload []byte
 	)
 	begun, seen := time.Now(), 0
-	rows, err := l.pool.Query(ctx, `SELECT `+columns+` FROM events WHERE position > $1 ORDER BY position`, last)
+	rows, err := l.pool.Query(ctx, `SELECT `+bench.Columns+` FROM events WHERE position > $1 ORDER BY position`, last)
 	if err != nil {
 		return 0, err
 	}

@@ -65,7 +65,7 @@ var onlyIn = map[string][]string{
 	"github.com/osrg/gobgp":         {"edge/bgp"},
 	"github.com/cilium/ebpf":        {"edge"},
 	"github.com/gorilla/mux":        {"api"},
-	"github.com/riverqueue/river":   {"provisioning"},
+	"github.com/riverqueue/river":   {"provisioning", "cmd/bench-api"},
 	"github.com/vishvananda":        {"edge"},
 	"github.com/ThreeDotsLabs":      {"events"},
 	"github.com/transparency-dev":   {"events"},
