@@ -80,6 +80,15 @@ func (d Decimal) Mul(o Decimal) Decimal { return Decimal{new(big.Rat).Mul(d.rat(
 // Quo returns d ÷ o, exactly. It panics if o is zero, as integer division does.
 func (d Decimal) Quo(o Decimal) Decimal { return Decimal{new(big.Rat).Quo(d.rat(), o.rat())} }
 
+// Ceil returns the least whole number that is not below d.
+func (d Decimal) Ceil() Decimal {
+	quotient, rest := new(big.Int).QuoRem(d.rat().Num(), d.rat().Denom(), new(big.Int)) // towards zero
+	if rest.Sign() > 0 {
+		quotient.Add(quotient, big.NewInt(1))
+	}
+	return DecimalFromBig(quotient)
+}
+
 // Cmp returns −1, 0 or +1 as d is less than, equal to or greater than o.
 func (d Decimal) Cmp(o Decimal) int { return d.rat().Cmp(o.rat()) }
 

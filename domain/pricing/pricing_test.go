@@ -108,7 +108,7 @@ func TestRateProperties(t *testing.T) {
 		tiers = append(tiers, Tier{nil, domain.DecimalFromInt(rng.Int64N(50)).Quo(dec("100"))})
 		c := Charge{ID: "t", Kind: KindUsage, Description: "t", Metric: MetricBytesIn, Unit: UnitGB, Model: ModelGraduated, Tiers: tiers,
 			Included: domain.DecimalFromInt(rng.Int64N(10))}
-		if err := (Plan{"USD", []Charge{c}}).Validate(); err != nil {
+		if err := (Plan{Currency: "USD", Charges: []Charge{c}}).Validate(); err != nil {
 			t.Fatal(err)
 		}
 		var slow, before domain.Decimal
@@ -134,8 +134,12 @@ func TestRatePanicsOnWhatWasNeverValidated(t *testing.T) {
 	t.Parallel()
 	for name, f := range map[string]func(){
 		"negative quantity": func() { exampleA().Charges[0].Rate(dec("-1")) },
-		"unknown kind":      func() { Charge{Kind: "one_time"}.Rate(dec("1")) },
-		"unknown model":     func() { Charge{Kind: KindUsage, Model: "volume"}.Rate(dec("1")) },
+		"unknown kind":      func() { Charge{Kind: "discount"}.Rate(dec("1")) },
+		"unknown model":     func() { Charge{Kind: KindUsage, Model: "stairstep"}.Rate(dec("1")) },
+		"no bandwidth":      func() { Charge{Kind: KindRecurring, Amounts: []Amount{}}.Rate(dec("1")) },
+		"two prices":        func() { Charge{Kind: KindPercentile}.Rate(dec("1")) },
+		"no such part":      func() { Charge{Kind: KindPercentile}.RatePart("burst", dec("1")) },
+		"a part of another": func() { Charge{Kind: KindUsage}.RatePart(PartCommit, dec("1")) },
 		"no unit":           func() { exampleA().Charges[0].Quantity(big.NewInt(1)) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -177,14 +181,14 @@ func TestValidate(t *testing.T) {
 		{"per unit", perUnit(func(*Charge) {}), nil},
 		{"free", recurring(func(c *Charge) { c.Amount = dec("0") }), nil},
 		{"nothing", Plan{}, []string{"/currency", "/charges"}},
-		{"currency", Plan{"XXX", exampleA().Charges}, []string{"/currency"}},
-		{"too many charges", Plan{"USD", make([]Charge, MaxCharges+1)}, []string{"/charges"}},
-		{"an empty charge", Plan{"USD", []Charge{{}}}, []string{"/charges/0/id", "/charges/0/description", "/charges/0/kind"}},
+		{"currency", Plan{Currency: "XXX", Charges: exampleA().Charges}, []string{"/currency"}},
+		{"too many charges", Plan{Currency: "USD", Charges: make([]Charge, MaxCharges+1)}, []string{"/charges"}},
+		{"an empty charge", Plan{Currency: "USD", Charges: []Charge{{}}}, []string{"/charges/0/id", "/charges/0/description", "/charges/0/kind"}},
 		{"id", recurring(func(c *Charge) { c.ID = "-a" }), []string{"/charges/0/id"}},
 		{"the platform's id", recurring(func(c *Charge) { c.ID = FeeChargeID }), []string{"/charges/0/id"}},
 		{"id twice", usage(func(c *Charge) { c.ID = "port" }), []string{"/charges/1/id"}},
 		{"long id", recurring(func(c *Charge) { c.ID = strings.Repeat("a", MaxChargeID+1) }), []string{"/charges/0/id"}},
-		{"kind", recurring(func(c *Charge) { c.Kind = "minimum" }), []string{"/charges/0/kind"}},
+		{"kind", recurring(func(c *Charge) { c.Kind = "discount" }), []string{"/charges/0/kind"}},
 		{"no amount", recurring(func(c *Charge) { c.Amount = domain.Decimal{} }), []string{"/charges/0/amount"}},
 		{"negative amount", recurring(func(c *Charge) { c.Amount = dec("-0.01") }), []string{"/charges/0/amount"}},
 		{"largest amount", recurring(func(c *Charge) { c.Amount = domain.DecimalFromInt(MaxAmount) }), nil},
@@ -194,7 +198,7 @@ func TestValidate(t *testing.T) {
 			c.Metric, c.Unit, c.Model, c.UnitPrice, c.Tiers, c.Included = MetricBytesIn, UnitGB, ModelPerUnit, dec("0"), []Tier{}, dec("0")
 		}), []string{"/charges/0/metric", "/charges/0/unit", "/charges/0/model", "/charges/0/unit_price", "/charges/0/tiers", "/charges/0/included"}},
 		{"amount of usage", usage(func(c *Charge) { c.Amount = dec("1") }), []string{"/charges/1/amount"}},
-		{"metric, unit, model", usage(func(c *Charge) { c.Metric, c.Unit, c.Model = "packets", "MB", "volume" }),
+		{"metric, unit, model", usage(func(c *Charge) { c.Metric, c.Unit, c.Model = "packets", "MB", "stairstep" }),
 			[]string{"/charges/1/metric", "/charges/1/unit", "/charges/1/model"}},
 		{"negative allowance", usage(func(c *Charge) { c.Included = dec("-1") }), []string{"/charges/1/included"}},
 		{"no unit price", perUnit(func(c *Charge) { c.UnitPrice = domain.Decimal{} }), []string{"/charges/1/unit_price"}},

@@ -2,6 +2,8 @@ package pricing
 
 import (
 	"math/big"
+	"slices"
+	"strconv"
 	"strings"
 
 	"crossbill/domain"
@@ -25,10 +27,15 @@ func (c Charge) Quantity(bytes *big.Int) domain.Decimal {
 	panic("pricing: the charge " + c.ID + " has no unit of bytes")
 }
 
-// QuantityUnit returns the unit that [Charge.Rate] takes a quantity in: GB, GiB or month.
+// QuantityUnit returns the unit that [Charge.Rate] takes a quantity in.
 func (c Charge) QuantityUnit() string {
-	if c.Kind == KindRecurring {
+	switch c.Kind {
+	case KindOneTime:
+		return UnitOnce
+	case KindRecurring, KindMinimum:
 		return UnitMonth
+	case KindPercentile:
+		return UnitMbpsMonth
 	}
 	return c.Unit
 }
@@ -36,29 +43,56 @@ func (c Charge) QuantityUnit() string {
 // Rate returns the exact amount, in major units of the plan's currency, that a quantity costs, and the arithmetic that
 // leads to it, a step a line, for people to follow.
 //
-// The quantity of a usage charge is in its unit. Of it the included allowance is free and comes first; tiers count from
-// after the allowance: with 100 included and a first tier up to 1000, units 101 to 1100 are the first tier's. The quantity
-// of a recurring charge is in months, 1 for a whole one.
+// The quantity of a usage charge is in its unit. Of it the included allowance is free and comes first; tiers and blocks
+// count from after the allowance: with 100 included and a first tier up to 1000, units 101 to 1100 are the first tier's.
+// The quantity of a recurring charge and of a minimum is in months, 1 for a whole one; that of a one-time charge is 1.
 //
-// The charge must be of a validated plan and the quantity not negative: anything else panics, as wrong money must stop a
-// computation.
+// The charge must be of a validated plan, at a bandwidth ([Plan.For]), and not a percentile, which has two prices
+// ([Charge.RatePart]); the quantity must not be negative. Anything else panics, as wrong money must stop a computation.
 func (c Charge) Rate(quantity domain.Decimal) (amount domain.Decimal, steps []string) {
 	if quantity.Sign() < 0 {
 		panic("pricing: a negative quantity for the charge " + c.ID)
 	}
 	switch {
-	case c.Kind == KindRecurring:
-		return product(quantity, UnitMonth, c.Amount)
-	case c.Kind == KindUsage && c.Model == ModelPerUnit:
+	case c.Amounts != nil:
+		panic("pricing: the charge " + c.ID + " is rated at no bandwidth")
+	case c.Kind == KindOneTime || c.Kind == KindRecurring || c.Kind == KindMinimum:
+		return product(quantity, c.QuantityUnit(), c.Amount)
+	case c.Kind == KindUsage:
 		billable, steps := c.billable(quantity)
-		amount, step := product(billable, c.Unit, c.UnitPrice)
-		return amount, append(steps, step...)
-	case c.Kind == KindUsage && c.Model == ModelGraduated:
-		billable, steps := c.billable(quantity)
-		amount, tierSteps := c.graduated(billable)
-		return amount, append(steps, tierSteps...)
+		amount, more := c.model(billable)
+		return amount, append(steps, more...)
 	}
-	panic("pricing: the charge " + c.ID + " has a kind or a model without a rule")
+	panic("pricing: the charge " + c.ID + " has a kind without a rule")
+}
+
+// RatePart is [Charge.Rate] for a part of a percentile charge; the quantity is in Mbps-months.
+func (c Charge) RatePart(part string, quantity domain.Decimal) (amount domain.Decimal, steps []string) {
+	if c.Kind != KindPercentile || quantity.Sign() < 0 {
+		panic("pricing: the charge " + c.ID + " has no part " + part + " of this quantity")
+	}
+	switch part {
+	case PartCommit:
+		return product(quantity, UnitMbpsMonth, c.CommitPrice)
+	case PartOverage:
+		return product(quantity, UnitMbpsMonth, c.OveragePrice)
+	}
+	panic("pricing: a percentile charge has no part " + part)
+}
+
+// model prices a quantity of which the allowance is taken off.
+func (c Charge) model(quantity domain.Decimal) (domain.Decimal, []string) {
+	switch c.Model {
+	case ModelPerUnit:
+		return product(quantity, c.Unit, c.UnitPrice)
+	case ModelGraduated:
+		return c.graduated(quantity)
+	case ModelVolume:
+		return c.volume(quantity)
+	case ModelPackage:
+		return c.packages(quantity)
+	}
+	panic("pricing: the charge " + c.ID + " has a model without a rule")
 }
 
 // billable takes the included allowance off a quantity.
@@ -101,19 +135,55 @@ func (c Charge) graduated(quantity domain.Decimal) (sum domain.Decimal, steps []
 	return sum, steps
 }
 
+// volume prices all of a quantity at the price of the tier that it reaches.
+func (c Charge) volume(quantity domain.Decimal) (domain.Decimal, []string) {
+	n := slices.IndexFunc(c.Tiers, func(t Tier) bool { return t.UpTo == nil || quantity.Cmp(*t.UpTo) <= 0 })
+	words := quantity.String() + " " + c.Unit + " reach tier " + strconv.Itoa(n+1)
+	if top := c.Tiers[n].UpTo; top != nil {
+		words += ", up to " + top.String() + " " + c.Unit
+	}
+	amount, step := product(quantity, c.Unit, c.Tiers[n].Price)
+	return amount, append([]string{words}, step...)
+}
+
+// packages prices each block of a quantity that is started.
+func (c Charge) packages(quantity domain.Decimal) (domain.Decimal, []string) {
+	blocks := quantity.Quo(c.PackageSize).Ceil()
+	amount := blocks.Mul(c.PackagePrice)
+	return amount, []string{
+		quantity.String() + " " + c.Unit + " start " + blocks.String() + " blocks of " + c.PackageSize.String() + " " + c.Unit,
+		blocks.String() + " blocks × " + c.PackagePrice.String() + " = " + amount.String(),
+	}
+}
+
 func product(quantity domain.Decimal, unit string, price domain.Decimal) (domain.Decimal, []string) {
 	amount := quantity.Mul(price)
 	return amount, []string{quantity.String() + " " + unit + " × " + price.String() + " = " + amount.String()}
 }
 
-// Rate returns the exact fee, in major units, on a passthrough that is rounded already, and the arithmetic that leads to it.
-func (f FeeSchedule) Rate(passthrough domain.Money) (amount domain.Decimal, steps []string) {
-	share := domain.DecimalFromInt(int64(f.BasisPoints)).Quo(domain.DecimalFromInt(10_000))
-	amount = passthrough.Decimal().Mul(share)
-	return amount, []string{passthrough.Amount() + " × " + f.Percent() + " = " + amount.String()}
+// Shared returns the usage charge with a share, above 0 and at most 1, of what it grants a month: its allowance and the
+// tops of its tiers. Where a change of plan or bandwidth splits a month, each part has its share by time; or a customer
+// who changes often would have many allowances, and one who changes once would climb the tiers twice.
+func (c Charge) Shared(share domain.Decimal) Charge {
+	if c.Included.Given() {
+		c.Included = c.Included.Mul(share)
+	}
+	c.Tiers = slices.Clone(c.Tiers)
+	for i, t := range c.Tiers {
+		if t.UpTo != nil {
+			top := t.UpTo.Mul(share)
+			c.Tiers[i].UpTo = &top
+		}
+	}
+	return c
 }
 
-// Percent returns the fee's share as people read it: "3 %".
-func (f FeeSchedule) Percent() string {
-	return domain.DecimalFromInt(int64(f.BasisPoints)).Quo(domain.DecimalFromInt(100)).String() + " %"
+// TrueUp returns the exact amount that is missing to a minimum over a number of months, given what the usage lines came
+// to. These are rounded already: so they and the true-up sum to the minimum to the minor unit.
+func (c Charge) TrueUp(months domain.Decimal, usage domain.Money) (amount domain.Decimal, steps []string) {
+	least, steps := c.Rate(months)
+	if amount = least.Sub(usage.Decimal()); amount.Sign() < 0 {
+		return domain.DecimalFromInt(0), append(steps, "usage of "+usage.Amount()+" is not less")
+	}
+	return amount, append(steps, least.String()+" − "+usage.Amount()+" usage = "+amount.String())
 }
