@@ -1,6 +1,7 @@
 package domain_test
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -70,10 +71,55 @@ func terms() listing.Terms {
 	}
 }
 
+// everyCharge is a plan with a charge of each kind and model that came after the first plans.
+func everyCharge() pricing.Plan {
+	dec := domain.MustDecimal
+	top := dec("1000")
+	return pricing.Plan{Currency: "USD", WhileSuspended: pricing.SuspendedNotBilled, Charges: []pricing.Charge{
+		{ID: "setup", Kind: pricing.KindOneTime, Description: "Setup", Amount: dec("150")},
+		{ID: "port", Kind: pricing.KindRecurring, Description: "Port", Amounts: []pricing.Amount{{BandwidthMbps: 100, Amount: dec("400")}, {BandwidthMbps: 1000, Amount: dec("900.5")}}},
+		{ID: "volume", Kind: pricing.KindUsage, Description: "Traffic in", Metric: pricing.MetricBytesIn, Unit: pricing.UnitGB, Model: pricing.ModelVolume,
+			Included: dec("10"), Tiers: []pricing.Tier{{UpTo: &top, Price: dec("0.05")}, {Price: dec("0.03")}}},
+		{ID: "each", Kind: pricing.KindUsage, Description: "Traffic out", Metric: pricing.MetricBytesOut, Unit: pricing.UnitGiB, Model: pricing.ModelPerUnit, UnitPrice: dec("0.02")},
+		{ID: "blocks", Kind: pricing.KindUsage, Description: "Traffic in blocks", Metric: pricing.MetricBytesTotal, Unit: pricing.UnitGB, Model: pricing.ModelPackage,
+			PackageSize: dec("500"), PackagePrice: dec("3.5")},
+		{ID: "burst", Kind: pricing.KindPercentile, Description: "Burst", CommitMbps: 100, CommitPrice: dec("2"), OveragePrice: dec("3")},
+		{ID: "least", Kind: pricing.KindMinimum, Description: "Minimum usage", Amount: dec("100")},
+	}}
+}
+
+func feeTerms() pricing.FeeTerms {
+	return pricing.FeeTerms{Floors: []domain.Money{usd(100)}, Caps: []domain.Money{usd(5000)}, FreeConnections: 1, FreePassthrough: []domain.Money{usd(10000)}}
+}
+
+// later returns samples of fields that came after the golden file of their type.
+func later() []domain.Event {
+	more := terms()
+	more.Plan = everyCharge()
+	free := feeTerms()
+	return []domain.Event{
+		feeschedule.Published{FeeScheduleID: feeID, Version: 3, BasisPoints: 300, EffectiveFrom: april, At: at, FeeTerms: free},
+		listing.Drafted{ListingID: listingID, ProviderID: provider, Terms: more, At: at},
+		listing.Published{ListingID: listingID, ProviderID: provider, Version: 2, Terms: more, At: at},
+		quote.Issued{
+			QuoteID: quoteID, CustomerID: customer, ProviderID: provider, ListingID: listingID, ListingVersion: 2, BandwidthMbps: 100,
+			Plan: everyCharge(), FeeScheduleID: feeID, FeeScheduleVersion: 3, BasisPoints: 300,
+			Lines: []quote.Line{
+				{ChargeID: "setup", Kind: quote.LinePassthrough, Description: "Setup", Amount: usd(15000), OneTime: true},
+				{ChargeID: "burst", Kind: quote.LinePassthrough, Description: "Burst, commitment", Amount: usd(20000), Part: pricing.PartCommit},
+				{ChargeID: pricing.FeeChargeID, Kind: quote.LineFee, Description: "Platform fee", Amount: usd(600)},
+				{ChargeID: pricing.FeeChargeID, Kind: quote.LineFee, Description: "Platform fee", Amount: usd(450), OneTime: true},
+			},
+			Passthrough: usd(20000), Fee: usd(600), Total: usd(20600), ValidUntil: april, At: at, Hash: hash,
+			EstimatedMbps: domain.MustDecimal("120.5"), FeeTerms: &free, OneTime: &quote.OneTime{Passthrough: usd(15000), Fee: usd(450), Total: usd(15450)},
+		},
+	}
+}
+
 // samples returns events of every type that together set each field: what the golden files are written from. A field that
 // comes later stands in a further sample of its type, after those there are, for a golden file is never changed.
 func samples() []domain.Event {
-	return append(marketplaceSamples(), append(connectionSamples(), bookSamples()...)...)
+	return slices.Concat(marketplaceSamples(), connectionSamples(), bookSamples(), later())
 }
 
 func marketplaceSamples() []domain.Event {

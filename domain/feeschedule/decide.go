@@ -4,10 +4,11 @@ import (
 	"time"
 
 	"crossbill/domain"
+	"crossbill/domain/pricing"
 )
 
 // MaxBasisPoints is a fee of the whole passthrough.
-const MaxBasisPoints = 10_000
+const MaxBasisPoints = pricing.MaxBasisPoints
 
 // Command is what can be asked of a fee schedule.
 type Command interface{ command() }
@@ -18,6 +19,7 @@ type Publish struct {
 	BasisPoints   int       // hundredths of a percent of the passthrough, 0 to [MaxBasisPoints]
 	EffectiveFrom time.Time // zero means At; never before At, nor before that of the version it follows
 	At            time.Time
+	pricing.FeeTerms
 }
 
 func (Publish) command() {}
@@ -35,7 +37,7 @@ func Decide(s State, c Command) ([]domain.Event, error) {
 		var p domain.Problems
 		p.ID("/fee_schedule_id", domain.PrefixFeeSchedule, c.FeeScheduleID)
 		p.Check(s.ID == "" || s.ID == c.FeeScheduleID, "/fee_schedule_id", "is not the schedule's own")
-		p.Check(c.BasisPoints >= 0 && c.BasisPoints <= MaxBasisPoints, "/basis_points", "must be 0 to %d", MaxBasisPoints)
+		pricing.FeeSchedule{BasisPoints: c.BasisPoints, FeeTerms: c.FeeTerms}.Check(&p, "")
 		p.Time("/at", c.At)
 		p.Check(!from.Before(at), "/effective_from", "must not be in the past")
 		if n := len(s.Versions); n > 0 {
@@ -46,6 +48,7 @@ func Decide(s State, c Command) ([]domain.Event, error) {
 		}
 		return []domain.Event{Published{
 			FeeScheduleID: c.FeeScheduleID, Version: len(s.Versions) + 1, BasisPoints: c.BasisPoints, EffectiveFrom: from, At: at,
+			FeeTerms: c.FeeTerms,
 		}}, nil
 	}
 	return nil, domain.UnknownCommand(op, c)

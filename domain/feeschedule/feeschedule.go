@@ -17,6 +17,7 @@ type Published struct {
 	BasisPoints   int       `json:"basis_points"`
 	EffectiveFrom time.Time `json:"effective_from"`
 	At            time.Time `json:"at"`
+	pricing.FeeTerms
 }
 
 // EventType is the name in the log.
@@ -34,11 +35,12 @@ type Version struct {
 	Version       int       `json:"version"`
 	BasisPoints   int       `json:"basis_points"`
 	EffectiveFrom time.Time `json:"effective_from"`
+	pricing.FeeTerms
 }
 
 // Schedule returns what the fee is computed with.
 func (v Version) Schedule() pricing.FeeSchedule {
-	return pricing.FeeSchedule{BasisPoints: v.BasisPoints}
+	return pricing.FeeSchedule{BasisPoints: v.BasisPoints, FeeTerms: v.FeeTerms}
 }
 
 // State is every version of a fee schedule. The zero State is one that does not exist.
@@ -63,7 +65,7 @@ func Evolve(s State, e domain.Event) State {
 		s.ID = e.FeeScheduleID
 		// The full slice expression makes append copy: an earlier State must not see the new element.
 		s.Versions = append(s.Versions[:len(s.Versions):len(s.Versions)],
-			Version{e.FeeScheduleID, e.Version, e.BasisPoints, e.EffectiveFrom})
+			Version{e.FeeScheduleID, e.Version, e.BasisPoints, e.EffectiveFrom, e.FeeTerms})
 	}
 	return s
 }

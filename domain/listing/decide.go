@@ -133,6 +133,7 @@ func (t Terms) check(p *domain.Problems, providerID string, at port.State) {
 	p.OneOf("/approval", t.Approval, ApprovalAutomatic, ApprovalManual)
 	p.BGP("/bgp", t.BGP)
 	t.Plan.Check(p, "/plan")
+	t.Plan.CheckBandwidths(p, "/plan", t.BandwidthsMbps[:min(len(t.BandwidthsMbps), MaxBandwidths)])
 
 	p.ID("/port_id", domain.PrefixPort, t.PortID)
 	known := at.ID != "" && at.ID == t.PortID && at.OrganisationID == providerID

@@ -11,6 +11,7 @@ type Expected struct {
 	BandwidthMbps int
 	Bytes         *big.Int       // taken by every usage charge for its own metric
 	Mbps          domain.Decimal // the 95th percentile, taken by every percentile charge
+	Running       bool           // the connection is in production and only changed: nothing is charged once
 }
 
 // EstimateLine is what a charge, or a part of it, comes to under what is expected.
@@ -35,6 +36,9 @@ func (p Plan) Estimate(e Expected) ([]EstimateLine, error) {
 	lines := make([]EstimateLine, 0, len(at.Charges))
 	minimum := -1 // the line of the plan's minimum
 	for _, c := range at.Charges {
+		if c.Kind == KindOneTime && e.Running {
+			continue
+		}
 		add := func(part, description string, exact domain.Decimal) error {
 			amount, err := domain.RoundMoney(exact, p.Currency)
 			if err == nil && c.Kind == KindUsage {

@@ -132,7 +132,7 @@ func TestFor(t *testing.T) {
 
 func TestEstimate(t *testing.T) {
 	t.Parallel()
-	lines, err := everyKind().Estimate(Expected{1000, big.NewInt(2_000_000_000_000), dec("130.5")})
+	lines, err := everyKind().Estimate(Expected{1000, big.NewInt(2_000_000_000_000), dec("130.5"), false})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func TestEstimate(t *testing.T) {
 	if !slices.Equal(lines, want) {
 		t.Errorf("got\n%v\nwant\n%v", lines, want)
 	}
-	if _, err := everyKind().Estimate(Expected{200, new(big.Int), dec("0")}); domain.CodeOf(err) != domain.Invalid {
+	if _, err := everyKind().Estimate(Expected{200, new(big.Int), dec("0"), false}); domain.CodeOf(err) != domain.Invalid {
 		t.Errorf("a bandwidth without an amount: %v", err)
 	}
 }

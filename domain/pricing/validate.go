@@ -60,6 +60,9 @@ func (p Plan) Check(problems *domain.Problems, at string) {
 
 // CheckBandwidths records charges with amounts by bandwidth that have none for one of the bandwidths.
 func (p Plan) CheckBandwidths(problems *domain.Problems, at string, bandwidths []int) {
+	if len(p.Charges) > MaxCharges {
+		return
+	}
 	for i, c := range p.Charges {
 		for _, mbps := range bandwidths {
 			has := c.Amounts == nil || slices.ContainsFunc(c.Amounts, func(a Amount) bool { return a.BandwidthMbps == mbps })

@@ -34,6 +34,7 @@ type Issue struct {
 	Listing       listing.State // zero for one that does not exist
 	BandwidthMbps int           // one of the listing's
 	EstimatedGB   domain.Decimal
+	EstimatedMbps domain.Decimal      // the 95th percentile; only percentile charges depend on it
 	Fee           feeschedule.Version // in force at At
 	ValidFor      time.Duration       // above 0, at most [MaxValidity]
 	At            time.Time
@@ -122,8 +123,11 @@ func (c Issue) decide(op string) ([]domain.Event, error) {
 	q := Issued{
 		QuoteID: c.QuoteID, CustomerID: c.CustomerID, ProviderID: c.Listing.ProviderID, ListingID: c.Listing.ID,
 		ListingVersion: c.Listing.Version, BandwidthMbps: c.BandwidthMbps, EstimatedGB: c.EstimatedGB, Plan: terms.Plan,
-		FeeScheduleID: c.Fee.FeeScheduleID, FeeScheduleVersion: c.Fee.Version, BasisPoints: c.Fee.BasisPoints,
+		FeeScheduleID: c.Fee.FeeScheduleID, FeeScheduleVersion: c.Fee.Version, BasisPoints: c.Fee.BasisPoints, EstimatedMbps: c.EstimatedMbps,
 		At: domain.Instant(c.At), ValidUntil: domain.Instant(c.At.Add(c.ValidFor)),
+	}
+	if !c.Fee.FeeTerms.None() {
+		q.FeeTerms = &c.Fee.FeeTerms
 	}
 	if err := q.price(op); err != nil {
 		return nil, err
@@ -137,9 +141,13 @@ func (c Issue) check(op string, terms listing.Terms) error {
 	p.ID("/quote_id", domain.PrefixQuote, c.QuoteID)
 	p.ID("/customer_id", domain.PrefixOrganisation, c.CustomerID)
 	p.Check(slices.Contains(terms.BandwidthsMbps, c.BandwidthMbps), "/bandwidth_mbps", "must be one of %v", terms.BandwidthsMbps)
+	if _, err := terms.Plan.For(c.BandwidthMbps); slices.Contains(terms.BandwidthsMbps, c.BandwidthMbps) && err != nil {
+		p.Add("/bandwidth_mbps", "has no price in the listing")
+	}
 	p.Check(c.EstimatedGB.Sign() >= 0, "/estimated_gb", "must not be negative")
 	p.Check(c.EstimatedGB.Cmp(domain.DecimalFromInt(MaxEstimatedGB)) <= 0, "/estimated_gb", "must be at most %d", MaxEstimatedGB)
 	p.Check(c.EstimatedGB.Fits(estimateDigits), "/estimated_gb", "must have at most %d digits after the point", estimateDigits)
+	checkEstimatedMbps(&p, c.EstimatedMbps)
 	p.Check(c.ValidFor > 0 && c.ValidFor <= MaxValidity, "/valid_for", "must be above 0 and at most %s", MaxValidity)
 	p.Time("/at", c.At)
 	p.ID("/fee_schedule_id", domain.PrefixFeeSchedule, c.Fee.FeeScheduleID)
@@ -147,36 +155,16 @@ func (c Issue) check(op string, terms listing.Terms) error {
 	return p.Err(op)
 }
 
-// price computes the lines for a full month: each charge exactly, rounded once; then the fee on the sum of what was rounded.
+// price computes the lines.
 func (q *Issued) price(op string) error {
-	bytes := q.EstimatedGB.Round(estimateDigits) // one GB is 10⁹ bytes
-	zero := domain.Money{Currency: q.Plan.Currency}
-	q.Passthrough, q.Fee, q.Total = zero, zero, zero
-	for _, charge := range q.Plan.Charges {
-		quantity := domain.DecimalFromInt(1) // a month
-		if charge.Kind == pricing.KindUsage {
-			quantity = charge.Quantity(bytes)
-		}
-		exact, _ := charge.Rate(quantity)
-		amount, err := domain.RoundMoney(exact, q.Plan.Currency)
-		if err != nil {
-			return tooLarge(op, err)
-		}
-		if q.Passthrough, err = q.Passthrough.Add(amount); err != nil {
-			return tooLarge(op, err)
-		}
-		q.Lines = append(q.Lines, Line{charge.ID, LinePassthrough, charge.Description, amount})
-	}
-	schedule := pricing.FeeSchedule{BasisPoints: q.BasisPoints}
-	exact, _ := schedule.Rate(q.Passthrough)
-	var err error
-	if q.Fee, err = domain.RoundMoney(exact, q.Plan.Currency); err != nil {
+	priced, err := Price(q.Plan, Content(*q).Fees(), pricing.Expected{
+		BandwidthMbps: q.BandwidthMbps, Bytes: q.EstimatedGB.Round(estimateDigits), // one GB is 10⁹ bytes
+		Mbps: q.EstimatedMbps,
+	})
+	if err != nil {
 		return tooLarge(op, err)
 	}
-	if q.Total, err = q.Passthrough.Add(q.Fee); err != nil {
-		return tooLarge(op, err)
-	}
-	q.Lines = append(q.Lines, Line{pricing.FeeChargeID, LineFee, "Platform fee, " + schedule.Percent() + " of the provider's price", q.Fee})
+	q.Lines, q.Passthrough, q.Fee, q.Total, q.OneTime = priced.Lines, priced.Passthrough, priced.Fee, priced.Total, priced.OneTime
 	return nil
 }
 

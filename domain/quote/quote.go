@@ -25,12 +25,21 @@ const (
 	LineFee         = "fee"         // the platform's
 )
 
-// Line is an amount for a full month at the estimated usage.
+// Line is an amount for a full month at the estimated usage, or one that is charged once.
 type Line struct {
 	ChargeID    string       `json:"charge_id"`
 	Kind        string       `json:"kind"`
 	Description string       `json:"description"`
 	Amount      domain.Money `json:"amount"`
+	Part        string       `json:"part,omitempty"`     // of a percentile charge: pricing.PartCommit or pricing.PartOverage
+	OneTime     bool         `json:"one_time,omitempty"` // charged once, when the connection is put into production
+}
+
+// OneTime is what comes on top in the month in which the connection is put into production.
+type OneTime struct {
+	Passthrough domain.Money `json:"passthrough"`
+	Fee         domain.Money `json:"fee"`
+	Total       domain.Money `json:"total"`
 }
 
 // Issued says what a connection costs until ValidUntil.
@@ -47,12 +56,16 @@ type Issued struct {
 	FeeScheduleVersion int            `json:"fee_schedule_version"`
 	BasisPoints        int            `json:"basis_points"`
 	Lines              []Line         `json:"lines"`
-	Passthrough        domain.Money   `json:"passthrough"`
-	Fee                domain.Money   `json:"fee"`
-	Total              domain.Money   `json:"total"`
+	Passthrough        domain.Money   `json:"passthrough"` // a full month's
+	Fee                domain.Money   `json:"fee"`         // a full month's, were nothing free of it
+	Total              domain.Money   `json:"total"`       // a full month's
 	ValidUntil         time.Time      `json:"valid_until"` // exclusive
 	At                 time.Time      `json:"at"`
 	Hash               string         `json:"hash"` // see [Hash]
+
+	EstimatedMbps domain.Decimal    `json:"estimated_mbps,omitzero"` // the 95th percentile, taken by percentile charges
+	FeeTerms      *pricing.FeeTerms `json:"fee_terms,omitempty"`     // nil if the fee has no bounds and nothing is free of it
+	OneTime       *OneTime          `json:"one_time,omitempty"`      // nil if nothing is charged once
 }
 
 // Accepted says that an order was placed from the quote.
@@ -82,6 +95,15 @@ func Events() []domain.Event { return []domain.Event{Issued{}, Accepted{}, Withd
 
 // Stream names the stream of one quote.
 func Stream(id string) string { return "quote-" + id }
+
+// Fees returns the fee schedule that the quote freezes.
+func (c Content) Fees() pricing.FeeSchedule {
+	f := pricing.FeeSchedule{BasisPoints: c.BasisPoints}
+	if c.FeeTerms != nil {
+		f.FeeTerms = *c.FeeTerms
+	}
+	return f
+}
 
 // Content is what a quote says; it is [Issued] without being an event.
 type Content Issued

@@ -59,9 +59,9 @@ func TestPrice(t *testing.T) {
 	t.Parallel()
 	q := issued(t, issue())
 	want := []Line{
-		{"port", LinePassthrough, "Port", usd(40000)},
-		{"traffic", LinePassthrough, "Traffic", usd(34346)},
-		{pricing.FeeChargeID, LineFee, "Platform fee, 3 % of the provider's price", usd(2230)}, // 22.3038
+		{ChargeID: "port", Kind: LinePassthrough, Description: "Port", Amount: usd(40000)},
+		{ChargeID: "traffic", Kind: LinePassthrough, Description: "Traffic", Amount: usd(34346)},
+		{ChargeID: pricing.FeeChargeID, Kind: LineFee, Description: "Platform fee, 3 % of the provider's price", Amount: usd(2230)}, // 22.3038
 	}
 	if !reflect.DeepEqual(q.Lines, want) || q.Passthrough != usd(74346) || q.Fee != usd(2230) || q.Total != usd(76576) {
 		t.Errorf("got %+v: %s + %s = %s", q.Lines, q.Passthrough, q.Fee, q.Total)
@@ -147,6 +147,11 @@ func TestIssue(t *testing.T) {
 		{Name: "negative estimate", When: with(func(c *Issue) { c.EstimatedGB = dec("-0.000000001") }), Code: domain.Invalid, Fields: []string{"/estimated_gb"}},
 		{Name: "estimate finer than a byte", When: with(func(c *Issue) { c.EstimatedGB = dec("0.0000000001") }), Code: domain.Invalid, Fields: []string{"/estimated_gb"}},
 		{Name: "too large an estimate", When: with(func(c *Issue) { c.EstimatedGB = dec("1000000000.1") }), Code: domain.Invalid, Fields: []string{"/estimated_gb"}},
+		{Name: "negative bandwidth estimate", When: with(func(c *Issue) { c.EstimatedMbps = dec("-1") }), Code: domain.Invalid, Fields: []string{"/estimated_mbps"}},
+		{Name: "too large a bandwidth estimate", When: with(func(c *Issue) { c.EstimatedMbps = dec("800000.1") }), Code: domain.Invalid, Fields: []string{"/estimated_mbps"}},
+		{Name: "a bandwidth without a price", When: with(func(c *Issue) {
+			c.Listing.Versions[1].Plan.Charges[0] = pricing.Charge{ID: "port", Kind: pricing.KindRecurring, Description: "Port", Amounts: []pricing.Amount{{BandwidthMbps: 1000, Amount: dec("1")}}}
+		}), Code: domain.Invalid, Fields: []string{"/bandwidth_mbps"}},
 		{Name: "validity", When: with(func(c *Issue) { c.ValidFor = MaxValidity + 1 }), Code: domain.Invalid, Fields: []string{"/valid_for"}},
 		{Name: "a fee of tomorrow", When: with(func(c *Issue) { c.Fee.EffectiveFrom = scenario.After(1) }), Code: domain.Invalid, Fields: []string{"/fee_schedule_id"}},
 		{Name: "more than can be billed", When: with(func(c *Issue) {
