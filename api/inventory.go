@@ -3,12 +3,10 @@ package api
 import (
 	"context"
 	"net/http"
-	"time"
 
 	"crossbill/domain"
 	"crossbill/domain/apikey"
 	"crossbill/domain/edgenode"
-	"crossbill/domain/feeschedule"
 	"crossbill/domain/organisation"
 	"crossbill/domain/port"
 	"crossbill/events"
@@ -91,33 +89,4 @@ func (s *Server) GetPort(ctx context.Context, req GetPortRequestObject) (GetPort
 		return nil, err
 	}
 	return GetPort200JSONResponse{Body: portView(state), Headers: GetPort200ResponseHeaders{ETag: etag(version)}}, nil
-}
-
-// feeScheduleID is the platform's one fee schedule; what is published is its versions.
-var feeScheduleID = domain.DeriveID(domain.PrefixFeeSchedule, time.Unix(0, 0), "platform")
-
-// PublishFeeSchedule publishes the next version of the platform's fee schedule, in force from now.
-func (s *Server) PublishFeeSchedule(ctx context.Context, req PublishFeeScheduleRequestObject) (PublishFeeScheduleResponseObject, error) {
-	state, version, err := events.Load(ctx, s.Log, feeschedule.Stream(feeScheduleID), feeschedule.Evolve)
-	if err != nil {
-		return nil, err
-	}
-	now := s.now()
-	decided, err := feeschedule.Decide(state, feeschedule.Publish{
-		FeeScheduleID: feeScheduleID, BasisPoints: req.Body.BasisPoints, EffectiveFrom: now, At: now,
-	})
-	if err != nil {
-		return nil, err
-	}
-	state = evolved(state, feeschedule.Evolve, decided)
-	published := state.Versions[len(state.Versions)-1]
-	answer := FeeSchedule{
-		Id: published.FeeScheduleID, Version: published.Version, BasisPoints: published.BasisPoints, EffectiveFrom: published.EffectiveFrom,
-	}
-	position, err := s.commit(ctx, events.Append{Streams: []events.StreamAppend{appendTo(feeschedule.Stream(feeScheduleID), version, decided...)}},
-		http.StatusCreated, answer, callerFrom(ctx).OrganisationID)
-	if err != nil {
-		return nil, err
-	}
-	return PublishFeeSchedule201JSONResponse{Body: answer, Headers: PublishFeeSchedule201ResponseHeaders{CrossbillPosition: position}}, nil
 }

@@ -160,7 +160,8 @@ func (s *Server) CreateQuote(ctx context.Context, req CreateQuoteRequestObject) 
 	customer := callerFrom(ctx).OrganisationID
 	decided, err := quote.Decide(quote.State{}, quote.Issue{
 		QuoteID: id, CustomerID: customer, Listing: offered, Fee: fee, BandwidthMbps: req.Body.BandwidthMbps,
-		EstimatedGB: valueOr(req.Body.EstimatedGb, domain.Decimal{}), ValidFor: quoteValidity, At: now,
+		EstimatedGB:   valueOr(req.Body.EstimatedGb, domain.Decimal{}),
+		EstimatedMbps: valueOr(req.Body.EstimatedMbps, domain.Decimal{}), ValidFor: quoteValidity, At: now,
 	})
 	if err != nil {
 		return nil, err

@@ -411,6 +411,24 @@ func (e QuoteLineKind) Valid() bool {
 	}
 }
 
+// Defines values for QuoteLinePart.
+const (
+	QuoteLinePartCommit  QuoteLinePart = "commit"
+	QuoteLinePartOverage QuoteLinePart = "overage"
+)
+
+// Valid indicates whether the value is a known member of the QuoteLinePart enum.
+func (e QuoteLinePart) Valid() bool {
+	switch e {
+	case QuoteLinePartCommit:
+		return true
+	case QuoteLinePartOverage:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ReadingVerdictStatus.
 const (
 	ReadingVerdictStatusAccepted  ReadingVerdictStatus = "accepted"
@@ -524,7 +542,16 @@ type BillingRun struct {
 	Settlements []SettlementID `json:"settlements"`
 }
 
-// Charge defines model for Charge.
+// Charge One line of a price plan. Which fields it has depends on its kind and model; prices are in major units.
+// `one_time`: `amount` (or `amounts`) once, when the connection is put into production.
+// `recurring`: `amount` (or `amounts`) a month, prorated by the second.
+// `usage`: `metric`, `unit`, `model`, and what the model needs: `unit_price` (`per_unit`: every unit at one price),
+// `tiers` (`graduated`: each tier's units at its price; `volume`: all units at the price of the tier they reach; a
+// tier holds its `up_to`, and the last has none), `package_size` and `package_price` (`package`: a price for each
+// started block). `included` units a month are free and come first.
+// `percentile`: `commit_mbps` at `commit_price` per Mbps and month, and the 95th percentile of 5-minute rates above
+// it, the larger of both directions, at `overage_price`.
+// `minimum`: if the plan's usage charges come to less than `amount` a month, prorated, the difference.
 type Charge = pricing.Charge
 
 // Connection defines model for Connection.
@@ -716,11 +743,24 @@ type Explanation struct {
 
 // FeeSchedule defines model for FeeSchedule.
 type FeeSchedule struct {
-	BasisPoints   int       `json:"basis_points"`
-	EffectiveFrom time.Time `json:"effective_from"`
-	Id            string    `json:"id"`
-	Version       int       `json:"version"`
+	BasisPoints     int       `json:"basis_points"`
+	Caps            *[]Money  `json:"caps,omitempty"`
+	EffectiveFrom   time.Time `json:"effective_from"`
+	Floors          *[]Money  `json:"floors,omitempty"`
+	FreeConnections *int      `json:"free_connections,omitempty"`
+	FreePassthrough *[]Money  `json:"free_passthrough,omitempty"`
+	Id              string    `json:"id"`
+	Version         int       `json:"version"`
 }
+
+// FeeSchedulePage defines model for FeeSchedulePage.
+type FeeSchedulePage struct {
+	Items         []FeeSchedule `json:"items"`
+	NextPageToken *string       `json:"next_page_token,omitempty"`
+}
+
+// FeeTerms Bounds of the platform's fee, and what is free of it.
+type FeeTerms = pricing.FeeTerms
 
 // FieldError defines model for FieldError.
 type FieldError struct {
@@ -895,6 +935,21 @@ type NewEdgeNode struct {
 type NewFeeSchedule struct {
 	// BasisPoints Hundredths of a percent of the passthrough.
 	BasisPoints int `json:"basis_points"`
+
+	// Caps The highest fee of a connection and month, by currency.
+	Caps *[]Money `json:"caps,omitempty"`
+
+	// EffectiveFrom Now if left out; never in the past.
+	EffectiveFrom *time.Time `json:"effective_from,omitempty"`
+
+	// Floors The least fee of a connection and month, by currency.
+	Floors *[]Money `json:"floors,omitempty"`
+
+	// FreeConnections How many connections of a customer bear no fee in a month, counted in each currency.
+	FreeConnections *int `json:"free_connections,omitempty"`
+
+	// FreePassthrough How much of a customer's passthrough bears no fee in a month, by currency.
+	FreePassthrough *[]Money `json:"free_passthrough,omitempty"`
 }
 
 // NewOrder defines model for NewOrder.
@@ -950,8 +1005,11 @@ type NewQuote struct {
 	BandwidthMbps Mbps `json:"bandwidth_mbps"`
 
 	// EstimatedGb An exact decimal number.
-	EstimatedGb *Decimal  `json:"estimated_gb,omitempty"`
-	ListingId   ListingID `json:"listing_id"`
+	EstimatedGb *Decimal `json:"estimated_gb,omitempty"`
+
+	// EstimatedMbps An exact decimal number.
+	EstimatedMbps *Decimal  `json:"estimated_mbps,omitempty"`
+	ListingId     ListingID `json:"listing_id"`
 }
 
 // Observation defines model for Observation.
@@ -979,6 +1037,18 @@ type ObservationReport struct {
 	// Kind ebpf is the real thing; software is a stand-in for demonstrations.
 	Kind         EdgeKind      `json:"kind"`
 	Observations []Observation `json:"observations"`
+}
+
+// OneTimePrice What comes on top in the month in which the connection is put into production.
+type OneTimePrice struct {
+	// Fee An amount in major units with all the digits of its currency.
+	Fee Money `json:"fee"`
+
+	// Passthrough An amount in major units with all the digits of its currency.
+	Passthrough Money `json:"passthrough"`
+
+	// Total An amount in major units with all the digits of its currency.
+	Total Money `json:"total"`
 }
 
 // Order defines model for Order.
@@ -1150,7 +1220,7 @@ type Problem struct {
 // ProblemCode defines model for Problem.Code.
 type ProblemCode string
 
-// Quote The provider's price and the platform's fee, apart, for a full month at the estimated usage.
+// Quote The provider's price and the platform's fee, apart, for a full month at the estimated usage; what is charged once stands apart.
 type Quote struct {
 	// BandwidthMbps Bandwidth in 10⁶ bits a second.
 	BandwidthMbps Mbps           `json:"bandwidth_mbps"`
@@ -1159,9 +1229,15 @@ type Quote struct {
 	// EstimatedGb An exact decimal number.
 	EstimatedGb Decimal `json:"estimated_gb"`
 
+	// EstimatedMbps An exact decimal number.
+	EstimatedMbps *Decimal `json:"estimated_mbps,omitempty"`
+
 	// Fee An amount in major units with all the digits of its currency.
 	Fee            Money `json:"fee"`
 	FeeBasisPoints int   `json:"fee_basis_points"`
+
+	// FeeTerms Bounds of the platform's fee, and what is free of it.
+	FeeTerms *FeeTerms `json:"fee_terms,omitempty"`
 
 	// Hash SHA-256 of the quote's content in hexadecimal; an order names it.
 	Hash           string      `json:"hash"`
@@ -1169,6 +1245,9 @@ type Quote struct {
 	Lines          []QuoteLine `json:"lines"`
 	ListingId      ListingID   `json:"listing_id"`
 	ListingVersion int         `json:"listing_version"`
+
+	// OneTime What comes on top in the month in which the connection is put into production.
+	OneTime *OneTimePrice `json:"one_time,omitempty"`
 
 	// Passthrough An amount in major units with all the digits of its currency.
 	Passthrough Money `json:"passthrough"`
@@ -1196,10 +1275,19 @@ type QuoteLine struct {
 	ChargeId    string        `json:"charge_id"`
 	Description string        `json:"description"`
 	Kind        QuoteLineKind `json:"kind"`
+
+	// OneTime Charged once, when the connection is put into production; not in the month's totals.
+	OneTime *bool `json:"one_time,omitempty"`
+
+	// Part Of a percentile charge.
+	Part *QuoteLinePart `json:"part,omitempty"`
 }
 
 // QuoteLineKind defines model for QuoteLine.Kind.
 type QuoteLineKind string
+
+// QuoteLinePart Of a percentile charge.
+type QuoteLinePart string
 
 // Reading Layer-2 bytes without FCS, at the customer's port, over [from, to). In is towards the platform.
 type Reading struct {
@@ -1454,6 +1542,17 @@ type ExportInvoicesParams struct {
 
 // ExportSettlementsParams defines parameters for ExportSettlements.
 type ExportSettlementsParams struct {
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// ListFeeSchedulesParams defines parameters for ListFeeSchedules.
+type ListFeeSchedulesParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
 	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
@@ -1738,6 +1837,9 @@ type ServerInterface interface {
 	// ExportSettlements The caller's settlements, a row for each line
 	// (GET /v1/exports/settlements.csv)
 	ExportSettlements(w http.ResponseWriter, r *http.Request, params ExportSettlementsParams)
+	// ListFeeSchedules What the platform charges and charged, newest first
+	// (GET /v1/fee-schedules)
+	ListFeeSchedules(w http.ResponseWriter, r *http.Request, params ListFeeSchedulesParams)
 	// PublishFeeSchedule Publish the platform's fee schedule
 	// (POST /v1/fee-schedules)
 	PublishFeeSchedule(w http.ResponseWriter, r *http.Request, params PublishFeeScheduleParams)
@@ -2517,6 +2619,65 @@ func (siw *ServerInterfaceWrapper) ExportSettlements(w http.ResponseWriter, r *h
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ExportSettlements(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListFeeSchedules operation middleware
+func (siw *ServerInterfaceWrapper) ListFeeSchedules(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListFeeSchedulesParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_token", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListFeeSchedules(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -4226,6 +4387,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/ports/{port_id}", wrapper.GetPort).Methods(http.MethodGet)
 
+	r.HandleFunc(options.BaseURL+"/v1/fee-schedules", wrapper.ListFeeSchedules).Methods(http.MethodGet)
+
 	r.HandleFunc(options.BaseURL+"/v1/fee-schedules", wrapper.PublishFeeSchedule).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/listings", wrapper.SearchListings).Methods(http.MethodGet)
@@ -4958,6 +5121,45 @@ type ExportSettlementsdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ExportSettlementsdefaultApplicationProblemPlusJSONResponse) VisitExportSettlementsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListFeeSchedulesRequestObject struct {
+	Params ListFeeSchedulesParams
+}
+
+type ListFeeSchedulesResponseObject interface {
+	VisitListFeeSchedulesResponse(w http.ResponseWriter) error
+}
+
+type ListFeeSchedules200JSONResponse FeeSchedulePage
+
+func (response ListFeeSchedules200JSONResponse) VisitListFeeSchedulesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListFeeSchedulesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListFeeSchedulesdefaultApplicationProblemPlusJSONResponse) VisitListFeeSchedulesResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -6623,6 +6825,9 @@ type StrictServerInterface interface {
 	// ExportSettlements The caller's settlements, a row for each line
 	// (GET /v1/exports/settlements.csv)
 	ExportSettlements(ctx context.Context, request ExportSettlementsRequestObject) (ExportSettlementsResponseObject, error)
+	// ListFeeSchedules What the platform charges and charged, newest first
+	// (GET /v1/fee-schedules)
+	ListFeeSchedules(ctx context.Context, request ListFeeSchedulesRequestObject) (ListFeeSchedulesResponseObject, error)
 	// PublishFeeSchedule Publish the platform's fee schedule
 	// (POST /v1/fee-schedules)
 	PublishFeeSchedule(ctx context.Context, request PublishFeeScheduleRequestObject) (PublishFeeScheduleResponseObject, error)
@@ -7163,6 +7368,32 @@ func (sh *strictHandler) ExportSettlements(w http.ResponseWriter, r *http.Reques
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ExportSettlementsResponseObject); ok {
 		if err := validResponse.VisitExportSettlementsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListFeeSchedules operation middleware
+func (sh *strictHandler) ListFeeSchedules(w http.ResponseWriter, r *http.Request, params ListFeeSchedulesParams) {
+	var request ListFeeSchedulesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListFeeSchedules(ctx, request.(ListFeeSchedulesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListFeeSchedules")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListFeeSchedulesResponseObject); ok {
+		if err := validResponse.VisitListFeeSchedulesResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

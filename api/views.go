@@ -63,7 +63,22 @@ func quoteView(s quote.State, now time.Time) Quote {
 		Total: s.Total, ValidUntil: s.ValidUntil, Hash: s.Hash,
 	}
 	for _, l := range s.Lines {
-		v.Lines = append(v.Lines, QuoteLine{ChargeId: l.ChargeID, Kind: QuoteLineKind(l.Kind), Description: l.Description, Amount: l.Amount})
+		line := QuoteLine{ChargeId: l.ChargeID, Kind: QuoteLineKind(l.Kind), Description: l.Description, Amount: l.Amount}
+		if l.Part != "" {
+			part := QuoteLinePart(l.Part)
+			line.Part = &part
+		}
+		if l.OneTime {
+			line.OneTime = &l.OneTime
+		}
+		v.Lines = append(v.Lines, line)
+	}
+	if s.EstimatedMbps.Given() {
+		v.EstimatedMbps = &s.EstimatedMbps
+	}
+	v.FeeTerms = s.FeeTerms
+	if s.OneTime != nil {
+		v.OneTime = &OneTimePrice{Passthrough: s.OneTime.Passthrough, Fee: s.OneTime.Fee, Total: s.OneTime.Total}
 	}
 	return v
 }

@@ -2,6 +2,7 @@ package projections_test
 
 import (
 	"math"
+	"reflect"
 	"testing"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"crossbill/domain/feeschedule"
 	"crossbill/domain/invoice"
 	"crossbill/domain/port"
+	"crossbill/domain/pricing"
 	"crossbill/projections"
 )
 
@@ -85,17 +87,25 @@ func TestFeeSchedule(t *testing.T) {
 	if _, err := b.q.FeeSchedule(t.Context()); domain.CodeOf(err) != domain.NotFound {
 		t.Errorf("before the first: got %v, want NotFound", err)
 	}
+	terms := pricing.FeeTerms{Caps: []domain.Money{{Minor: 5000, Currency: "USD"}}, FreeConnections: 2}
 	for _, p := range []feeschedule.Published{
 		{FeeScheduleID: id("fee", 2), Version: 1, BasisPoints: 300, EffectiveFrom: at(9), At: at(0)},
 		{FeeScheduleID: id("fee", 2), Version: 2, BasisPoints: 250, EffectiveFrom: at(5), At: at(0)},
-		{FeeScheduleID: id("fee", 1), Version: 1, BasisPoints: 275, EffectiveFrom: at(1), At: at(1)},
+		{FeeScheduleID: id("fee", 1), Version: 1, BasisPoints: 275, EffectiveFrom: at(1), At: at(1), FeeTerms: terms},
 	} {
 		b.record("fee_schedule-"+p.FeeScheduleID, p)
 	}
 	b.project()
-	want := feeschedule.Version{FeeScheduleID: id("fee", 1), Version: 1, BasisPoints: 275, EffectiveFrom: at(1)}
-	if got, err := b.q.FeeSchedule(t.Context()); err != nil || got != want {
+	want := feeschedule.Version{FeeScheduleID: id("fee", 1), Version: 1, BasisPoints: 275, EffectiveFrom: at(1), FeeTerms: terms}
+	if got, err := b.q.FeeSchedule(t.Context()); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v; want %+v", got, err, want)
+	}
+	page, next, err := b.q.FeeSchedules(t.Context(), 2, "")
+	if err != nil || len(page) != 2 || !reflect.DeepEqual(page[0], want) || page[1].Version != 2 || !page[1].FeeTerms.None() || next == "" {
+		t.Errorf("the first page is %+v, then %q (%v)", page, next, err)
+	}
+	if page, next, err = b.q.FeeSchedules(t.Context(), 2, next); err != nil || len(page) != 1 || page[0].BasisPoints != 300 || next != "" {
+		t.Errorf("the second page is %+v, then %q (%v)", page, next, err)
 	}
 }
 

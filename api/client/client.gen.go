@@ -411,6 +411,24 @@ func (e QuoteLineKind) Valid() bool {
 	}
 }
 
+// Defines values for QuoteLinePart.
+const (
+	QuoteLinePartCommit  QuoteLinePart = "commit"
+	QuoteLinePartOverage QuoteLinePart = "overage"
+)
+
+// Valid indicates whether the value is a known member of the QuoteLinePart enum.
+func (e QuoteLinePart) Valid() bool {
+	switch e {
+	case QuoteLinePartCommit:
+		return true
+	case QuoteLinePartOverage:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ReadingVerdictStatus.
 const (
 	ReadingVerdictStatusAccepted  ReadingVerdictStatus = "accepted"
@@ -524,7 +542,16 @@ type BillingRun struct {
 	Settlements []SettlementID `json:"settlements"`
 }
 
-// Charge defines model for Charge.
+// Charge One line of a price plan. Which fields it has depends on its kind and model; prices are in major units.
+// `one_time`: `amount` (or `amounts`) once, when the connection is put into production.
+// `recurring`: `amount` (or `amounts`) a month, prorated by the second.
+// `usage`: `metric`, `unit`, `model`, and what the model needs: `unit_price` (`per_unit`: every unit at one price),
+// `tiers` (`graduated`: each tier's units at its price; `volume`: all units at the price of the tier they reach; a
+// tier holds its `up_to`, and the last has none), `package_size` and `package_price` (`package`: a price for each
+// started block). `included` units a month are free and come first.
+// `percentile`: `commit_mbps` at `commit_price` per Mbps and month, and the 95th percentile of 5-minute rates above
+// it, the larger of both directions, at `overage_price`.
+// `minimum`: if the plan's usage charges come to less than `amount` a month, prorated, the difference.
 type Charge = pricing.Charge
 
 // Connection defines model for Connection.
@@ -716,11 +743,24 @@ type Explanation struct {
 
 // FeeSchedule defines model for FeeSchedule.
 type FeeSchedule struct {
-	BasisPoints   int       `json:"basis_points"`
-	EffectiveFrom time.Time `json:"effective_from"`
-	Id            string    `json:"id"`
-	Version       int       `json:"version"`
+	BasisPoints     int       `json:"basis_points"`
+	Caps            *[]Money  `json:"caps,omitempty"`
+	EffectiveFrom   time.Time `json:"effective_from"`
+	Floors          *[]Money  `json:"floors,omitempty"`
+	FreeConnections *int      `json:"free_connections,omitempty"`
+	FreePassthrough *[]Money  `json:"free_passthrough,omitempty"`
+	Id              string    `json:"id"`
+	Version         int       `json:"version"`
 }
+
+// FeeSchedulePage defines model for FeeSchedulePage.
+type FeeSchedulePage struct {
+	Items         []FeeSchedule `json:"items"`
+	NextPageToken *string       `json:"next_page_token,omitempty"`
+}
+
+// FeeTerms Bounds of the platform's fee, and what is free of it.
+type FeeTerms = pricing.FeeTerms
 
 // FieldError defines model for FieldError.
 type FieldError struct {
@@ -895,6 +935,21 @@ type NewEdgeNode struct {
 type NewFeeSchedule struct {
 	// BasisPoints Hundredths of a percent of the passthrough.
 	BasisPoints int `json:"basis_points"`
+
+	// Caps The highest fee of a connection and month, by currency.
+	Caps *[]Money `json:"caps,omitempty"`
+
+	// EffectiveFrom Now if left out; never in the past.
+	EffectiveFrom *time.Time `json:"effective_from,omitempty"`
+
+	// Floors The least fee of a connection and month, by currency.
+	Floors *[]Money `json:"floors,omitempty"`
+
+	// FreeConnections How many connections of a customer bear no fee in a month, counted in each currency.
+	FreeConnections *int `json:"free_connections,omitempty"`
+
+	// FreePassthrough How much of a customer's passthrough bears no fee in a month, by currency.
+	FreePassthrough *[]Money `json:"free_passthrough,omitempty"`
 }
 
 // NewOrder defines model for NewOrder.
@@ -950,8 +1005,11 @@ type NewQuote struct {
 	BandwidthMbps Mbps `json:"bandwidth_mbps"`
 
 	// EstimatedGb An exact decimal number.
-	EstimatedGb *Decimal  `json:"estimated_gb,omitempty"`
-	ListingId   ListingID `json:"listing_id"`
+	EstimatedGb *Decimal `json:"estimated_gb,omitempty"`
+
+	// EstimatedMbps An exact decimal number.
+	EstimatedMbps *Decimal  `json:"estimated_mbps,omitempty"`
+	ListingId     ListingID `json:"listing_id"`
 }
 
 // Observation defines model for Observation.
@@ -979,6 +1037,18 @@ type ObservationReport struct {
 	// Kind ebpf is the real thing; software is a stand-in for demonstrations.
 	Kind         EdgeKind      `json:"kind"`
 	Observations []Observation `json:"observations"`
+}
+
+// OneTimePrice What comes on top in the month in which the connection is put into production.
+type OneTimePrice struct {
+	// Fee An amount in major units with all the digits of its currency.
+	Fee Money `json:"fee"`
+
+	// Passthrough An amount in major units with all the digits of its currency.
+	Passthrough Money `json:"passthrough"`
+
+	// Total An amount in major units with all the digits of its currency.
+	Total Money `json:"total"`
 }
 
 // Order defines model for Order.
@@ -1150,7 +1220,7 @@ type Problem struct {
 // ProblemCode defines model for Problem.Code.
 type ProblemCode string
 
-// Quote The provider's price and the platform's fee, apart, for a full month at the estimated usage.
+// Quote The provider's price and the platform's fee, apart, for a full month at the estimated usage; what is charged once stands apart.
 type Quote struct {
 	// BandwidthMbps Bandwidth in 10⁶ bits a second.
 	BandwidthMbps Mbps           `json:"bandwidth_mbps"`
@@ -1159,9 +1229,15 @@ type Quote struct {
 	// EstimatedGb An exact decimal number.
 	EstimatedGb Decimal `json:"estimated_gb"`
 
+	// EstimatedMbps An exact decimal number.
+	EstimatedMbps *Decimal `json:"estimated_mbps,omitempty"`
+
 	// Fee An amount in major units with all the digits of its currency.
 	Fee            Money `json:"fee"`
 	FeeBasisPoints int   `json:"fee_basis_points"`
+
+	// FeeTerms Bounds of the platform's fee, and what is free of it.
+	FeeTerms *FeeTerms `json:"fee_terms,omitempty"`
 
 	// Hash SHA-256 of the quote's content in hexadecimal; an order names it.
 	Hash           string      `json:"hash"`
@@ -1169,6 +1245,9 @@ type Quote struct {
 	Lines          []QuoteLine `json:"lines"`
 	ListingId      ListingID   `json:"listing_id"`
 	ListingVersion int         `json:"listing_version"`
+
+	// OneTime What comes on top in the month in which the connection is put into production.
+	OneTime *OneTimePrice `json:"one_time,omitempty"`
 
 	// Passthrough An amount in major units with all the digits of its currency.
 	Passthrough Money `json:"passthrough"`
@@ -1196,10 +1275,19 @@ type QuoteLine struct {
 	ChargeId    string        `json:"charge_id"`
 	Description string        `json:"description"`
 	Kind        QuoteLineKind `json:"kind"`
+
+	// OneTime Charged once, when the connection is put into production; not in the month's totals.
+	OneTime *bool `json:"one_time,omitempty"`
+
+	// Part Of a percentile charge.
+	Part *QuoteLinePart `json:"part,omitempty"`
 }
 
 // QuoteLineKind defines model for QuoteLine.Kind.
 type QuoteLineKind string
+
+// QuoteLinePart Of a percentile charge.
+type QuoteLinePart string
 
 // Reading Layer-2 bytes without FCS, at the customer's port, over [from, to). In is towards the platform.
 type Reading struct {
@@ -1454,6 +1542,17 @@ type ExportInvoicesParams struct {
 
 // ExportSettlementsParams defines parameters for ExportSettlements.
 type ExportSettlementsParams struct {
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// ListFeeSchedulesParams defines parameters for ListFeeSchedules.
+type ListFeeSchedulesParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
 	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
@@ -1912,9 +2011,16 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/exports/settlements.csv (the `ExportSettlements` operationId).
 	ExportSettlements(ctx context.Context, params *ExportSettlementsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListFeeSchedules What the platform charges and charged, newest first
+	//
+	// Every version that was published, those that are not in force yet among them.
+	//
+	// Corresponds with GET /v1/fee-schedules (the `ListFeeSchedules` operationId).
+	ListFeeSchedules(ctx context.Context, params *ListFeeSchedulesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// PublishFeeScheduleWithBody Publish the platform's fee schedule
 	//
-	// For operators. The newest published schedule is the one new quotes are made under.
+	// For operators. New quotes are made under the newest schedule that is in force; a quote freezes it.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -1923,7 +2029,7 @@ type ClientInterface interface {
 
 	// PublishFeeSchedule Publish the platform's fee schedule
 	//
-	// For operators. The newest published schedule is the one new quotes are made under.
+	// For operators. New quotes are made under the newest schedule that is in force; a quote freezes it.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2563,9 +2669,26 @@ func (c *Client) ExportSettlements(ctx context.Context, params *ExportSettlement
 	return c.Client.Do(req)
 }
 
+// ListFeeSchedules What the platform charges and charged, newest first
+//
+// Every version that was published, those that are not in force yet among them.
+//
+// Corresponds with GET /v1/fee-schedules (the `ListFeeSchedules` operationId).
+func (c *Client) ListFeeSchedules(ctx context.Context, params *ListFeeSchedulesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListFeeSchedulesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // PublishFeeScheduleWithBody Publish the platform's fee schedule
 //
-// For operators. The newest published schedule is the one new quotes are made under.
+// For operators. New quotes are made under the newest schedule that is in force; a quote freezes it.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2584,7 +2707,7 @@ func (c *Client) PublishFeeScheduleWithBody(ctx context.Context, params *Publish
 
 // PublishFeeSchedule Publish the platform's fee schedule
 //
-// For operators. The newest published schedule is the one new quotes are made under.
+// For operators. New quotes are made under the newest schedule that is in force; a quote freezes it.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -4184,6 +4307,84 @@ func NewExportSettlementsRequest(server string, params *ExportSettlementsParams)
 		// styled parameters, preserving literal commas as delimiters
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListFeeSchedulesRequest constructs an http.Request for the ListFeeSchedules method
+func NewListFeeSchedulesRequest(server string, params *ListFeeSchedulesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/fee-schedules")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_token", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
 
 		if params.AtPosition != nil {
 
@@ -6286,9 +6487,18 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/exports/settlements.csv (the `ExportSettlements` operationId).
 	ExportSettlementsWithResponse(ctx context.Context, params *ExportSettlementsParams, reqEditors ...RequestEditorFn) (*ExportSettlementsResponse, error)
 
+	// ListFeeSchedulesWithResponse What the platform charges and charged, newest first
+	//
+	// Every version that was published, those that are not in force yet among them.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/fee-schedules (the `ListFeeSchedules` operationId).
+	ListFeeSchedulesWithResponse(ctx context.Context, params *ListFeeSchedulesParams, reqEditors ...RequestEditorFn) (*ListFeeSchedulesResponse, error)
+
 	// PublishFeeScheduleWithBodyWithResponse Publish the platform's fee schedule
 	//
-	// For operators. The newest published schedule is the one new quotes are made under.
+	// For operators. New quotes are made under the newest schedule that is in force; a quote freezes it.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6297,7 +6507,7 @@ type ClientWithResponsesInterface interface {
 
 	// PublishFeeScheduleWithResponse Publish the platform's fee schedule
 	//
-	// For operators. The newest published schedule is the one new quotes are made under.
+	// For operators. New quotes are made under the newest schedule that is in force; a quote freezes it.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -7329,6 +7539,54 @@ func (r ExportSettlementsResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ExportSettlementsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListFeeSchedulesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *FeeSchedulePage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListFeeSchedulesResponse) GetJSON200() *FeeSchedulePage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListFeeSchedulesResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListFeeSchedulesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListFeeSchedulesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListFeeSchedulesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListFeeSchedulesResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -9401,9 +9659,24 @@ func (c *ClientWithResponses) ExportSettlementsWithResponse(ctx context.Context,
 	return ParseExportSettlementsResponse(rsp)
 }
 
+// ListFeeSchedulesWithResponse What the platform charges and charged, newest first
+//
+// Every version that was published, those that are not in force yet among them.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/fee-schedules (the `ListFeeSchedules` operationId).
+func (c *ClientWithResponses) ListFeeSchedulesWithResponse(ctx context.Context, params *ListFeeSchedulesParams, reqEditors ...RequestEditorFn) (*ListFeeSchedulesResponse, error) {
+	rsp, err := c.ListFeeSchedules(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListFeeSchedulesResponse(rsp)
+}
+
 // PublishFeeScheduleWithBodyWithResponse Publish the platform's fee schedule
 //
-// For operators. The newest published schedule is the one new quotes are made under.
+// For operators. New quotes are made under the newest schedule that is in force; a quote freezes it.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -9418,7 +9691,7 @@ func (c *ClientWithResponses) PublishFeeScheduleWithBodyWithResponse(ctx context
 
 // PublishFeeScheduleWithResponse Publish the platform's fee schedule
 //
-// For operators. The newest published schedule is the one new quotes are made under.
+// For operators. New quotes are made under the newest schedule that is in force; a quote freezes it.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10548,6 +10821,39 @@ func ParseExportSettlementsResponse(rsp *http.Response) (*ExportSettlementsRespo
 	}
 
 	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListFeeSchedulesResponse parses an HTTP response from a ListFeeSchedulesWithResponse call
+func ParseListFeeSchedulesResponse(rsp *http.Response) (*ListFeeSchedulesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListFeeSchedulesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest FeeSchedulePage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
