@@ -47,9 +47,15 @@ func newBench(t *testing.T) *bench {
 // record appends events to a stream and returns the position of the last.
 func (b *bench) record(stream string, facts ...domain.Event) events.Position {
 	b.Helper()
+	return b.recordFor(nil, stream, facts...)
+}
+
+// recordFor is record for events that name who may see them.
+func (b *bench) recordFor(parties []string, stream string, facts ...domain.Event) events.Position {
+	b.Helper()
 	a := events.StreamAppend{Stream: stream, Expected: events.Any}
 	for _, fact := range facts {
-		a.Events = append(a.Events, events.NewEvent{Event: fact})
+		a.Events = append(a.Events, events.NewEvent{Event: fact, Metadata: events.Metadata{Parties: parties}})
 	}
 	result, err := b.log.Append(b.Context(), events.Append{Streams: []events.StreamAppend{a}})
 	if err != nil {

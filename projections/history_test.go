@@ -188,7 +188,7 @@ func (b *bench) recordHistory() {
 		b.record(con, connection.CutoverRequested{ConnectionID: id("con", n), At: at(n)}, activated(n, at(n)))
 		b.record(ord, order.Completed{OrderID: id("ord", n), At: at(n)})
 		for sequence := 1; sequence <= n; sequence++ {
-			b.record("usage-"+id("con", n), read(n, sequence, int64(1000*n), int64(2000*sequence)))
+			b.recordFor([]string{cloudCo, customer}, "usage-"+id("con", n), read(n, sequence, int64(1000*n), int64(2000*sequence)))
 		}
 		if n >= 4 {
 			b.record(con, decommission(n, at(60)))

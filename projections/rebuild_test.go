@@ -40,7 +40,10 @@ func (b *bench) catalog() string {
 		UNION ALL
 		SELECT format('column %s.%s: %s', table_schema, table_name, c::text) FROM information_schema.columns AS c WHERE table_name LIKE 'read\_%'
 		UNION ALL
-		SELECT format('table %s: %s %s', oid::regclass, reloptions, relacl) FROM pg_class WHERE relkind = 'r' AND relname LIKE 'read\_%'
+		SELECT format('table %s: %s %s %s %s', oid::regclass, reloptions, relacl, relrowsecurity, relforcerowsecurity)
+		  FROM pg_class WHERE relkind = 'r' AND relname LIKE 'read\_%'
+		UNION ALL
+		SELECT format('policy %s', p::text) FROM pg_policies AS p WHERE tablename LIKE 'read\_%'
 		UNION ALL
 		SELECT format('schema %s', nspname) FROM pg_namespace WHERE nspname NOT LIKE 'pg\_%'
 		ORDER BY 1`)
@@ -61,7 +64,11 @@ func TestRebuild(t *testing.T) {
 	b := newBench(t)
 	role := "reader_" + strings.ToLower(rand.Text()) // roles are the whole server's: one of a killed test may be there
 	b.exec(`ALTER TABLE read_orders SET (fillfactor = 77); GRANT SELECT ON read_orders TO PUBLIC;
-		CREATE ROLE ` + role + `; GRANT SELECT, UPDATE ON read_ports TO ` + role + ` WITH GRANT OPTION`)
+		CREATE ROLE ` + role + `; GRANT SELECT, UPDATE ON read_ports TO ` + role + ` WITH GRANT OPTION;
+		ALTER TABLE read_ports FORCE ROW LEVEL SECURITY;
+		CREATE POLICY "of two" ON read_ports AS RESTRICTIVE FOR UPDATE TO ` + role + `, crossbill_tenant
+			USING (EXISTS (SELECT FROM read_edge_nodes AS n WHERE n.edge_node_id = read_ports.edge_node_id)) WITH CHECK (port_id > 'a');
+		CREATE POLICY anybody ON read_orders FOR DELETE USING (version > 7)`)
 	t.Cleanup(func() { b.pool.Exec(context.Background(), `DROP OWNED BY `+role+`; DROP ROLE `+role) })
 	b.recordHistory()
 	b.project()
@@ -415,6 +422,7 @@ func TestRebuild_Refuses(t *testing.T) {
 	for name, ddl := range map[string][2]string{
 		"view":    {`CREATE VIEW v AS SELECT * FROM tally_b`, `DROP VIEW v`},
 		"trigger": {`CREATE TRIGGER x BEFORE UPDATE ON tally_a FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()`, `DROP TRIGGER x ON tally_a`},
+		"policy":  {`CREATE TABLE g (a bigint); CREATE POLICY x ON g USING (a > (SELECT count(*) FROM tally_a))`, `DROP TABLE g`},
 		"foreign": {`CREATE TABLE f (a bigint CONSTRAINT foreign_x REFERENCES tally_a)`, `DROP TABLE f`},
 	} {
 		if _, err := k.pool.Exec(t.Context(), ddl[0]); err != nil {

@@ -186,29 +186,37 @@ func (b *build) inSchemas(ctx context.Context, tx pgx.Tx, schemas []string, do f
 // requireSame returns an error if a table of the build is not in every respect the one in use: because it has something
 // that copyTable does not know of, or because a migration has changed it since.
 func (b *build) requireSame(ctx context.Context, tx pgx.Tx) error {
-	for _, table := range b.tables {
-		var live, ours string
-		err := b.inSchemas(ctx, tx, []string{b.live}, func() (err error) {
-			live, err = describe(ctx, tx, b.live+"."+table)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		// With both in sight, a name without a schema means the build's table; one of the tables in use would have its schema.
-		err = b.inSchemas(ctx, tx, []string{b.schema, b.live}, func() (err error) {
-			ours, err = describe(ctx, tx, b.schema+"."+table)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		if live != ours {
-			return domain.Errorf(domain.Conflict, "projections.Rebuild", "the table %s would not be the same after a rebuild: it has\n%s\nand would have\n%s", table, live, ours).
-				WithHint("if a migration has just changed it, try again; what others have added (triggers, views, foreign keys) must be dropped first")
+	live, err := b.describeAll(ctx, tx, b.live, b.live)
+	if err != nil {
+		return err
+	}
+	// With both in sight, a name without a schema means the build's table; one of the tables in use would have its schema.
+	ours, err := b.describeAll(ctx, tx, b.schema, b.schema, b.live)
+	if err != nil {
+		return err
+	}
+	for i, table := range b.tables {
+		if live[i] != ours[i] {
+			return domain.Errorf(domain.Conflict, "projections.Rebuild", "the table %s would not be the same after a rebuild: it has\n%s\nand would have\n%s", table, live[i], ours[i]).
+				WithHint("if a migration has just changed it, try again; what others have added (triggers, views, foreign keys, policies that name it) must be dropped first")
 		}
 	}
 	return nil
+}
+
+// describeAll describes the tables of a schema, with names as they read in a search path.
+func (b *build) describeAll(ctx context.Context, tx pgx.Tx, schema string, path ...string) (all []string, err error) {
+	err = b.inSchemas(ctx, tx, path, func() error {
+		for _, table := range b.tables {
+			description, err := describe(ctx, tx, schema+"."+table)
+			if err != nil {
+				return err
+			}
+			all = append(all, description)
+		}
+		return nil
+	})
+	return all, err
 }
 
 // describe returns everything about a table but its rows and its schema's name.
@@ -233,6 +241,9 @@ func describe(ctx context.Context, tx pgx.Tx, table string) (description string,
 			(SELECT string_agg(format('policy %s, permissive %s, for %s, to %s, using %s, with check %s', polname, polpermissive, polcmd,
 				polroles::regrole[], pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)), E'\n' ORDER BY polname)
 			   FROM pg_policy WHERE polrelid = c.oid),
+			(SELECT string_agg(DISTINCT format('named by policy %s of %s', polname, polrelid::regclass), E'\n')
+			   FROM pg_depend JOIN pg_policy ON pg_policy.oid = objid
+			  WHERE classid = 'pg_policy'::regclass AND refclassid = 'pg_class'::regclass AND refobjid = c.oid AND polrelid <> c.oid),
 			(SELECT string_agg(DISTINCT format('view or rule of %s', ev_class::regclass), E'\n')
 			   FROM pg_depend JOIN pg_rewrite ON pg_rewrite.oid = objid
 			  WHERE classid = 'pg_rewrite'::regclass AND refclassid = 'pg_class'::regclass AND refobjid = c.oid))

@@ -18,12 +18,13 @@ import (
 const (
 	// lockPatience bounds how long readers wait for each other and us. It is less than PostgreSQL's deadlock_timeout (one
 	// second): where a reader and we hold what the other wants, we give way before PostgreSQL chooses whom to cancel.
-	lockPatience = 500 * time.Millisecond
-	rowPatience  = 10 * time.Second // for a batch of the projection to be finished
-	heldPatience = time.Second      // how long the projection stands still for the sake of others' transactions
-	swapPatience = 5 * time.Minute  // in all
-	swapPause    = time.Second      // between attempts
-	outlastPoll  = 10 * time.Millisecond
+	lockPatience  = 500 * time.Millisecond
+	rowPatience   = 10 * time.Second // for a batch of the projection to be finished
+	heldPatience  = time.Second      // how long the projection stands still for the sake of others' transactions
+	swapPatience  = 5 * time.Minute  // in all
+	swapPause     = time.Second      // between attempts
+	levelPatience = 2 * time.Second  // for the projection to come as far as the build is
+	outlastPoll   = 10 * time.Millisecond
 )
 
 // errBusy says that others use the tables in a way that makes us wait.
@@ -32,7 +33,10 @@ var errBusy = errors.New("others' transactions last")
 // swap puts the build's tables in the place of those in use.
 func (b *build) swap(ctx context.Context) error {
 	for deadline := time.Now().Add(swapPatience); ; {
-		err := b.outlast(ctx, time.Until(deadline)) // while nothing is held yet
+		err := b.awaitLevel(ctx)
+		if err == nil {
+			err = b.outlast(ctx, time.Until(deadline)) // while nothing is held yet
+		}
 		if err == nil {
 			err = b.trySwap(ctx)
 		}
@@ -126,6 +130,22 @@ func (b *build) lockTables(ctx context.Context, tx pgx.Tx) error {
 func setLockTimeout(ctx context.Context, tx pgx.Tx, d time.Duration) error {
 	_, err := tx.Exec(ctx, fmt.Sprintf(`SET LOCAL lock_timeout = %d`, d.Milliseconds()))
 	return err
+}
+
+// awaitLevel waits until the projection has come as far as the build, so that a snapshot in which the checkpoint is an old one
+// and the table a new one finds no more rows than the checkpoint says. A projection that has stopped, or that nobody runs, is
+// not waited for.
+func (b *build) awaitLevel(ctx context.Context) error {
+	for deadline := time.Now().Add(levelPatience); time.Now().Before(deadline); pause(ctx, outlastPoll) {
+		var behind bool
+		err := b.conn.QueryRow(ctx, `
+			SELECT EXISTS (SELECT FROM subscriptions WHERE name = $1 AND position < $2 AND error IS NULL)
+		`, b.projection.Name, b.position).Scan(&behind)
+		if err != nil || !behind {
+			return err
+		}
+	}
+	return ctx.Err()
 }
 
 // outlast waits for the transactions that are under way to end, if they have a snapshot.

@@ -1,0 +1,95 @@
+package migrations_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"crossbill/events/pgtest"
+)
+
+// unseen are the tables that nothing is read from on behalf of a caller, and why. The role of callers has no right on them.
+var unseen = map[string]string{
+	"goose_db_version": "which migrations were applied",
+	"idempotency_keys": "the answers to a caller's own requests, found by its organisation and key (api/idempotency.go)",
+	"key_vault":        "keys",
+	"log_archived_ids": "what an append is compared with",
+	"log_archives":     "where events went; what is read there is filtered by their parties (events/view.go)",
+	"log_head":         "the size and the root of the log, which everybody is told",
+	"log_tiles":        "hashes, which everybody is told",
+	"reservations":     "what an allocation is decided by",
+	"reserved_keys":    "names that are taken",
+	"streams":          "what an append is decided by",
+	"subject_keys":     "keys",
+	"subscriptions":    "how far the followers of the log are",
+}
+
+// TestEveryTableIsIsolated holds each table to one of two: row-level security with a policy for callers, or no right for
+// them at all. One that a new migration adds must choose.
+func TestEveryTableIsIsolated(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.New(t)
+	rows, err := pool.Query(t.Context(), `
+		SELECT relname, relrowsecurity, relispartition,
+		       (SELECT count(*) FROM pg_policy WHERE polrelid = c.oid AND 'crossbill_tenant'::regrole = ANY (polroles)),
+		       coalesce((SELECT string_agg(privilege_type, ',' ORDER BY privilege_type)
+		                   FROM aclexplode(relacl) WHERE grantee IN (0, 'crossbill_tenant'::regrole)), '')
+		  FROM pg_class AS c WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY 1`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type table struct {
+		Name                 string
+		Secured, IsPartition bool
+		Policies             int
+		Rights               string
+	}
+	tables, err := pgx.CollectRows(rows, pgx.RowToStructByPos[table])
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, table := range tables {
+		_, hidden := unseen[table.Name]
+		switch {
+		case hidden || table.IsPartition: // a partition is read through its table, whose policies count
+			if table.Rights != "" {
+				t.Errorf("%s is not read for callers, and they have the rights %s on it", table.Name, table.Rights)
+			}
+		case table.Rights == "":
+			t.Errorf("%s: nothing says who sees its rows; see the top of 0060_row_level_security.sql", table.Name)
+		case table.Rights != "SELECT":
+			t.Errorf("callers have the rights %s on %s", table.Rights, table.Name)
+		case !table.Secured || table.Policies == 0:
+			t.Errorf("%s shows callers every row: row-level security %t, %d policies", table.Name, table.Secured, table.Policies)
+		default:
+			seen++
+		}
+	}
+	if seen < 12 {
+		t.Errorf("only %d tables are for callers", seen)
+	}
+}
+
+// TestNothingGuessesParties holds every policy but those of what everybody may see to the function that knows who looks.
+func TestPoliciesAskWhoLooks(t *testing.T) {
+	t.Parallel()
+	rows, err := pgtest.New(t).Query(t.Context(), `
+		SELECT tablename || ': ' || qual FROM pg_policies WHERE policyname <> 'everybody' AND 'crossbill_tenant' = ANY (roles)`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conditions, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, condition := range conditions {
+		if !strings.Contains(condition, "crossbill_sees") && !strings.HasPrefix(condition, "read_readings: ") {
+			t.Errorf("a policy does not ask who looks: %s", condition)
+		}
+	}
+	if len(conditions) < 10 {
+		t.Errorf("only %d policies", len(conditions))
+	}
+}
