@@ -33,6 +33,9 @@ func awaitObserved(t *testing.T, p *memoryPlatform, connection string, what stri
 func isOpen(o Observation) bool    { return !o.OpenedAt.IsZero() }
 func isRemoved(o Observation) bool { return o.Removed }
 
+func isSuspended(o Observation) bool { return !o.SuspendedAt.IsZero() }
+func isResumed(o Observation) bool   { return o.SuspendedAt.IsZero() && !o.ResumedAt.IsZero() }
+
 // awaitBytes waits until the platform has exactly what crossed.
 func awaitBytes(t *testing.T, p *memoryPlatform, n *memoryNode, connection string) {
 	t.Helper()
@@ -102,6 +105,97 @@ func TestLifeOfAConnection(t *testing.T) {
 		t.Errorf("%d probes were reported, want each of 2 once", probes)
 	}
 	p.check(t)
+}
+
+// A suspended connection keeps its sessions, carries nothing and counts nothing; what it carried before is read to the byte.
+func TestSuspension(t *testing.T) {
+	t.Parallel()
+	p, n, dir := newMemoryPlatform(tick), newMemoryNode(), t.TempDir()
+	c := desiredConnection(1, Production)
+	c.BandwidthMbps = 100
+	p.want(c)
+	stop := runAgent(t, p, n, dir)
+	awaitObserved(t, p, c.ID, "open at its bandwidth", func(o Observation) bool { return isOpen(o) && o.Bandwidth == 100 })
+	opened := p.observed(c.ID).OpenedAt
+	n.traffic(1000)
+	for round := range 3 {
+		c.Phase = Suspended
+		p.want(c)
+		awaitObserved(t, p, c.ID, "suspended", isSuspended)
+		if open, _ := n.Gate(1); open {
+			t.Fatal("the gate is open while it is suspended")
+		}
+		for range 5 {
+			n.traffic(500) // finds the gate closed
+			n.chatter(77)
+			time.Sleep(tick)
+		}
+		if o := p.observed(c.ID); !settled(o.Sessions) || o.Bandwidth != 100 || !o.OpenedAt.Equal(opened) || !o.ClosedAt.IsZero() {
+			t.Errorf("while suspended it is %+v", o)
+		}
+		if round == 1 { // another agent comes, and somebody has opened the gate by hand
+			stop()
+			n.set(func() { n.on[1].open = true })
+			stop = runAgent(t, p, n, dir)
+			eventually(t, 5*time.Second, func() string {
+				if open, _ := n.Gate(1); open {
+					return "the gate stays open though it is suspended"
+				}
+				return ""
+			})
+		}
+		awaitBytes(t, p, n, c.ID)
+		c.Phase = Production
+		p.want(c)
+		awaitObserved(t, p, c.ID, "resumed", isResumed)
+		n.traffic(2000)
+		awaitBytes(t, p, n, c.ID)
+	}
+	c.BandwidthMbps = 300
+	p.want(c)
+	awaitObserved(t, p, c.ID, "at its new bandwidth", func(o Observation) bool { return o.Bandwidth == 300 && o.OpenedAt.Equal(opened) })
+	n.traffic(3000)
+	c.Phase = Suspended
+	p.want(c)
+	awaitObserved(t, p, c.ID, "suspended", func(o Observation) bool { return isSuspended(o) && o.SuspendedAt.After(o.OpenedAt) })
+	suspended := p.observed(c.ID).SuspendedAt
+	c.Phase = Absent
+	p.want(c)
+	awaitObserved(t, p, c.ID, "removed", isRemoved)
+	awaitBytes(t, p, n, c.ID)
+	readings := p.of(c.ID)
+	if last := readings[len(readings)-1]; !last.To.Equal(suspended) || !p.observed(c.ID).ClosedAt.Equal(suspended) {
+		t.Errorf("the last reading is to %v, closed %v, suspended %v", last.To, p.observed(c.ID).ClosedAt, suspended)
+	}
+	if p.revision != p.desired.Revision {
+		t.Errorf("the agent says it has revision %d of %d", p.revision, p.desired.Revision)
+	}
+	stop()
+	p.check(t)
+}
+
+// An agent that lost its state directory while a connection is suspended leaves it suspended, and counts on when it is resumed.
+func TestSuspendedWithoutMemory(t *testing.T) {
+	t.Parallel()
+	p, n := newMemoryPlatform(tick), newMemoryNode()
+	c := desiredConnection(1, Production)
+	p.want(c)
+	stop := runAgent(t, p, n, t.TempDir())
+	awaitObserved(t, p, c.ID, "open", isOpen)
+	n.traffic(1000)
+	awaitBytes(t, p, n, c.ID)
+	c.Phase = Suspended
+	p.want(c)
+	awaitObserved(t, p, c.ID, "suspended", isSuspended)
+	stop()
+	time.Sleep(1100 * time.Millisecond) // an epoch is a second
+	runAgent(t, p, n, t.TempDir())
+	n.chatter(999)
+	c.Phase = Production
+	p.want(c)
+	awaitObserved(t, p, c.ID, "resumed", isResumed)
+	n.traffic(10)
+	awaitBytes(t, p, n, c.ID)
 }
 
 func (n *memoryNode) set(f func()) {
@@ -216,6 +310,11 @@ func (d *dyingNode) Halt(ctx context.Context, tag int) (err error) {
 	return err
 }
 
+func (d *dyingNode) Pause(tag int) (err error) {
+	d.around(func() { err = d.memoryNode.Pause(tag) })
+	return err
+}
+
 func (d *dyingNode) Remove(ctx context.Context, tag int) (err error) {
 	d.around(func() { err = d.memoryNode.Remove(ctx, tag) })
 	return err
@@ -226,12 +325,13 @@ func (d *dyingNode) List() (tags []int, err error) {
 	return tags, err
 }
 
-// TestKilledAnywhere kills the agent before and after each of its first calls to the node, on the way into production
-// and on the way out, under traffic. Not a byte may be lost or counted twice, and nothing may be left.
+// TestKilledAnywhere kills the agent before and after each of its first calls to the node, on the way into production,
+// into a suspension, out of it, and on the way out of either, under traffic. Not a byte may be lost or counted twice, none
+// be counted that did not cross, and nothing may be left.
 func TestKilledAnywhere(t *testing.T) {
 	t.Parallel()
 	const calls = 14 // more than either way takes; what comes after is the same again
-	for _, way := range []string{"in", "out"} {
+	for _, way := range []string{"in", "out", "pause", "resume", "out paused"} {
 		for k := 1; k <= calls; k++ {
 			for _, after := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/%d/after=%v", way, k, after), func(t *testing.T) {
@@ -273,6 +373,9 @@ func killedAt(t *testing.T, way string, k int64, after bool) {
 			t.Errorf("Run returned %v", err)
 		}
 		n.traffic(1500) // while no agent runs
+		if way != "out" {
+			n.chatter(64) // what finds the gate closed meanwhile
+		}
 		stop = runAgent(t, p, n, dir)
 	}
 	c.Phase = Production
@@ -288,8 +391,25 @@ func killedAt(t *testing.T, way string, k int64, after bool) {
 		}
 		return ""
 	})
+	step := func(name string, phase Phase, what string, f func(Observation) bool) {
+		c.Phase = phase
+		if way == name {
+			die()
+		} else {
+			p.want(c)
+		}
+		awaitObserved(t, p, c.ID, what, f)
+	}
+	if way != "in" && way != "out" {
+		step("pause", Suspended, "suspended", isSuspended)
+		awaitBytes(t, p, n, c.ID)
+		n.chatter(64)
+	}
+	if way == "pause" || way == "resume" {
+		step("resume", Production, "resumed", isResumed)
+	}
 	c.Phase = Absent
-	if way == "out" {
+	if way == "out" || way == "out paused" {
 		die()
 	} else {
 		p.want(c)

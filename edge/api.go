@@ -48,10 +48,10 @@ func (p *api) DesiredState(ctx context.Context, after int64, wait time.Duration)
 	return desiredState(answer)
 }
 
-func (p *api) Report(ctx context.Context, kind Kind, observations []Observation) error {
+func (p *api) Report(ctx context.Context, kind Kind, revision int64, observations []Observation) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	report := client.ObservationReport{Kind: client.EdgeKind(kind), Observations: make([]client.Observation, len(observations))}
+	report := client.ObservationReport{Kind: client.EdgeKind(kind), Revision: &revision, Observations: make([]client.Observation, len(observations))}
 	for i, o := range observations {
 		report.Observations[i] = observation(o)
 	}
@@ -143,6 +143,15 @@ func observation(o Observation) client.Observation {
 	if !o.ClosedAt.IsZero() {
 		v.ClosedAt = &o.ClosedAt
 	}
+	if !o.SuspendedAt.IsZero() {
+		v.SuspendedAt = &o.SuspendedAt
+	}
+	if !o.ResumedAt.IsZero() {
+		v.ResumedAt = &o.ResumedAt
+	}
+	if o.Bandwidth > 0 {
+		v.BandwidthMbps = &o.Bandwidth
+	}
 	if o.Removed {
 		v.Removed = &o.Removed
 	}
@@ -161,7 +170,7 @@ func desiredState(v client.DesiredState) (DesiredState, error) {
 	for i, c := range v.Connections {
 		at := fmt.Sprintf("/connections/%d", i)
 		phase := Phase(c.Phase)
-		problems.Check(phase == Testing || phase == Production || phase == Absent, at+"/phase", "unknown phase %q", c.Phase)
+		problems.Check(phase == Testing || phase == Production || phase == Suspended || phase == Absent, at+"/phase", "unknown phase %q", c.Phase)
 		desired := DesiredConnection{ID: c.ConnectionId, Tag: c.Tag, Phase: phase, BandwidthMbps: int(c.BandwidthMbps),
 			A: attachment(&problems, at+"/a", c.A), Z: attachment(&problems, at+"/z", c.Z)}
 		if c.ProbeId != nil {
@@ -176,6 +185,10 @@ func attachment(problems *domain.Problems, at string, v client.DesiredAttachment
 	a := Attachment{Interface: v.Interface, VLAN: v.Vlan, PeerASN: uint32(v.PeerAsn), PrefixLimit: v.PrefixLimit,
 		Address: parsed(problems, at+"/address", v.Address, netip.ParsePrefix),
 		Peer:    parsed(problems, at+"/peer_address", v.PeerAddress, netip.ParseAddr)}
+	a.Down = v.AdminState != nil && *v.AdminState == client.AdminStateDown
+	if v.Md5Secret != nil {
+		a.MD5Secret = *v.Md5Secret
+	}
 	for _, p := range v.Prefixes {
 		a.Prefixes = append(a.Prefixes, parsed(problems, at+"/prefixes", string(p), netip.ParsePrefix))
 	}

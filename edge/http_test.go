@@ -50,7 +50,7 @@ func served(p *memoryPlatform) http.Handler {
 		for _, o := range report.Observations {
 			observations = append(observations, fromWire(o))
 		}
-		answer(w, p.Report(r.Context(), Kind(report.Kind), observations), nil)
+		answer(w, p.Report(r.Context(), Kind(report.Kind), *report.Revision, observations), nil)
 	})
 	mux.HandleFunc("POST "+prefix+"/readings", func(w http.ResponseWriter, r *http.Request) {
 		var batch client.ReadingBatch
@@ -90,6 +90,13 @@ func wireState(d DesiredState) client.DesiredState {
 		for _, p := range a.Prefixes {
 			w.Prefixes = append(w.Prefixes, client.Prefix(p.String()))
 		}
+		if a.Down {
+			down := client.AdminStateDown
+			w.AdminState = &down
+		}
+		if a.MD5Secret != "" {
+			w.Md5Secret = &a.MD5Secret
+		}
 		return w
 	}
 	for _, c := range d.Connections {
@@ -118,6 +125,15 @@ func fromWire(v client.Observation) Observation {
 	if v.ClosedAt != nil {
 		o.ClosedAt = *v.ClosedAt
 	}
+	if v.SuspendedAt != nil {
+		o.SuspendedAt = *v.SuspendedAt
+	}
+	if v.ResumedAt != nil {
+		o.ResumedAt = *v.ResumedAt
+	}
+	if v.BandwidthMbps != nil {
+		o.Bandwidth = *v.BandwidthMbps
+	}
 	o.Removed = v.Removed != nil && *v.Removed
 	if v.Message != nil {
 		o.Message = *v.Message
@@ -137,8 +153,8 @@ func TestAPI(t *testing.T) {
 	c := desiredConnection(3, Testing)
 	c.BandwidthMbps, c.ProbeID = 100, "prb_1"
 	c.A = Attachment{Interface: "eth1", VLAN: 101, Address: netip.MustParsePrefix("100.64.0.1/30"), Peer: netip.MustParseAddr("100.64.0.2"), PeerASN: 65001,
-		Prefixes: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}, PrefixLimit: 10}
-	c.Z = Attachment{Interface: "eth2", Address: netip.MustParsePrefix("100.64.0.5/30"), Peer: netip.MustParseAddr("100.64.0.6"), PeerASN: 65002}
+		Prefixes: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}, PrefixLimit: 10, MD5Secret: "s3cret"}
+	c.Z = Attachment{Interface: "eth2", Address: netip.MustParsePrefix("100.64.0.5/30"), Peer: netip.MustParseAddr("100.64.0.6"), PeerASN: 65002, Down: true}
 	p.want(c)
 	d, err := api.DesiredState(t.Context(), 0, 0)
 	if err != nil || !reflect.DeepEqual(d, p.desired) {
@@ -150,9 +166,9 @@ func TestAPI(t *testing.T) {
 	if d, err := api.DesiredState(t.Context(), 0, 0); domain.CodeOf(err) != domain.Invalid || !strings.Contains(err.Error(), "/connections/0/phase") {
 		t.Errorf("an unknown phase is %+v, %v", d, err)
 	}
-	want := Observation{ConnectionID: "con_3", OpenedAt: at("12:00:00"), ClosedAt: at("13:00:00"), Removed: true, Message: "m",
+	want := Observation{ConnectionID: "con_3", OpenedAt: at("12:00:00"), ClosedAt: at("13:00:00"), SuspendedAt: at("12:10:00"), ResumedAt: at("12:05:00"), Bandwidth: 200, Removed: true, Message: "m",
 		Probe: &Probe{ID: "prb_1", Passed: true, Detail: "d"}, Sessions: []Session{{State: "established", Since: at("11:00:00"), PrefixesReceived: 2, PrefixesSent: 3}}}
-	if err := api.Report(t.Context(), EBPF, []Observation{want}); err != nil || !reflect.DeepEqual(p.observed("con_3"), want) || p.lastKind != EBPF {
+	if err := api.Report(t.Context(), EBPF, 7, []Observation{want}); err != nil || p.revision != 7 || !reflect.DeepEqual(p.observed("con_3"), want) || p.lastKind != EBPF {
 		t.Errorf("reported\n  %+v (%v), want\n  %+v", p.observed("con_3"), err, want)
 	}
 	r := Reading{ReadingID: ReadingID{"con_3", 2, 5}, From: at("12:00:00"), To: at("12:05:00"), BytesIn: 1, BytesOut: 2, PacketsIn: 3, PacketsOut: 4, DroppedIn: 5, DroppedOut: 6, Source: EBPF}

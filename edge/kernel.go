@@ -123,7 +123,7 @@ func (n *KernelNode) Ensure(ctx context.Context, c DesiredConnection, keepRoutes
 			return nil
 		}
 	}
-	paths, err := speaker.Routes(ctx, c.Tag)
+	paths, err := speaker.Routes(ctx, c.Tag) // of a session that is not wanted there are none
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,8 @@ func (n *KernelNode) Ensure(ctx context.Context, c DesiredConnection, keepRoutes
 }
 
 func neighbour(a Attachment) bgp.Session {
-	return bgp.Session{Local: a.Address, Peer: a.Peer, PeerASN: a.PeerASN, Prefixes: a.Prefixes, PrefixLimit: a.PrefixLimit}
+	return bgp.Session{Local: a.Address, Peer: a.Peer, PeerASN: a.PeerASN, Prefixes: a.Prefixes, PrefixLimit: a.PrefixLimit,
+		Down: a.Down, Password: a.MD5Secret}
 }
 
 // Sessions returns a's and z's session.
@@ -172,6 +173,12 @@ func (n *KernelNode) Counters(tag int) (Counters, error) {
 	return Counters{Meter: a.Epoch, BytesIn: a.BytesIn, BytesOut: a.BytesOut, PacketsIn: a.PacketsIn, PacketsOut: a.PacketsOut,
 		DroppedIn: a.DroppedIn, DroppedOut: a.DroppedOut}, err
 }
+
+// Bandwidth returns what the datapath keeps for the connection. It does not enforce it yet.
+func (n *KernelNode) Bandwidth(tag int) (int, error) { return n.datapath.Bandwidth(tag) }
+
+// Pause takes the connection's frames for strays until Ensure: a few of the sessions' are lost, which TCP sends again.
+func (n *KernelNode) Pause(tag int) error { return n.datapath.Stop(tag) }
 
 // Halt closes the sessions, so that the routers hear of it while their frames still pass, then stops the meter.
 func (n *KernelNode) Halt(_ context.Context, tag int) error {

@@ -32,12 +32,14 @@ type memoryPlatform struct {
 	order        []ReadingID            // in order of arrival
 	problems     []string               // what an agent must never do
 	lastKind     Kind
+	revision     int64                           // the newest that an agent said it has
+	turns        map[string]map[time.Time]string // when a connection was said to be suspended and resumed
 }
 
 func newMemoryPlatform(interval time.Duration) *memoryPlatform {
 	return &memoryPlatform{changed: make(chan struct{}), opened: map[string]time.Time{}, observations: map[string]Observation{},
-		readings: map[ReadingID]Reading{},
-		desired:  DesiredState{Revision: 1, ASN: 64500, RouterID: netip.MustParseAddr("192.0.2.1"), ReadingInterval: interval}}
+		readings: map[ReadingID]Reading{}, turns: map[string]map[time.Time]string{},
+		desired: DesiredState{Revision: 1, ASN: 64500, RouterID: netip.MustParseAddr("192.0.2.1"), ReadingInterval: interval}}
 }
 
 var errDown = domain.Errorf(domain.Unavailable, "memoryPlatform", "the platform is down")
@@ -65,14 +67,23 @@ func (p *memoryPlatform) DesiredState(ctx context.Context, after int64, wait tim
 	}
 }
 
-func (p *memoryPlatform) Report(ctx context.Context, kind Kind, observations []Observation) error {
+func (p *memoryPlatform) Report(ctx context.Context, kind Kind, revision int64, observations []Observation) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.down || p.deaf || ctx.Err() != nil {
 		return errDown
 	}
-	p.lastKind = kind
+	p.lastKind, p.revision = kind, max(p.revision, revision)
 	for _, o := range observations {
+		for what, at := range map[string]time.Time{"suspended": o.SuspendedAt, "resumed": o.ResumedAt} {
+			if at.IsZero() {
+				continue
+			}
+			if p.turns[o.ConnectionID] == nil {
+				p.turns[o.ConnectionID] = map[time.Time]string{}
+			}
+			p.turns[o.ConnectionID][at] = what
+		}
 		if o.Probe != nil && (p.observations[o.ConnectionID].Probe == nil || *p.observations[o.ConnectionID].Probe != *o.Probe) {
 			p.probes = append(p.probes, *o.Probe)
 		}
@@ -190,7 +201,8 @@ func (p *memoryPlatform) check(t *testing.T) {
 			if !r.To.After(r.From) || r.BytesIn < 0 || r.BytesOut < 0 {
 				t.Errorf("%s has the reading %+v", id, r)
 			}
-			if i > 0 && !r.From.Equal(last.To) {
+			suspended := p.turns[id][last.To] == "suspended" && p.turns[id][r.From] == "resumed" && r.From.After(last.To)
+			if i > 0 && !r.From.Equal(last.To) && !suspended {
 				t.Errorf("%s: a reading to %v is followed by one from %v", id, last.To, r.From)
 			}
 			last = r
@@ -215,6 +227,7 @@ type memoryConnection struct {
 	open     bool
 	halted   bool
 	counters Counters
+	mbps     int
 }
 
 func newMemoryNode() *memoryNode {
@@ -248,7 +261,7 @@ func (n *memoryNode) chatter(bytes uint64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, c := range n.on {
-		if !c.open {
+		if !c.open && !c.halted {
 			c.counters.BytesIn += bytes
 		}
 	}
@@ -266,7 +279,7 @@ func (n *memoryNode) Ensure(_ context.Context, c DesiredConnection, _ bool) erro
 		n.meters++
 		n.on[c.Tag] = &memoryConnection{id: c.ID, counters: Counters{Meter: n.meters}}
 	}
-	n.on[c.Tag].halted, n.on[c.Tag].id = false, c.ID
+	n.on[c.Tag].halted, n.on[c.Tag].id, n.on[c.Tag].mbps = false, c.ID, c.BandwidthMbps
 	return nil
 }
 
@@ -311,6 +324,25 @@ func (n *memoryNode) Counters(tag int) (Counters, error) {
 		return Counters{}, domain.Errorf(domain.NotFound, "memoryNode", "no tag %d", tag)
 	}
 	return n.on[tag].counters, nil
+}
+
+func (n *memoryNode) Bandwidth(tag int) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.on[tag] == nil || n.on[tag].halted {
+		return 0, nil
+	}
+	return n.on[tag].mbps, nil
+}
+
+func (n *memoryNode) Pause(tag int) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.on[tag] != nil {
+		n.call("pause %s", n.on[tag].id)
+		n.on[tag].halted, n.on[tag].open = true, false
+	}
+	return nil
 }
 
 func (n *memoryNode) Halt(_ context.Context, tag int) error {

@@ -3,7 +3,8 @@ package edge
 import "time"
 
 // Meter is the durable memory of one connection's meter. It goes through three states: read for the first time
-// (OpenedAt zero), open, closed (ClosedAt set).
+// (OpenedAt zero), open, closed (ClosedAt set). An open one may be paused, while its connection is suspended: nothing is
+// read of it until it is rebased, to what the counters say just before the gate is opened again.
 type Meter struct {
 	Connection string    `json:"connection"`
 	Tag        int       `json:"tag"`
@@ -13,10 +14,18 @@ type Meter struct {
 	OpenedAt   time.Time `json:"opened_at,omitzero"`
 	ReadTo     time.Time `json:"read_to,omitzero"` // where the next reading begins
 	ClosedAt   time.Time `json:"closed_at,omitzero"`
+
+	Paused      bool      `json:"paused,omitempty"`
+	Rebased     bool      `json:"rebased,omitempty"`     // while it is paused: Counters are those from before the gate opens
+	SuspendedAt time.Time `json:"suspended_at,omitzero"` // of the last suspension
+	ResumedAt   time.Time `json:"resumed_at,omitzero"`   // when traffic last began to cross; zero while it is suspended
 }
 
 func (m Meter) open() bool   { return !m.OpenedAt.IsZero() && m.ClosedAt.IsZero() }
 func (m Meter) closed() bool { return !m.ClosedAt.IsZero() }
+
+// counts reports whether what the meter counts is the customer's traffic.
+func (m Meter) counts() bool { return m.open() && !m.Paused }
 
 // latePart is the share of the interval by which a meter may be read late and the reading still end on the boundary.
 const latePart = 10
@@ -66,11 +75,38 @@ func (m Meter) read(counters Counters, end time.Time, source Kind) (Meter, Readi
 // closeAt ends the meter with a last reading. The end is later than the last reading's even if the clock was set back,
 // so that nothing that was counted is left out.
 func (m Meter) closeAt(counters Counters, at time.Time, source Kind) (Meter, Reading) {
+	m, r := m.readLast(counters, at, source)
+	m.ClosedAt = m.ReadTo
+	return m, r
+}
+
+// pauseAt suspends the meter with a last reading, as closeAt ends it.
+func (m Meter) pauseAt(counters Counters, at time.Time, source Kind) (Meter, Reading) {
+	m, r := m.readLast(counters, at, source)
+	m.Paused, m.Rebased, m.SuspendedAt, m.ResumedAt = true, false, m.ReadTo, time.Time{}
+	return m, r
+}
+
+// rebase forgets what was counted while the meter was paused. Counting goes on from the given counters once the gate is open.
+func (m Meter) rebase(counters Counters) Meter {
+	m.Counters, m.Rebased = counters, true
+	return m
+}
+
+// resumeAt counts on, from the time the gate was opened: after the suspension began, even if the clock was set back.
+func (m Meter) resumeAt(at time.Time) Meter {
+	if !at.After(m.ReadTo) {
+		at = m.ReadTo.Add(time.Microsecond)
+	}
+	m.Paused, m.Rebased, m.ResumedAt, m.ReadTo = false, false, at, at
+	return m
+}
+
+func (m Meter) readLast(counters Counters, at time.Time, source Kind) (Meter, Reading) {
 	if !at.After(m.ReadTo) {
 		at = m.ReadTo.Add(time.Microsecond)
 	}
 	m, r, _ := m.read(counters, at, source)
-	m.ClosedAt = at
 	return m, r
 }
 

@@ -23,6 +23,10 @@ type Node interface {
 	Gate(tag int) (open bool, err error)
 	// Counters reads the meter of the customer's port. NotFound if there is none.
 	Counters(tag int) (Counters, error)
+	// Bandwidth returns the bandwidth in Mbps that is set for a connection, 0 if it is not on the node.
+	Bandwidth(tag int) (mbps int, err error)
+	// Pause closes the gate and stops the meter, both until the next Ensure, which leaves the gate closed. Sessions stay.
+	Pause(tag int) error
 	// Halt closes the gate and the sessions for good and stops the meter, which can still be read.
 	Halt(ctx context.Context, tag int) error
 	// Remove takes everything of a connection off the node, the meter too.

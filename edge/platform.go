@@ -16,7 +16,8 @@ type Platform interface {
 	// DesiredState returns the node's whole desired state, once it is newer than after or wait is over.
 	DesiredState(ctx context.Context, after int64, wait time.Duration) (DesiredState, error)
 	// Report tells what the agent sees. Repeating it changes nothing.
-	Report(ctx context.Context, kind Kind, observations []Observation) error
+	// revision is the newest desired state that the agent has.
+	Report(ctx context.Context, kind Kind, revision int64, observations []Observation) error
 	// SendReadings returns a verdict for each reading that has one.
 	SendReadings(ctx context.Context, readings []Reading) ([]Verdict, error)
 }
@@ -37,6 +38,7 @@ type Phase string
 const (
 	Testing    Phase = "testing"    // everything set up, and nothing crosses but the probe
 	Production Phase = "production" // traffic crosses and is metered
+	Suspended  Phase = "suspended"  // everything set up, sessions up, and nothing crosses or is counted
 	Absent     Phase = "absent"     // nothing of it is left
 )
 
@@ -69,6 +71,8 @@ type Attachment struct {
 	PeerASN     uint32         `json:"peer_asn"`
 	Prefixes    []netip.Prefix `json:"prefixes"`
 	PrefixLimit int            `json:"prefix_limit"`
+	Down        bool           `json:"down,omitempty"`       // the session is not wanted
+	MD5Secret   string         `json:"md5_secret,omitempty"` // RFC 2385; empty means none
 }
 
 // Observation is what the agent sees of a connection. Zero times and a nil probe are left out.
@@ -78,6 +82,9 @@ type Observation struct {
 	Probe        *Probe
 	OpenedAt     time.Time // since when traffic crosses
 	ClosedAt     time.Time // since when it does not any more
+	SuspendedAt  time.Time // since when it does not for a while; only while it is suspended
+	ResumedAt    time.Time // since when it does, after the opening or the last suspension
+	Bandwidth    int       // Mbps that the node applies; 0 while it has nothing of the connection
 	Removed      bool      // nothing is left on the node, and the platform has all readings
 	Message      string
 }

@@ -32,6 +32,9 @@ func (a *agent) reconcile(ctx context.Context) error {
 		rest = append(rest, a.removeOthers(ctx, wanted))
 	}
 	for _, c := range a.desired.Connections {
+		if c.Phase == Suspended && failures[c.ID] == nil {
+			failures[c.ID] = a.pauseMeter(c)
+		}
 		if c.Phase != Absent && failures[c.ID] == nil {
 			failures[c.ID] = a.establish(ctx, c)
 		}
@@ -84,6 +87,9 @@ func (a *agent) closeMeters(ctx context.Context, wanted map[string]DesiredConnec
 // closeMeter stops a connection's traffic and puts its last reading into the journal. Killed before the record is
 // written, it does the same again: the counters stand still and the end is later.
 func (a *agent) closeMeter(ctx context.Context, m Meter) error {
+	if m.Paused {
+		return a.closePaused(ctx, m)
+	}
 	if err := a.node.SetGate(m.Tag, false); err != nil && domain.CodeOf(err) != domain.NotFound {
 		return err
 	}
@@ -107,6 +113,71 @@ func (a *agent) closeMeter(ctx context.Context, m Meter) error {
 		return err
 	}
 	a.log.Info("closed", "connection", m.Connection, "at", m.ClosedAt)
+	return nil
+}
+
+// closePaused ends a meter whose last reading was taken when it was suspended. If its agent was killed between opening the
+// gate again and writing that down, what has crossed since is in one more reading.
+func (a *agent) closePaused(ctx context.Context, m Meter) error {
+	open, err := a.node.Gate(m.Tag)
+	if err != nil {
+		return err
+	}
+	if open && m.Rebased {
+		m = m.resumeAt(now())
+		if err := a.append(record{Meter: &m}); err != nil {
+			return err
+		}
+		return a.closeMeter(ctx, m)
+	}
+	if err := a.node.Halt(ctx, m.Tag); err != nil {
+		return err
+	}
+	m.ClosedAt = m.ReadTo
+	if err := a.append(record{Meter: &m}); err != nil {
+		return err
+	}
+	a.log.Info("closed while suspended", "connection", m.Connection, "at", m.ClosedAt)
+	return nil
+}
+
+// pauseMeter suspends a connection's traffic and puts its last reading into the journal. Both stand still until the
+// record is written, and until the next Ensure: killed before, the next agent does the same again, with the same counters.
+func (a *agent) pauseMeter(c DesiredConnection) error {
+	m := a.journal.Meter(c.ID)
+	if m.Paused {
+		if open, err := a.node.Gate(c.Tag); err != nil || !open {
+			return err
+		}
+		if !m.Rebased { // establish closes it: whoever opened it, it was not to be
+			a.log.Warn("the gate of a suspended connection was open and is closed again", "connection", c.ID)
+			return nil
+		}
+		m = m.resumeAt(now()) // it was resumed, and the agent killed before that was written down
+	}
+	if err := a.node.Pause(c.Tag); err != nil {
+		return err
+	}
+	paused := now()
+	if !m.open() {
+		// The state directory is new. What was counted before is lost to it; the opening is the platform's to know.
+		a.log.Error("a suspended connection has no meter on record; counting begins when it is resumed", "connection", c.ID)
+		m = Meter{Connection: c.ID, Tag: c.Tag, Epoch: nextEpoch(m.Epoch, paused), OpenedAt: paused, ReadTo: paused, Paused: true, SuspendedAt: paused}
+		return a.append(record{Meter: &m})
+	}
+	counters, err := a.node.Counters(m.Tag)
+	if domain.CodeOf(err) == domain.NotFound {
+		a.log.Error("the meter is gone before its last reading", "connection", m.Connection, "since", m.ReadTo)
+		counters, err = m.Counters, nil
+	}
+	if err != nil {
+		return err
+	}
+	m, r := m.pauseAt(counters, paused, a.node.Kind())
+	if err := a.append(record{Meter: &m, Reading: &r}); err != nil {
+		return err
+	}
+	a.log.Info("suspended", "connection", m.Connection, "at", m.SuspendedAt)
 	return nil
 }
 
@@ -145,7 +216,9 @@ func (a *agent) establish(ctx context.Context, c DesiredConnection) error {
 	if c.Phase == Production {
 		return a.openMeter(c)
 	}
-	a.startProbe(ctx, c)
+	if c.Phase == Testing {
+		a.startProbe(ctx, c)
+	}
 	open, err := a.node.Gate(c.Tag)
 	if err != nil || !open {
 		return err
@@ -162,6 +235,9 @@ func (a *agent) openMeter(c DesiredConnection) error {
 	open, err := a.node.Gate(c.Tag)
 	if err != nil {
 		return err
+	}
+	if m.open() && m.Paused {
+		return a.resumeMeter(c, m, open)
 	}
 	if m.open() {
 		if !open { // the node was rebooted, or somebody closed it
@@ -188,10 +264,34 @@ func (a *agent) openMeter(c DesiredConnection) error {
 	}
 	m.OpenedAt = now()
 	m.ReadTo = m.OpenedAt
+	m.ResumedAt = m.OpenedAt // a suspension that this agent has no memory of is over too
 	if err := a.append(record{Meter: &m}); err != nil {
 		return err
 	}
 	a.log.Info("opened", "connection", c.ID, "at", m.OpenedAt)
+	return nil
+}
+
+// resumeMeter opens the gate of a suspended connection, in the order of openMeter and for its reasons.
+func (a *agent) resumeMeter(c DesiredConnection, m Meter, open bool) error {
+	if !open || !m.Rebased {
+		counters, err := a.node.Counters(c.Tag)
+		if err != nil {
+			return err
+		}
+		m = m.rebase(counters)
+		if err := a.append(record{Meter: &m}); err != nil {
+			return err
+		}
+	}
+	if err := a.node.SetGate(c.Tag, true); err != nil {
+		return err
+	}
+	m = m.resumeAt(now())
+	if err := a.append(record{Meter: &m}); err != nil {
+		return err
+	}
+	a.log.Info("resumed", "connection", c.ID, "at", m.ResumedAt)
 	return nil
 }
 
@@ -209,7 +309,7 @@ func (a *agent) readMeters(context.Context) error {
 	var failed []error
 	var records []record
 	for id, m := range a.journal.Meters() {
-		if !m.open() {
+		if !m.counts() {
 			continue
 		}
 		counters, err := a.node.Counters(m.Tag)
@@ -243,7 +343,10 @@ func (a *agent) observeAll(ctx context.Context, failures map[string]error) error
 	var all []Observation
 	for _, c := range a.desired.Connections {
 		m := a.journal.Meter(c.ID)
-		o := Observation{ConnectionID: c.ID, OpenedAt: m.OpenedAt, ClosedAt: m.ClosedAt}
+		o := Observation{ConnectionID: c.ID, OpenedAt: m.OpenedAt, ClosedAt: m.ClosedAt, ResumedAt: m.ResumedAt}
+		if m.Paused && !m.closed() {
+			o.SuspendedAt = m.SuspendedAt
+		}
 		if c.Phase == Absent {
 			undelivered, _ := a.journal.Undelivered(c.ID)
 			o.Removed = a.fresh && undelivered == 0 && !m.open() && !slices.Contains(tags, c.Tag)
@@ -253,6 +356,9 @@ func (a *agent) observeAll(ctx context.Context, failures map[string]error) error
 				return err
 			}
 			o.Sessions, o.Message = sessions, message
+			if o.Bandwidth, err = a.node.Bandwidth(c.Tag); err != nil {
+				return err
+			}
 			if p := a.probes[c.ProbeID]; p != nil {
 				o.Probe = p
 			}
@@ -263,7 +369,7 @@ func (a *agent) observeAll(ctx context.Context, failures map[string]error) error
 		o.Message = shorten(o.Message, maxMessage)
 		all = append(all, o)
 	}
-	a.reporter.set(all)
+	a.reporter.set(a.desired.Revision, all)
 	a.forgetProbes()
 	return nil
 }

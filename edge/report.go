@@ -18,10 +18,12 @@ type reporter struct {
 	wake     chan struct{}
 	opened   chan struct{} // signalled when the platform has learnt of an opening
 
-	mu      sync.Mutex
-	current map[string]Observation
-	told    map[string]Observation // what the platform has answered for
-	refused map[string]Observation // what it will not take; not sent again until it changes
+	mu       sync.Mutex
+	revision int64 // of the desired state that current is seen under
+	known    int64 // the revision the platform has answered for
+	current  map[string]Observation
+	told     map[string]Observation // what the platform has answered for
+	refused  map[string]Observation // what it will not take; not sent again until it changes
 }
 
 func newReporter(platform Platform, kind Kind, log *slog.Logger) *reporter {
@@ -30,8 +32,9 @@ func newReporter(platform Platform, kind Kind, log *slog.Logger) *reporter {
 }
 
 // set replaces what is seen.
-func (r *reporter) set(all []Observation) {
+func (r *reporter) set(revision int64, all []Observation) {
 	r.mu.Lock()
+	r.revision = revision
 	r.current = make(map[string]Observation, len(all))
 	for _, o := range all {
 		r.current[o.ConnectionID] = o
@@ -80,11 +83,11 @@ func (r *reporter) run(ctx context.Context) {
 		case <-r.wake:
 		}
 		for {
-			batch := r.news()
-			if len(batch) == 0 {
+			batch, revision := r.news()
+			if len(batch) == 0 && revision == r.known {
 				break
 			}
-			if err := r.send(ctx, batch); err != nil {
+			if err := r.send(ctx, revision, batch); err != nil {
 				if ctx.Err() == nil {
 					r.log.Warn("observations cannot be reported", "error", err)
 				}
@@ -93,13 +96,14 @@ func (r *reporter) run(ctx context.Context) {
 				}
 				continue // with what is seen by then
 			}
+			r.known = revision
 			retry.reset()
 		}
 	}
 }
 
-// news returns what the platform has not answered for, at most one request's worth.
-func (r *reporter) news() []Observation {
+// news returns what the platform has not answered for, at most one request's worth, and the revision it is seen under.
+func (r *reporter) news() ([]Observation, int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var batch []Observation
@@ -112,12 +116,12 @@ func (r *reporter) news() []Observation {
 		batch = append(batch, o)
 	}
 	slices.SortFunc(batch, func(x, y Observation) int { return strings.Compare(x.ConnectionID, y.ConnectionID) })
-	return batch[:min(len(batch), maxBatch)]
+	return batch[:min(len(batch), maxBatch)], r.revision
 }
 
 // send reports a batch. Observations the platform will never take are found out and left.
-func (r *reporter) send(ctx context.Context, batch []Observation) error {
-	err := r.platform.Report(ctx, r.kind, batch)
+func (r *reporter) send(ctx context.Context, revision int64, batch []Observation) error {
+	err := r.platform.Report(ctx, r.kind, revision, batch)
 	var refusal *RefusedError
 	switch {
 	case err == nil:
@@ -125,6 +129,8 @@ func (r *reporter) send(ctx context.Context, batch []Observation) error {
 		return nil
 	case !errors.As(err, &refusal):
 		return err
+	case len(batch) == 0: // that there is a new revision is nothing to insist on
+		return nil
 	case len(batch) == 1:
 		r.log.Error("the platform refuses an observation", "connection", batch[0].ConnectionID, "error", err)
 		r.mu.Lock()
@@ -133,7 +139,7 @@ func (r *reporter) send(ctx context.Context, batch []Observation) error {
 		return nil
 	}
 	half := len(batch) / 2
-	return errors.Join(r.send(ctx, batch[:half]), r.send(ctx, batch[half:]))
+	return errors.Join(r.send(ctx, revision, batch[:half]), r.send(ctx, revision, batch[half:]))
 }
 
 func (r *reporter) answered(batch []Observation) {

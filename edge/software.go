@@ -54,6 +54,7 @@ type relay struct {
 	listen     string
 	target     string
 	meter      int64
+	mbps       int
 
 	in, out, inPackets, outPackets atomic.Uint64 // a packet is one read of the stream
 
@@ -102,10 +103,11 @@ func (n *SoftwareNode) Ensure(_ context.Context, c DesiredConnection, _ bool) er
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if r, ok := n.relays[c.Tag]; ok && r.connection == c.ID {
+		r.mbps = c.BandwidthMbps
 		return nil
 	}
 	addresses := n.Addresses(c.Tag)
-	n.relays[c.Tag] = &relay{connection: c.ID, listen: addresses.Listen, target: addresses.Target, meter: time.Now().UnixNano()}
+	n.relays[c.Tag] = &relay{connection: c.ID, listen: addresses.Listen, target: addresses.Target, meter: time.Now().UnixNano(), mbps: c.BandwidthMbps}
 	return n.publish()
 }
 
@@ -182,6 +184,19 @@ func (n *SoftwareNode) Counters(tag int) (Counters, error) {
 	}
 	return Counters{Meter: r.meter, BytesIn: r.in.Load(), BytesOut: r.out.Load(), PacketsIn: r.inPackets.Load(), PacketsOut: r.outPackets.Load()}, nil
 }
+
+// Bandwidth returns what was asked for. The relay runs as fast as it can.
+func (n *SoftwareNode) Bandwidth(tag int) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if r, ok := n.relays[tag]; ok {
+		return r.mbps, nil
+	}
+	return 0, nil
+}
+
+// Pause cuts the relay; nothing is counted while it is cut.
+func (n *SoftwareNode) Pause(tag int) error { return n.Halt(context.Background(), tag) }
 
 // Halt cuts the relay; what it counted can still be read.
 func (n *SoftwareNode) Halt(_ context.Context, tag int) error {

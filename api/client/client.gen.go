@@ -21,6 +21,24 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for AdminState.
+const (
+	AdminStateDown AdminState = "down"
+	AdminStateUp   AdminState = "up"
+)
+
+// Valid indicates whether the value is a known member of the AdminState enum.
+func (e AdminState) Valid() bool {
+	switch e {
+	case AdminStateDown:
+		return true
+	case AdminStateUp:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ConnectionBilling.
 const (
 	ConnectionBillingAccruing ConnectionBilling = "accruing"
@@ -47,10 +65,12 @@ const (
 	ConnectionStateAllocated             ConnectionState = "allocated"
 	ConnectionStateCancelled             ConnectionState = "cancelled"
 	ConnectionStateCancelling            ConnectionState = "cancelling"
+	ConnectionStateChangePending         ConnectionState = "change_pending"
 	ConnectionStateDecommissionRequested ConnectionState = "decommission_requested"
 	ConnectionStateDecommissioned        ConnectionState = "decommissioned"
 	ConnectionStateProduction            ConnectionState = "production"
 	ConnectionStateRequested             ConnectionState = "requested"
+	ConnectionStateSuspended             ConnectionState = "suspended"
 	ConnectionStateTesting               ConnectionState = "testing"
 )
 
@@ -63,6 +83,8 @@ func (e ConnectionState) Valid() bool {
 		return true
 	case ConnectionStateCancelling:
 		return true
+	case ConnectionStateChangePending:
+		return true
 	case ConnectionStateDecommissionRequested:
 		return true
 	case ConnectionStateDecommissioned:
@@ -70,6 +92,8 @@ func (e ConnectionState) Valid() bool {
 	case ConnectionStateProduction:
 		return true
 	case ConnectionStateRequested:
+		return true
+	case ConnectionStateSuspended:
 		return true
 	case ConnectionStateTesting:
 		return true
@@ -82,6 +106,7 @@ func (e ConnectionState) Valid() bool {
 const (
 	DesiredConnectionPhaseAbsent     DesiredConnectionPhase = "absent"
 	DesiredConnectionPhaseProduction DesiredConnectionPhase = "production"
+	DesiredConnectionPhaseSuspended  DesiredConnectionPhase = "suspended"
 	DesiredConnectionPhaseTesting    DesiredConnectionPhase = "testing"
 )
 
@@ -91,6 +116,8 @@ func (e DesiredConnectionPhase) Valid() bool {
 	case DesiredConnectionPhaseAbsent:
 		return true
 	case DesiredConnectionPhaseProduction:
+		return true
+	case DesiredConnectionPhaseSuspended:
 		return true
 	case DesiredConnectionPhaseTesting:
 		return true
@@ -519,6 +546,9 @@ func (e Side) Valid() bool {
 // ASN A BGP autonomous system number (RFC 6793).
 type ASN = uint32
 
+// AdminState Whether a BGP session is wanted at all.
+type AdminState string
+
 // ApiKeySecret defines model for ApiKeySecret.
 type ApiKeySecret struct {
 	Id string `json:"id"`
@@ -614,9 +644,15 @@ type Decimal = domain.Decimal
 // DesiredAttachment defines model for DesiredAttachment.
 type DesiredAttachment struct {
 	// Address The node's own address with the length of the link's prefix.
-	Address     string `json:"address"`
-	Interface   string `json:"interface"`
-	PeerAddress string `json:"peer_address"`
+	Address string `json:"address"`
+
+	// AdminState Whether a BGP session is wanted at all.
+	AdminState *AdminState `json:"admin_state,omitempty"`
+	Interface  string      `json:"interface"`
+
+	// Md5Secret The session's TCP MD5 secret (RFC 2385); absent if it has none.
+	Md5Secret   *string `json:"md5_secret,omitempty"`
+	PeerAddress string  `json:"peer_address"`
 
 	// PeerAsn A BGP autonomous system number (RFC 6793).
 	PeerAsn     ASN      `json:"peer_asn"`
@@ -633,7 +669,7 @@ type DesiredConnection struct {
 	BandwidthMbps Mbps         `json:"bandwidth_mbps"`
 	ConnectionId  ConnectionID `json:"connection_id"`
 
-	// Phase testing: all set up, nothing crosses but the probe; production: traffic crosses and is metered; absent: nothing of it is left.
+	// Phase testing: all set up, nothing crosses but the probe; production: traffic crosses and is metered; suspended: all set up, sessions up, and nothing crosses or is counted; absent: nothing of it is left.
 	Phase DesiredConnectionPhase `json:"phase"`
 
 	// ProbeId A probe to run once and report.
@@ -644,7 +680,7 @@ type DesiredConnection struct {
 	Z   DesiredAttachment `json:"z"`
 }
 
-// DesiredConnectionPhase testing: all set up, nothing crosses but the probe; production: traffic crosses and is metered; absent: nothing of it is left.
+// DesiredConnectionPhase testing: all set up, nothing crosses but the probe; production: traffic crosses and is metered; suspended: all set up, sessions up, and nothing crosses or is counted; absent: nothing of it is left.
 type DesiredConnectionPhase string
 
 // DesiredState defines model for DesiredState.
@@ -1014,6 +1050,9 @@ type NewQuote struct {
 
 // Observation defines model for Observation.
 type Observation struct {
+	// BandwidthMbps Bandwidth in 10⁶ bits a second.
+	BandwidthMbps *Mbps `json:"bandwidth_mbps,omitempty"`
+
 	// ClosedAt When traffic stopped crossing.
 	ClosedAt     *time.Time   `json:"closed_at,omitempty"`
 	ConnectionId ConnectionID `json:"connection_id"`
@@ -1028,8 +1067,14 @@ type Observation struct {
 	} `json:"probe,omitempty"`
 
 	// Removed Nothing of it is left on the node and its readings are delivered.
-	Removed  *bool      `json:"removed,omitempty"`
-	Sessions *[]Session `json:"sessions,omitempty"`
+	Removed *bool `json:"removed,omitempty"`
+
+	// ResumedAt When traffic last began to cross: at the opening, or after a suspension.
+	ResumedAt *time.Time `json:"resumed_at,omitempty"`
+	Sessions  *[]Session `json:"sessions,omitempty"`
+
+	// SuspendedAt Since when nothing crosses and nothing is counted; only while it is suspended.
+	SuspendedAt *time.Time `json:"suspended_at,omitempty"`
 }
 
 // ObservationReport defines model for ObservationReport.
@@ -1037,6 +1082,9 @@ type ObservationReport struct {
 	// Kind ebpf is the real thing; software is a stand-in for demonstrations.
 	Kind         EdgeKind      `json:"kind"`
 	Observations []Observation `json:"observations"`
+
+	// Revision The newest desired state that the agent has.
+	Revision *int64 `json:"revision,omitempty"`
 }
 
 // OneTimePrice What comes on top in the month in which the connection is put into production.

@@ -82,9 +82,9 @@ func (c ReportResumed) decide(op string, s State) ([]domain.Event, error) {
 	}
 	last := s.lastSuspension()
 	switch {
-	case s.pastEdge():
-		return nil, nil
-	case last != nil && (last.To != nil || !since.After(last.From)):
+	case s.pastEdge(), last == nil:
+		return nil, nil // there was no suspension to be over
+	case last.To != nil || !since.After(last.From):
 		return nil, nil // known, or of the suspension before
 	case s.ResumptionRequestedAt == nil:
 		return nil, domain.Errorf(domain.Conflict, op, "the gate of the connection %s was not to be opened", s.ID).

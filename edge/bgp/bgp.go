@@ -75,6 +75,7 @@ type Session struct {
 	Prefixes    []netip.Prefix // accepted from the peer: these exactly, nothing longer or shorter
 	PrefixLimit int            // the session is closed when the peer announces more; 0 means no limit
 	Password    string         // TCP MD5 (RFC 2385); empty means none
+	Down        bool           // the session is not wanted: neither called nor answered
 }
 
 // Connection is one pair of neighbours. Tag is unique on the node.
@@ -118,7 +119,7 @@ func Start(options Options) (*Speaker, error) {
 }
 
 // Ensure makes the sessions of one connection what c says, and does nothing if they are. New prefixes and limits are
-// taken over without closing a session; another peer, AS number or password restarts that session alone, another
+// taken over without closing a session; another peer, AS number or password, and being wanted or not, restarts that session alone, another
 // address of ours both. The addresses have to be on the node already. It returns once the sessions are configured, not
 // once they are established. Errors: Invalid for a connection that cannot be, Unavailable if an address cannot be
 // listened on (yet).

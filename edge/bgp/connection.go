@@ -94,7 +94,7 @@ func (c *connection) change(ctx context.Context, want Connection) error {
 	wasEqual := old.A.PeerASN == old.Z.PeerASN
 	c.want = want
 	restart := func(before, after Session) bool {
-		return before.Peer != after.Peer || before.PeerASN != after.PeerASN || before.Password != after.Password ||
+		return before.Peer != after.Peer || before.PeerASN != after.PeerASN || before.Password != after.Password || before.Down != after.Down ||
 			wasEqual != (want.A.PeerASN == want.Z.PeerASN)
 	}
 	apply := func() error {
@@ -177,6 +177,7 @@ func (c *connection) peer(session Session) *api.Peer {
 	return &api.Peer{
 		Conf: &api.PeerConf{
 			NeighborAddress: session.Peer.String(), PeerAsn: session.PeerASN, AuthPassword: session.Password,
+			AdminDown: session.Down,
 			// Two networks with the same private AS number would each discard the other's routes as a loop.
 			ReplacePeerAsn: c.want.A.PeerASN == c.want.Z.PeerASN,
 		},

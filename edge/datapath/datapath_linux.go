@@ -259,8 +259,32 @@ func (d *Datapath) Gate(tag int) (open bool, err error) {
 	return open, err
 }
 
-// Stop ends a connection's traffic for good: the gate is closed, its frames become strays, its meters stand still. They
-// can be read until Remove. Ensure undoes it.
+// Bandwidth returns the bandwidth that is kept beside the connection's meters, 0 if it is not on the node.
+func (d *Datapath) Bandwidth(tag int) (mbps int, err error) {
+	if err := checkTag("datapath.Bandwidth", tag); err != nil {
+		return 0, err
+	}
+	err = d.in("datapath.Bandwidth", func() error {
+		existing, err := d.attachments()
+		if err != nil {
+			return err
+		}
+		sides := 0
+		for _, entry := range existing {
+			if entry.tag() == tag {
+				sides, mbps = sides+1, int(entry.value.BandwidthMbps)
+			}
+		}
+		if sides < 2 {
+			mbps = 0
+		}
+		return nil
+	})
+	return mbps, err
+}
+
+// Stop ends a connection's traffic: the gate is closed, its frames become strays, its meters stand still. They
+// can be read until Remove. Ensure undoes it, and leaves the gate closed.
 func (d *Datapath) Stop(tag int) error {
 	if err := checkTag("datapath.Stop", tag); err != nil {
 		return err

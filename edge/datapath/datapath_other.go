@@ -27,6 +27,9 @@ func (d *Datapath) SetGate(int, bool) error { return unsupported("datapath.SetGa
 // Gate returns an Unavailable error.
 func (d *Datapath) Gate(int) (bool, error) { return false, unsupported("datapath.Gate") }
 
+// Bandwidth returns an Unavailable error.
+func (d *Datapath) Bandwidth(int) (int, error) { return 0, unsupported("datapath.Bandwidth") }
+
 // Counters returns an Unavailable error.
 func (d *Datapath) Counters(int) (a, z Counters, err error) {
 	return a, z, unsupported("datapath.Counters")
