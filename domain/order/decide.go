@@ -109,6 +109,8 @@ type FinishCancel struct {
 	At time.Time
 }
 
+func (PlaceChange) command()  {}
+func (PlaceRemoval) command() {}
 func (Place) command()        {}
 func (Approve) command()      {}
 func (Decline) command()      {}
@@ -141,11 +143,14 @@ var moves = map[string][]string{
 // customer has read; Forbidden for an approval that is not a person's.
 func Decide(s State, c Command) ([]domain.Event, error) {
 	const op = "order.Decide"
-	if place, ok := c.(Place); ok {
+	switch c := c.(type) {
+	case Place, PlaceChange, PlaceRemoval:
 		if s.ID != "" {
 			return nil, domain.Exists(op, "order", s.ID)
 		}
-		return place.decide(op)
+		return c.(interface {
+			decide(op string) ([]domain.Event, error)
+		}).decide(op)
 	}
 	if s.ID == "" {
 		return nil, domain.Missing(op, "order")
@@ -173,6 +178,9 @@ func Decide(s State, c Command) ([]domain.Event, error) {
 	case Fail:
 		return s.close(op, StateFailed, c.Reason, c.At, Failed{OrderID: s.ID, Reason: c.Reason, At: domain.Instant(c.At)})
 	case Cancel:
+		if s.State == StateInProgress && s.ItemKind() != ItemAdd {
+			return nil, domain.InState(op, "order", s.ID, s.State).WithHint("%s", tooLate[s.Item])
+		}
 		if s.State == StateInProgress || s.State == StateCancelling {
 			return s.close(op, StateCancelling, c.Reason, c.At, CancellationRequested{OrderID: s.ID, Reason: c.Reason, At: domain.Instant(c.At)})
 		}

@@ -40,6 +40,13 @@ const (
 	OtherCurrency   = "other_currency"    // the principal's limits are in another currency than the quote
 )
 
+// Items of an order: what it does to a connection.
+const (
+	ItemAdd    = "add"    // makes it
+	ItemModify = "modify" // brings it to another bandwidth or plan
+	ItemRemove = "remove" // ends it, now or at a date
+)
+
 // BGP is the customer's side of the sessions.
 type BGP = domain.BGP
 
@@ -61,6 +68,8 @@ type Placed struct {
 	PurchaseOrder  string    `json:"purchase_order"`
 	At             time.Time `json:"at"`
 
+	// Item is what the order does to the connection; absent in those that make it.
+	Item string `json:"item,omitempty"`
 	// PlacedBy is the principal that placed it; absent in orders from before principals had limits.
 	PlacedBy *apikey.PrincipalRef `json:"placed_by,omitempty"`
 	// ApprovalNeeded is why a person has to approve it, one of a closed set; absent if nobody has to. It names no amount:
@@ -215,6 +224,7 @@ type State struct {
 	ListingID      string     `json:"listing_id"`
 	ListingVersion int        `json:"listing_version"`
 	ConnectionID   string     `json:"connection_id"`
+	Item           string     `json:"item,omitempty"` // see [State.ItemKind]
 	PortID         string     `json:"port_id"`
 	BandwidthMbps  int        `json:"bandwidth_mbps"`
 	BGP            BGP        `json:"bgp"`
@@ -234,6 +244,14 @@ type State struct {
 	ApprovedBy     string               `json:"approved_by,omitempty"`
 	ApprovedAt     *time.Time           `json:"approved_at,omitempty"`
 	Commitment     *Commitment          `json:"commitment,omitempty"` // that it holds; gone when it ends without a connection
+}
+
+// ItemKind returns what the order does to its connection.
+func (s State) ItemKind() string {
+	if s.Item == "" {
+		return ItemAdd
+	}
+	return s.Item
 }
 
 // Final reports whether nothing can happen to the order any more.
@@ -281,7 +299,7 @@ func Evolve(s State, e domain.Event) State {
 	case Placed:
 		s = State{
 			ID: e.OrderID, QuoteID: e.QuoteID, QuoteHash: e.QuoteHash, CustomerID: e.CustomerID,
-			ProviderID: e.ProviderID, ListingID: e.ListingID, ListingVersion: e.ListingVersion, ConnectionID: e.ConnectionID,
+			ProviderID: e.ProviderID, ListingID: e.ListingID, ListingVersion: e.ListingVersion, ConnectionID: e.ConnectionID, Item: e.Item,
 			PortID: e.PortID, BandwidthMbps: e.BandwidthMbps, BGP: e.BGP, Approval: e.Approval, Deadline: e.Deadline,
 			PurchaseOrder: e.PurchaseOrder, PlacedAt: e.At,
 			PlacedBy: e.PlacedBy, ApprovalNeeded: e.ApprovalNeeded, Commitment: e.Commitment,

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"crossbill/domain"
+	"crossbill/domain/connection"
 	"crossbill/domain/feeschedule"
 	"crossbill/domain/listing"
 	"crossbill/domain/pricing"
@@ -37,6 +38,7 @@ type Issue struct {
 	EstimatedMbps domain.Decimal      // the 95th percentile; only percentile charges depend on it
 	Fee           feeschedule.Version // in force at At
 	ValidFor      time.Duration       // above 0, at most [MaxValidity]
+	Connection    *connection.State   // that it changes; nil for a new one
 	At            time.Time
 }
 
@@ -131,6 +133,11 @@ func (c Issue) decide(op string) ([]domain.Event, error) {
 	}
 	if err := q.price(op); err != nil {
 		return nil, err
+	}
+	if c.Connection != nil {
+		if err := q.changes(op, *c.Connection, terms); err != nil {
+			return nil, err
+		}
 	}
 	q.Hash = Hash(q)
 	return []domain.Event{q}, nil

@@ -66,6 +66,9 @@ type Issued struct {
 	EstimatedMbps domain.Decimal    `json:"estimated_mbps,omitzero"` // the 95th percentile, taken by percentile charges
 	FeeTerms      *pricing.FeeTerms `json:"fee_terms,omitempty"`     // nil if the fee has no bounds and nothing is free of it
 	OneTime       *OneTime          `json:"one_time,omitempty"`      // nil if nothing is charged once
+
+	ConnectionID string  `json:"connection_id,omitempty"` // that it changes; absent if it is for a new one
+	Change       *Change `json:"change,omitempty"`        // what it changes; nil if it is for a new connection
 }
 
 // Accepted says that an order was placed from the quote.

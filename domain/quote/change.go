@@ -1,0 +1,62 @@
+package quote
+
+import (
+	"slices"
+
+	"crossbill/domain"
+	"crossbill/domain/connection"
+	"crossbill/domain/listing"
+)
+
+// Kinds of changes, as a listing's change matrix names them.
+const (
+	ChangeBandwidthUp   = "bandwidth_up"
+	ChangeBandwidthDown = "bandwidth_down"
+	ChangePlan          = "plan"
+)
+
+// Change is what a quote for a connection that exists changes of it.
+type Change struct {
+	Kinds       []string `json:"kinds"`
+	InPlace     bool     `json:"in_place"`      // traffic crosses all the while; if not, the connection is to be ordered anew
+	FromQuoteID string   `json:"from_quote_id"` // in force when the quote was made
+	FromMbps    int      `json:"from_mbps"`
+}
+
+// changes makes q a quote for a change of a connection to the listing's terms of now. What was charged once when the
+// connection was delivered is not charged again.
+func (q *Issued) changes(op string, c connection.State, terms listing.Terms) error {
+	switch {
+	case c.ID == "" || c.CustomerID != q.CustomerID:
+		return domain.Missing(op, "connection")
+	case c.ListingID != q.ListingID:
+		var p domain.Problems
+		p.Add("/listing_id", "is not the connection's, %s", c.ListingID)
+		return p.Err(op)
+	}
+	if err := c.Changeable(op); err != nil {
+		return err
+	}
+	change := Change{FromQuoteID: c.QuoteID, FromMbps: c.BandwidthMbps}
+	switch {
+	case q.BandwidthMbps > c.BandwidthMbps:
+		change.Kinds = append(change.Kinds, ChangeBandwidthUp)
+	case q.BandwidthMbps < c.BandwidthMbps:
+		change.Kinds = append(change.Kinds, ChangeBandwidthDown)
+	}
+	if q.ListingVersion != c.ListingVersion {
+		change.Kinds = append(change.Kinds, ChangePlan)
+	}
+	if len(change.Kinds) == 0 {
+		var p domain.Problems
+		p.Add("/bandwidth_mbps", "is what the connection has, under the listing's newest version")
+		return p.Err(op)
+	}
+	// Another port is another circuit, whatever the matrix says.
+	change.InPlace = terms.PortID == c.ProviderPortID && !slices.ContainsFunc(change.Kinds, func(kind string) bool { return !inPlace(terms, kind) })
+	q.ConnectionID, q.Change, q.OneTime = c.ID, &change, nil
+	return nil
+}
+
+// inPlace reports whether the listing allows a kind of change with traffic crossing. The edge node can do all of them so.
+func inPlace(listing.Terms, string) bool { return true }
