@@ -164,7 +164,7 @@ func TestDemoOnSoftwareEdge(t *testing.T) {
 func TestServeRefusesWhatItCantUse(t *testing.T) {
 	t.Parallel()
 	var out, errs bytes.Buffer
-	if code := run(t.Context(), []string{"serve", "--data-dir", t.TempDir(), "--listen", "127.0.0.1:notaport"}, &out, &errs); code != 1 {
+	if code := run(t.Context(), []string{"serve", "--data-dir", t.TempDir(), "--listen", "127.0.0.1:notaport"}, &out, &errs); code != 6 {
 		t.Errorf("exit status %d", code)
 	}
 	if !strings.Contains(errs.String(), "choose another with --listen") {
