@@ -113,6 +113,13 @@ func later() []domain.Event {
 			Passthrough: usd(20000), Fee: usd(600), Total: usd(20600), ValidUntil: april, At: at, Hash: hash,
 			EstimatedMbps: domain.MustDecimal("120.5"), FeeTerms: &free, OneTime: &quote.OneTime{Passthrough: usd(15000), Fee: usd(450), Total: usd(15450)},
 		},
+		quote.Issued{
+			QuoteID: quoteID, CustomerID: customer, ProviderID: provider, ListingID: listingID, ListingVersion: 2, BandwidthMbps: 1000,
+			EstimatedGB: domain.MustDecimal("1"), Plan: plan(), FeeScheduleID: feeID, FeeScheduleVersion: 2, BasisPoints: 300,
+			Lines:       []quote.Line{{ChargeID: "port", Kind: quote.LinePassthrough, Description: "Port", Amount: usd(40000)}},
+			Passthrough: usd(40000), Fee: usd(1200), Total: usd(41200), ValidUntil: april, At: at, Hash: hash, ConnectionID: connectionID,
+			Change: &quote.Change{Kinds: []string{quote.ChangeBandwidthUp, quote.ChangePlan}, InPlace: true, FromQuoteID: quoteID, FromMbps: 100},
+		},
 	}
 }
 
@@ -181,13 +188,6 @@ func connectionSamples() []domain.Event {
 			OrderID: orderID, QuoteID: quoteID, QuoteHash: hash, CustomerID: customer, ProviderID: provider, ListingID: listingID,
 			ListingVersion: 2, ConnectionID: connectionID, PortID: customerPort, BandwidthMbps: 1000, BGP: customerBGP,
 			Approval: listing.ApprovalAutomatic, Deadline: april, At: at, Item: order.ItemModify,
-		},
-		quote.Issued{
-			QuoteID: quoteID, CustomerID: customer, ProviderID: provider, ListingID: listingID, ListingVersion: 2, BandwidthMbps: 1000,
-			EstimatedGB: domain.MustDecimal("1"), Plan: plan(), FeeScheduleID: feeID, FeeScheduleVersion: 2, BasisPoints: 300,
-			Lines:       []quote.Line{{ChargeID: "port", Kind: quote.LinePassthrough, Description: "Port", Amount: usd(40000)}},
-			Passthrough: usd(40000), Fee: usd(1200), Total: usd(41200), ValidUntil: april, At: at, Hash: hash, ConnectionID: connectionID,
-			Change: &quote.Change{Kinds: []string{quote.ChangeBandwidthUp, quote.ChangePlan}, InPlace: true, FromQuoteID: quoteID, FromMbps: 100},
 		},
 		connection.Requested{
 			ConnectionID: connectionID, OrderID: orderID, QuoteID: quoteID, CustomerID: customer, ProviderID: provider, ListingID: listingID,
