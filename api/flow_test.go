@@ -275,7 +275,7 @@ func TestEventStream(t *testing.T) {
 		time.Sleep(200 * time.Millisecond)
 		m.place()
 	}()
-	all := read("", 6) // registered, key issued, port; quote issued, order placed, quote accepted (…)
+	all := read("", 9) // registered, key issued, billing account opened and made the default, port, budget; quote issued, order placed, quote accepted (…)
 	rest := read(all[2], 3)
 	if rest[0] != all[3] || rest[2] != all[5] {
 		t.Errorf("resumed after %s: %v, of %v", all[2], rest, all)

@@ -48,6 +48,7 @@ type market struct {
 	quote                                                        client.Quote
 	order                                                        client.Order
 	key                                                          int
+	accountID, budgetID                                          string // of the customer
 }
 
 // newMarket starts one on a database of its own. Every answer that its clients get is checked against the contract.
@@ -134,6 +135,7 @@ func (m *market) open() *market {
 	must(m.t, err)
 	m.listing, _, err = client.Decode[client.Listing](m.provider.PublishListing(ctx, listing.Id, nil))
 	must(m.t, err)
+	m.accountID, m.budgetID = m.defaultAccount(), m.budget()
 	return m
 }
 

@@ -51,11 +51,15 @@ func (s *Server) PlaceOrder(ctx context.Context, req PlaceOrderRequestObject) (P
 	if err != nil {
 		return nil, err
 	}
+	billedTo, err := s.billedTo(ctx, b.BillingAccountId)
+	if err != nil {
+		return nil, err
+	}
 	placed, err := order.Decide(order.State{}, order.Place{
 		OrderID: orderID, ConnectionID: connectionID, CustomerID: caller.OrganisationID, Quote: quoted, QuoteHash: b.QuoteHash,
 		MaxTotal: b.MaxTotal, Listing: offered, PortID: b.PortId, Port: customerPort, ProviderPort: providerPort, BGP: b.Bgp,
 		Deadline:      now.Add(answerWithin(terms)),
-		PurchaseOrder: valueOr(b.PurchaseOrder, ""), At: now, By: caller.Principal.Ref(),
+		PurchaseOrder: valueOr(b.PurchaseOrder, ""), BillingAccountID: billedTo, At: now, By: caller.Principal.Ref(),
 	})
 	if err != nil {
 		return nil, err
@@ -68,7 +72,7 @@ func (s *Server) PlaceOrder(ctx context.Context, req PlaceOrderRequestObject) (P
 		ConnectionID: connectionID, OrderID: orderID, QuoteID: quoted.QuoteID, CustomerID: quoted.CustomerID,
 		ProviderID: quoted.ProviderID, ListingID: quoted.ListingID, ListingVersion: quoted.ListingVersion,
 		BandwidthMbps: quoted.BandwidthMbps, CustomerPortID: b.PortId, ProviderPortID: terms.PortID,
-		CustomerBGP: b.Bgp, ProviderBGP: terms.BGP, At: now,
+		CustomerBGP: b.Bgp, ProviderBGP: terms.BGP, BillingAccountID: billedTo, At: now,
 	})
 	if err != nil {
 		return nil, err

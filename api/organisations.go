@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -33,12 +34,20 @@ func (s *Server) CreateOrganisation(ctx context.Context, req CreateOrganisationR
 	if err != nil {
 		return nil, err
 	}
+	streams := []events.StreamAppend{appendTo(organisation.Stream(id), 0, decided...), keyStream}
+	if slices.Contains(roles, organisation.RoleCustomer) {
+		account, err := s.firstBillingAccount(id, req.Body.Name)
+		if err != nil {
+			return nil, err
+		}
+		streams = append(streams, account...)
+	}
 	answer := OrganisationWithKey{
 		Organisation: organisationView(evolved(organisation.State{}, organisation.Evolve, decided)),
 		ApiKey:       ApiKeySecret{Id: keyID},
 	}
 	position, err := s.commit(ctx, events.Append{
-		Streams: []events.StreamAppend{appendTo(organisation.Stream(id), 0, decided...), keyStream},
+		Streams: streams,
 		Ask:     reserve("organisation_slug", req.Body.Slug, id, "/slug"),
 	}, http.StatusCreated, answer, id) // the kept answer is without the secret
 	if err != nil {

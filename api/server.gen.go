@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"crossbill/domain"
+	"crossbill/domain/billingaccount"
 	"crossbill/domain/pricing"
 
 	"github.com/gorilla/mux"
@@ -33,6 +34,81 @@ func (e AdminState) Valid() bool {
 	case AdminStateDown:
 		return true
 	case AdminStateUp:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BillingAccountState.
+const (
+	BillingAccountStateClosed BillingAccountState = "closed"
+	BillingAccountStateOpen   BillingAccountState = "open"
+)
+
+// Valid indicates whether the value is a known member of the BillingAccountState enum.
+func (e BillingAccountState) Valid() bool {
+	switch e {
+	case BillingAccountStateClosed:
+		return true
+	case BillingAccountStateOpen:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BillingHolderKind.
+const (
+	BillingHolderKindCompany BillingHolderKind = "company"
+	BillingHolderKindPerson  BillingHolderKind = "person"
+)
+
+// Valid indicates whether the value is a known member of the BillingHolderKind enum.
+func (e BillingHolderKind) Valid() bool {
+	switch e {
+	case BillingHolderKindCompany:
+		return true
+	case BillingHolderKindPerson:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BudgetState.
+const (
+	BudgetStateClosed BudgetState = "closed"
+	BudgetStateOpen   BudgetState = "open"
+)
+
+// Valid indicates whether the value is a known member of the BudgetState enum.
+func (e BudgetState) Valid() bool {
+	switch e {
+	case BudgetStateClosed:
+		return true
+	case BudgetStateOpen:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BudgetScopeKind.
+const (
+	BudgetScopeKindBillingAccount BudgetScopeKind = "billing_account"
+	BudgetScopeKindConnection     BudgetScopeKind = "connection"
+	BudgetScopeKindOrganisation   BudgetScopeKind = "organisation"
+)
+
+// Valid indicates whether the value is a known member of the BudgetScopeKind enum.
+func (e BudgetScopeKind) Valid() bool {
+	switch e {
+	case BudgetScopeKindBillingAccount:
+		return true
+	case BudgetScopeKindConnection:
+		return true
+	case BudgetScopeKindOrganisation:
 		return true
 	default:
 		return false
@@ -543,6 +619,60 @@ func (e Side) Valid() bool {
 	}
 }
 
+// Defines values for TaxCategory.
+const (
+	TaxCategoryAE TaxCategory = "AE"
+	TaxCategoryE  TaxCategory = "E"
+	TaxCategoryG  TaxCategory = "G"
+	TaxCategoryK  TaxCategory = "K"
+	TaxCategoryO  TaxCategory = "O"
+	TaxCategoryS  TaxCategory = "S"
+	TaxCategoryZ  TaxCategory = "Z"
+)
+
+// Valid indicates whether the value is a known member of the TaxCategory enum.
+func (e TaxCategory) Valid() bool {
+	switch e {
+	case TaxCategoryAE:
+		return true
+	case TaxCategoryE:
+		return true
+	case TaxCategoryG:
+		return true
+	case TaxCategoryK:
+		return true
+	case TaxCategoryO:
+		return true
+	case TaxCategoryS:
+		return true
+	case TaxCategoryZ:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for TaxIDCheckChecked.
+const (
+	TaxIDCheckCheckedCheckDigit TaxIDCheckChecked = "check_digit"
+	TaxIDCheckCheckedFormat     TaxIDCheckChecked = "format"
+	TaxIDCheckCheckedNone       TaxIDCheckChecked = "none"
+)
+
+// Valid indicates whether the value is a known member of the TaxIDCheckChecked enum.
+func (e TaxIDCheckChecked) Valid() bool {
+	switch e {
+	case TaxIDCheckCheckedCheckDigit:
+		return true
+	case TaxIDCheckCheckedFormat:
+		return true
+	case TaxIDCheckCheckedNone:
+		return true
+	default:
+		return false
+	}
+}
+
 // ASN A BGP autonomous system number (RFC 6793).
 type ASN = uint32
 
@@ -560,6 +690,65 @@ type ApiKeySecret struct {
 // BGP A party's side of the BGP sessions of its connections.
 type BGP = domain.BGP
 
+// BillingAccount defines model for BillingAccount.
+type BillingAccount struct {
+	ClosedAt *time.Time `json:"closed_at,omitempty"`
+
+	// Details The account's details as they are recorded. A text about a person who was erased reads `[erased]`.
+	Details        BillingAccountRecord `json:"details"`
+	Id             BillingAccountID     `json:"id"`
+	IsDefault      bool                 `json:"is_default"`
+	OpenedAt       time.Time            `json:"opened_at"`
+	OrganisationId OrganisationID       `json:"organisation_id"`
+	State          BillingAccountState  `json:"state"`
+	TaxIdChecks    []TaxIDCheck         `json:"tax_id_checks"`
+}
+
+// BillingAccountState defines model for BillingAccount.State.
+type BillingAccountState string
+
+// BillingAccountDetails defines model for BillingAccountDetails.
+type BillingAccountDetails = billingaccount.Details
+
+// BillingAccountID defines model for BillingAccountID.
+type BillingAccountID = string
+
+// BillingAccountPage defines model for BillingAccountPage.
+type BillingAccountPage struct {
+	Items         []BillingAccount `json:"items"`
+	NextPageToken *string          `json:"next_page_token,omitempty"`
+}
+
+// BillingAccountRecord The account's details as they are recorded. A text about a person who was erased reads `[erased]`.
+type BillingAccountRecord = billingaccount.Details
+
+// BillingAddress defines model for BillingAddress.
+type BillingAddress struct {
+	City *string `json:"city,omitempty"`
+
+	// Country ISO 3166-1 alpha-2.
+	Country    Country   `json:"country"`
+	Lines      *[]string `json:"lines,omitempty"`
+	PostalCode *string   `json:"postal_code,omitempty"`
+	Region     *string   `json:"region,omitempty"`
+}
+
+// BillingContact defines model for BillingContact.
+type BillingContact struct {
+	Email string  `json:"email"`
+	Name  *string `json:"name,omitempty"`
+}
+
+// BillingHolder Who owes what is invoiced. Name, address and tax identifiers of a person are kept as personal data.
+type BillingHolder struct {
+	Address   *BillingAddress   `json:"address,omitempty"`
+	Kind      BillingHolderKind `json:"kind"`
+	LegalName string            `json:"legal_name"`
+}
+
+// BillingHolderKind defines model for BillingHolder.Kind.
+type BillingHolderKind string
+
 // BillingRun defines model for BillingRun.
 type BillingRun struct {
 	Id       string      `json:"id"`
@@ -570,6 +759,94 @@ type BillingRun struct {
 	PeriodEnd   time.Time      `json:"period_end"`
 	PeriodStart time.Time      `json:"period_start"`
 	Settlements []SettlementID `json:"settlements"`
+}
+
+// Budget defines model for Budget.
+type Budget struct {
+	// Alerts Of the newest month that has any.
+	Alerts []BudgetAlert `json:"alerts"`
+
+	// Amount An amount in major units with all the digits of its currency.
+	Amount         Money          `json:"amount"`
+	ClosedAt       *time.Time     `json:"closed_at,omitempty"`
+	Id             BudgetID       `json:"id"`
+	Name           string         `json:"name"`
+	OpenedAt       time.Time      `json:"opened_at"`
+	OrganisationId OrganisationID `json:"organisation_id"`
+
+	// Scope What a budget is for. The id is that of the billing account or the connection; an organisation's is its own.
+	Scope      BudgetScope `json:"scope"`
+	State      BudgetState `json:"state"`
+	Thresholds []int       `json:"thresholds"`
+}
+
+// BudgetState defines model for Budget.State.
+type BudgetState string
+
+// BudgetAlert defines model for BudgetAlert.
+type BudgetAlert struct {
+	// Amount An amount in major units with all the digits of its currency.
+	Amount   Money     `json:"amount"`
+	At       time.Time `json:"at"`
+	BudgetId BudgetID  `json:"budget_id"`
+
+	// Month A calendar month, UTC.
+	//
+	// Example: 2026-03
+	Month Month   `json:"month"`
+	Name  *string `json:"name,omitempty"`
+
+	// Percent The threshold that was reached.
+	Percent int `json:"percent"`
+
+	// Spent An amount in major units with all the digits of its currency.
+	Spent Money `json:"spent"`
+}
+
+// BudgetAlertPage defines model for BudgetAlertPage.
+type BudgetAlertPage struct {
+	Items         []BudgetAlert `json:"items"`
+	NextPageToken *string       `json:"next_page_token,omitempty"`
+}
+
+// BudgetEvaluation defines model for BudgetEvaluation.
+type BudgetEvaluation struct {
+	AsOf   time.Time `json:"as_of"`
+	Budget Budget    `json:"budget"`
+
+	// LogPosition What was spent was computed from the log up to here.
+	LogPosition int64 `json:"log_position"`
+
+	// Spent An amount in major units with all the digits of its currency.
+	Spent Money `json:"spent"`
+}
+
+// BudgetID defines model for BudgetID.
+type BudgetID = string
+
+// BudgetPage defines model for BudgetPage.
+type BudgetPage struct {
+	Items         []Budget `json:"items"`
+	NextPageToken *string  `json:"next_page_token,omitempty"`
+}
+
+// BudgetScope What a budget is for. The id is that of the billing account or the connection; an organisation's is its own.
+type BudgetScope struct {
+	Id   *string         `json:"id,omitempty"`
+	Kind BudgetScopeKind `json:"kind"`
+}
+
+// BudgetScopeKind defines model for BudgetScope.Kind.
+type BudgetScopeKind string
+
+// BudgetTerms defines model for BudgetTerms.
+type BudgetTerms struct {
+	// Amount An amount in major units with all the digits of its currency.
+	Amount Money  `json:"amount"`
+	Name   string `json:"name"`
+
+	// Thresholds Percent of the amount.
+	Thresholds *Thresholds `json:"thresholds,omitempty"`
 }
 
 // Charge One line of a price plan. Which fields it has depends on its kind and model; prices are in major units.
@@ -634,6 +911,9 @@ type ConsistencyProof struct {
 	// ToRoot SHA-256, in base64 as checkpoints have it.
 	ToRoot Hash `json:"to_root"`
 }
+
+// Country ISO 3166-1 alpha-2.
+type Country = string
 
 // Currency ISO 4217 alphabetic code.
 type Currency = domain.Currency
@@ -765,6 +1045,30 @@ type EvidenceEvent struct {
 	Stream   string `json:"stream"`
 	Type     string `json:"type"`
 	Version  int64  `json:"version"`
+}
+
+// ExchangeRate One unit of `base` is `rate` units of `quote`.
+type ExchangeRate struct {
+	// Base ISO 4217 alphabetic code.
+	Base          Currency  `json:"base"`
+	EffectiveFrom time.Time `json:"effective_from"`
+
+	// Quote ISO 4217 alphabetic code.
+	Quote Currency `json:"quote"`
+
+	// Rate An exact decimal number.
+	Rate       Decimal   `json:"rate"`
+	RecordedAt time.Time `json:"recorded_at"`
+	Source     string    `json:"source"`
+
+	// Version Of this pair, from 1.
+	Version int `json:"version"`
+}
+
+// ExchangeRatePage defines model for ExchangeRatePage.
+type ExchangeRatePage struct {
+	Items         []ExchangeRate `json:"items"`
+	NextPageToken *string        `json:"next_page_token,omitempty"`
 }
 
 // Explanation defines model for Explanation.
@@ -948,11 +1252,29 @@ type Mbps = int
 // Money An amount in major units with all the digits of its currency.
 type Money = domain.Money
 
+// Month A calendar month, UTC.
+//
+// Example: 2026-03
+type Month = string
+
 // NewBillingRun defines model for NewBillingRun.
 type NewBillingRun struct {
 	// PeriodEnd Exclusive; not in the future.
 	PeriodEnd   time.Time `json:"period_end"`
 	PeriodStart time.Time `json:"period_start"`
+}
+
+// NewBudget defines model for NewBudget.
+type NewBudget struct {
+	// Amount An amount in major units with all the digits of its currency.
+	Amount Money  `json:"amount"`
+	Name   string `json:"name"`
+
+	// Scope What a budget is for. The id is that of the billing account or the connection; an organisation's is its own.
+	Scope BudgetScope `json:"scope"`
+
+	// Thresholds Percent of the amount.
+	Thresholds *Thresholds `json:"thresholds,omitempty"`
 }
 
 // NewEdgeNode defines model for NewEdgeNode.
@@ -965,6 +1287,22 @@ type NewEdgeNode struct {
 
 	// RouterId BGP identifier in dotted form (RFC 4271 section 4.2).
 	RouterId string `json:"router_id"`
+}
+
+// NewExchangeRate defines model for NewExchangeRate.
+type NewExchangeRate struct {
+	// Base ISO 4217 alphabetic code.
+	Base          Currency  `json:"base"`
+	EffectiveFrom time.Time `json:"effective_from"`
+
+	// Quote ISO 4217 alphabetic code.
+	Quote Currency `json:"quote"`
+
+	// Rate An exact decimal number.
+	Rate Decimal `json:"rate"`
+
+	// Source Who says so.
+	Source string `json:"source"`
 }
 
 // NewFeeSchedule defines model for NewFeeSchedule.
@@ -991,7 +1329,8 @@ type NewFeeSchedule struct {
 // NewOrder defines model for NewOrder.
 type NewOrder struct {
 	// Bgp A party's side of the BGP sessions of its connections.
-	Bgp BGP `json:"bgp"`
+	Bgp              BGP               `json:"bgp"`
+	BillingAccountId *BillingAccountID `json:"billing_account_id,omitempty"`
 
 	// MaxTotal An amount in major units with all the digits of its currency.
 	MaxTotal      *Money  `json:"max_total,omitempty"`
@@ -1046,6 +1385,22 @@ type NewQuote struct {
 	// EstimatedMbps An exact decimal number.
 	EstimatedMbps *Decimal  `json:"estimated_mbps,omitempty"`
 	ListingId     ListingID `json:"listing_id"`
+}
+
+// NewTaxRate defines model for NewTaxRate.
+type NewTaxRate struct {
+	// Category A code of EN 16931 (UNTDID 5305): standard, zero rated, exempt, reverse charge, intra-community, export, outside the scope.
+	Category TaxCategory `json:"category"`
+
+	// Country ISO 3166-1 alpha-2.
+	Country       Country   `json:"country"`
+	EffectiveFrom time.Time `json:"effective_from"`
+
+	// Percent An exact decimal number.
+	Percent Percent `json:"percent"`
+
+	// Reason Why there is no tax; for E, AE, K, G and O.
+	Reason *string `json:"reason,omitempty"`
 }
 
 // Observation defines model for Observation.
@@ -1113,6 +1468,9 @@ type Order struct {
 
 	// BandwidthMbps Bandwidth in 10⁶ bits a second.
 	BandwidthMbps Mbps `json:"bandwidth_mbps"`
+
+	// BillingAccountId Absent: the customer's default account, as it is when invoiced.
+	BillingAccountId *string `json:"billing_account_id,omitempty"`
 
 	// ClosedAt When it came to its end.
 	ClosedAt     *time.Time     `json:"closed_at,omitempty"`
@@ -1217,6 +1575,9 @@ type Payment struct {
 	// Status The payment service's word for it.
 	Status string `json:"status"`
 }
+
+// Percent An exact decimal number.
+type Percent = domain.Decimal
 
 // Plan A provider's price plan.
 type Plan = pricing.Plan
@@ -1465,6 +1826,57 @@ type SettlementPage struct {
 // Side a is the customer's side of a connection, z the provider's.
 type Side string
 
+// TaxCategory A code of EN 16931 (UNTDID 5305): standard, zero rated, exempt, reverse charge, intra-community, export, outside the scope.
+type TaxCategory string
+
+// TaxID defines model for TaxID.
+type TaxID struct {
+	// Country ISO 3166-1 alpha-2.
+	Country Country `json:"country"`
+
+	// Number As it is typed; it is kept in capitals, without blanks and punctuation, with the prefix that VAT numbers have.
+	Number string `json:"number"`
+}
+
+// TaxIDCheck defines model for TaxIDCheck.
+type TaxIDCheck struct {
+	// Checked How far the number was checked: its check digits, its format, or not at all, for want of a rule.
+	Checked TaxIDCheckChecked `json:"checked"`
+
+	// Country ISO 3166-1 alpha-2.
+	Country Country `json:"country"`
+}
+
+// TaxIDCheckChecked How far the number was checked: its check digits, its format, or not at all, for want of a rule.
+type TaxIDCheckChecked string
+
+// TaxRate defines model for TaxRate.
+type TaxRate struct {
+	// Category A code of EN 16931 (UNTDID 5305): standard, zero rated, exempt, reverse charge, intra-community, export, outside the scope.
+	Category TaxCategory `json:"category"`
+
+	// Country ISO 3166-1 alpha-2.
+	Country       Country   `json:"country"`
+	EffectiveFrom time.Time `json:"effective_from"`
+
+	// Percent An exact decimal number.
+	Percent    Percent   `json:"percent"`
+	Reason     *string   `json:"reason,omitempty"`
+	RecordedAt time.Time `json:"recorded_at"`
+
+	// Version Of this country and category, from 1.
+	Version int `json:"version"`
+}
+
+// TaxRatePage defines model for TaxRatePage.
+type TaxRatePage struct {
+	Items         []TaxRate `json:"items"`
+	NextPageToken *string   `json:"next_page_token,omitempty"`
+}
+
+// Thresholds Percent of the amount.
+type Thresholds = []int
+
 // Usage defines model for Usage.
 type Usage struct {
 	BytesIn      int64        `json:"bytes_in"`
@@ -1505,8 +1917,100 @@ type RevokeApiKeyParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// ListBillingAccountsParams defines parameters for ListBillingAccounts.
+type ListBillingAccountsParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// OpenBillingAccountParams defines parameters for OpenBillingAccount.
+type OpenBillingAccountParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ChangeBillingAccountParams defines parameters for ChangeBillingAccount.
+type ChangeBillingAccountParams struct {
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// CloseBillingAccountParams defines parameters for CloseBillingAccount.
+type CloseBillingAccountParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// MakeBillingAccountDefaultParams defines parameters for MakeBillingAccountDefault.
+type MakeBillingAccountDefaultParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // CreateBillingRunParams defines parameters for CreateBillingRun.
 type CreateBillingRunParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ListBudgetAlertsParams defines parameters for ListBudgetAlerts.
+type ListBudgetAlertsParams struct {
+	BudgetId *BudgetID `form:"budget_id,omitempty" json:"budget_id,omitempty"`
+	Month    *Month    `form:"month,omitempty" json:"month,omitempty"`
+	Limit    *Limit    `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// ListBudgetsParams defines parameters for ListBudgets.
+type ListBudgetsParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// OpenBudgetParams defines parameters for OpenBudget.
+type OpenBudgetParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ChangeBudgetParams defines parameters for ChangeBudget.
+type ChangeBudgetParams struct {
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// CloseBudgetParams defines parameters for CloseBudget.
+type CloseBudgetParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// EvaluateBudgetParams defines parameters for EvaluateBudget.
+type EvaluateBudgetParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
@@ -1580,6 +2084,28 @@ type ListEventsParams struct {
 type GetEventProofParams struct {
 	// Since The size of an earlier checkpoint.
 	Since *int64 `form:"since,omitempty" json:"since,omitempty"`
+}
+
+// ListExchangeRatesParams defines parameters for ListExchangeRates.
+type ListExchangeRatesParams struct {
+	Base  *Currency `form:"base,omitempty" json:"base,omitempty"`
+	Quote *Currency `form:"quote,omitempty" json:"quote,omitempty"`
+
+	// InForceAt Only what is in force at this time: of the rates that are effective by then the one recorded last.
+	InForceAt *time.Time `form:"in_force_at,omitempty" json:"in_force_at,omitempty"`
+	Limit     *Limit     `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// SetExchangeRateParams defines parameters for SetExchangeRate.
+type SetExchangeRateParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // ExportInvoicesParams defines parameters for ExportInvoices.
@@ -1793,8 +2319,42 @@ type ListSettlementsParams struct {
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
+// ListTaxRatesParams defines parameters for ListTaxRates.
+type ListTaxRatesParams struct {
+	Country  *Country     `form:"country,omitempty" json:"country,omitempty"`
+	Category *TaxCategory `form:"category,omitempty" json:"category,omitempty"`
+
+	// InForceAt Only what is in force at this time: of the rates that are effective by then the one recorded last.
+	InForceAt *time.Time `form:"in_force_at,omitempty" json:"in_force_at,omitempty"`
+	Limit     *Limit     `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// SetTaxRateParams defines parameters for SetTaxRate.
+type SetTaxRateParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// OpenBillingAccountJSONRequestBody defines body for OpenBillingAccount for application/json ContentType.
+type OpenBillingAccountJSONRequestBody = BillingAccountDetails
+
+// ChangeBillingAccountJSONRequestBody defines body for ChangeBillingAccount for application/json ContentType.
+type ChangeBillingAccountJSONRequestBody = BillingAccountDetails
+
 // CreateBillingRunJSONRequestBody defines body for CreateBillingRun for application/json ContentType.
 type CreateBillingRunJSONRequestBody = NewBillingRun
+
+// OpenBudgetJSONRequestBody defines body for OpenBudget for application/json ContentType.
+type OpenBudgetJSONRequestBody = NewBudget
+
+// ChangeBudgetJSONRequestBody defines body for ChangeBudget for application/json ContentType.
+type ChangeBudgetJSONRequestBody = BudgetTerms
 
 // TerminateConnectionJSONRequestBody defines body for TerminateConnection for application/json ContentType.
 type TerminateConnectionJSONRequestBody = Reason
@@ -1807,6 +2367,9 @@ type ReportObservationsJSONRequestBody = ObservationReport
 
 // SendReadingsJSONRequestBody defines body for SendReadings for application/json ContentType.
 type SendReadingsJSONRequestBody = ReadingBatch
+
+// SetExchangeRateJSONRequestBody defines body for SetExchangeRate for application/json ContentType.
+type SetExchangeRateJSONRequestBody = NewExchangeRate
 
 // PublishFeeScheduleJSONRequestBody defines body for PublishFeeSchedule for application/json ContentType.
 type PublishFeeScheduleJSONRequestBody = NewFeeSchedule
@@ -1841,14 +2404,56 @@ type CreatePortJSONRequestBody = NewPort
 // CreateQuoteJSONRequestBody defines body for CreateQuote for application/json ContentType.
 type CreateQuoteJSONRequestBody = NewQuote
 
+// SetTaxRateJSONRequestBody defines body for SetTaxRate for application/json ContentType.
+type SetTaxRateJSONRequestBody = NewTaxRate
+
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
 	// RevokeApiKey Revoke an API key of the caller's organisation
 	// (POST /v1/api-keys/{key_id}:revoke)
 	RevokeApiKey(w http.ResponseWriter, r *http.Request, keyId KeyID, params RevokeApiKeyParams)
+	// ListBillingAccounts The organisation's billing accounts, newest first
+	// (GET /v1/billing-accounts)
+	ListBillingAccounts(w http.ResponseWriter, r *http.Request, params ListBillingAccountsParams)
+	// OpenBillingAccount Open a billing account
+	// (POST /v1/billing-accounts)
+	OpenBillingAccount(w http.ResponseWriter, r *http.Request, params OpenBillingAccountParams)
+	// GetBillingAccount One billing account
+	// (GET /v1/billing-accounts/{billing_account_id})
+	GetBillingAccount(w http.ResponseWriter, r *http.Request, billingAccountId BillingAccountID)
+	// ChangeBillingAccount Put other details in the place of all that the account has
+	// (PUT /v1/billing-accounts/{billing_account_id})
+	ChangeBillingAccount(w http.ResponseWriter, r *http.Request, billingAccountId BillingAccountID, params ChangeBillingAccountParams)
+	// CloseBillingAccount Close the account; nothing new is billed to it
+	// (POST /v1/billing-accounts/{billing_account_id}:close)
+	CloseBillingAccount(w http.ResponseWriter, r *http.Request, billingAccountId BillingAccountID, params CloseBillingAccountParams)
+	// MakeBillingAccountDefault Make the account the organisation's default
+	// (POST /v1/billing-accounts/{billing_account_id}:make-default)
+	MakeBillingAccountDefault(w http.ResponseWriter, r *http.Request, billingAccountId BillingAccountID, params MakeBillingAccountDefaultParams)
 	// CreateBillingRun Close a period and issue its invoices and settlements
 	// (POST /v1/billing-runs)
 	CreateBillingRun(w http.ResponseWriter, r *http.Request, params CreateBillingRunParams)
+	// ListBudgetAlerts The thresholds of budgets that were reached, newest first
+	// (GET /v1/budget-alerts)
+	ListBudgetAlerts(w http.ResponseWriter, r *http.Request, params ListBudgetAlertsParams)
+	// ListBudgets The organisation's budgets, newest first
+	// (GET /v1/budgets)
+	ListBudgets(w http.ResponseWriter, r *http.Request, params ListBudgetsParams)
+	// OpenBudget Open a budget for a calendar month
+	// (POST /v1/budgets)
+	OpenBudget(w http.ResponseWriter, r *http.Request, params OpenBudgetParams)
+	// GetBudget One budget, with the alerts of its newest month that has any
+	// (GET /v1/budgets/{budget_id})
+	GetBudget(w http.ResponseWriter, r *http.Request, budgetId BudgetID)
+	// ChangeBudget Put other terms in the place of the budget's
+	// (PUT /v1/budgets/{budget_id})
+	ChangeBudget(w http.ResponseWriter, r *http.Request, budgetId BudgetID, params ChangeBudgetParams)
+	// CloseBudget Close the budget
+	// (POST /v1/budgets/{budget_id}:close)
+	CloseBudget(w http.ResponseWriter, r *http.Request, budgetId BudgetID, params CloseBudgetParams)
+	// EvaluateBudget Hold the spend to date against the budget now
+	// (POST /v1/budgets/{budget_id}:evaluate)
+	EvaluateBudget(w http.ResponseWriter, r *http.Request, budgetId BudgetID, params EvaluateBudgetParams)
 	// ListConnections The connections the caller's organisation bought or sold, newest first
 	// (GET /v1/connections)
 	ListConnections(w http.ResponseWriter, r *http.Request, params ListConnectionsParams)
@@ -1879,6 +2484,12 @@ type ServerInterface interface {
 	// GetEventProof One event of the caller's own slice as a bundle that proves it, for `crossbill log verify --bundle`
 	// (GET /v1/events/{position}/proof)
 	GetEventProof(w http.ResponseWriter, r *http.Request, position int64, params GetEventProofParams)
+	// ListExchangeRates Currency rates, newest first
+	// (GET /v1/exchange-rates)
+	ListExchangeRates(w http.ResponseWriter, r *http.Request, params ListExchangeRatesParams)
+	// SetExchangeRate Record what a currency is worth in another
+	// (POST /v1/exchange-rates)
+	SetExchangeRate(w http.ResponseWriter, r *http.Request, params SetExchangeRateParams)
 	// ExportInvoices The caller's invoices, a row for each line
 	// (GET /v1/exports/invoices.csv)
 	ExportInvoices(w http.ResponseWriter, r *http.Request, params ExportInvoicesParams)
@@ -1990,6 +2601,12 @@ type ServerInterface interface {
 	// GetSettlement One settlement with its lines
 	// (GET /v1/settlements/{settlement_id})
 	GetSettlement(w http.ResponseWriter, r *http.Request, settlementId SettlementID)
+	// ListTaxRates Tax rates, newest first
+	// (GET /v1/tax-rates)
+	ListTaxRates(w http.ResponseWriter, r *http.Request, params ListTaxRatesParams)
+	// SetTaxRate Record a tax rate
+	// (POST /v1/tax-rates)
+	SetTaxRate(w http.ResponseWriter, r *http.Request, params SetTaxRateParams)
 }
 
 // ServerInterfaceWrapper converts contexts to parameters.
@@ -2051,6 +2668,320 @@ func (siw *ServerInterfaceWrapper) RevokeApiKey(w http.ResponseWriter, r *http.R
 	handler.ServeHTTP(w, r)
 }
 
+// ListBillingAccounts operation middleware
+func (siw *ServerInterfaceWrapper) ListBillingAccounts(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListBillingAccountsParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_token", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListBillingAccounts(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// OpenBillingAccount operation middleware
+func (siw *ServerInterfaceWrapper) OpenBillingAccount(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params OpenBillingAccountParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.OpenBillingAccount(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetBillingAccount operation middleware
+func (siw *ServerInterfaceWrapper) GetBillingAccount(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "billing_account_id" -------------
+	var billingAccountId BillingAccountID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "billing_account_id", mux.Vars(r)["billing_account_id"], &billingAccountId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "billing_account_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetBillingAccount(w, r, billingAccountId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ChangeBillingAccount operation middleware
+func (siw *ServerInterfaceWrapper) ChangeBillingAccount(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "billing_account_id" -------------
+	var billingAccountId BillingAccountID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "billing_account_id", mux.Vars(r)["billing_account_id"], &billingAccountId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "billing_account_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ChangeBillingAccountParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ChangeBillingAccount(w, r, billingAccountId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CloseBillingAccount operation middleware
+func (siw *ServerInterfaceWrapper) CloseBillingAccount(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "billing_account_id" -------------
+	var billingAccountId BillingAccountID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "billing_account_id", mux.Vars(r)["billing_account_id"], &billingAccountId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "billing_account_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CloseBillingAccountParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CloseBillingAccount(w, r, billingAccountId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// MakeBillingAccountDefault operation middleware
+func (siw *ServerInterfaceWrapper) MakeBillingAccountDefault(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "billing_account_id" -------------
+	var billingAccountId BillingAccountID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "billing_account_id", mux.Vars(r)["billing_account_id"], &billingAccountId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "billing_account_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params MakeBillingAccountDefaultParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.MakeBillingAccountDefault(w, r, billingAccountId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // CreateBillingRun operation middleware
 func (siw *ServerInterfaceWrapper) CreateBillingRun(w http.ResponseWriter, r *http.Request) {
 
@@ -2083,6 +3014,386 @@ func (siw *ServerInterfaceWrapper) CreateBillingRun(w http.ResponseWriter, r *ht
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.CreateBillingRun(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListBudgetAlerts operation middleware
+func (siw *ServerInterfaceWrapper) ListBudgetAlerts(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListBudgetAlertsParams
+
+	// ------------- Optional query parameter "budget_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "budget_id", r.URL.Query(), &params.BudgetId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "budget_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "budget_id", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "month" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "month", r.URL.Query(), &params.Month, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "month"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "month", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_token", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListBudgetAlerts(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListBudgets operation middleware
+func (siw *ServerInterfaceWrapper) ListBudgets(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListBudgetsParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_token", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListBudgets(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// OpenBudget operation middleware
+func (siw *ServerInterfaceWrapper) OpenBudget(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params OpenBudgetParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.OpenBudget(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetBudget operation middleware
+func (siw *ServerInterfaceWrapper) GetBudget(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "budget_id" -------------
+	var budgetId BudgetID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "budget_id", mux.Vars(r)["budget_id"], &budgetId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "budget_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetBudget(w, r, budgetId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ChangeBudget operation middleware
+func (siw *ServerInterfaceWrapper) ChangeBudget(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "budget_id" -------------
+	var budgetId BudgetID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "budget_id", mux.Vars(r)["budget_id"], &budgetId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "budget_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ChangeBudgetParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ChangeBudget(w, r, budgetId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CloseBudget operation middleware
+func (siw *ServerInterfaceWrapper) CloseBudget(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "budget_id" -------------
+	var budgetId BudgetID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "budget_id", mux.Vars(r)["budget_id"], &budgetId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "budget_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CloseBudgetParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CloseBudget(w, r, budgetId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// EvaluateBudget operation middleware
+func (siw *ServerInterfaceWrapper) EvaluateBudget(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "budget_id" -------------
+	var budgetId BudgetID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "budget_id", mux.Vars(r)["budget_id"], &budgetId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "budget_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params EvaluateBudgetParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.EvaluateBudget(w, r, budgetId, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -2601,6 +3912,145 @@ func (siw *ServerInterfaceWrapper) GetEventProof(w http.ResponseWriter, r *http.
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetEventProof(w, r, position, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListExchangeRates operation middleware
+func (siw *ServerInterfaceWrapper) ListExchangeRates(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListExchangeRatesParams
+
+	// ------------- Optional query parameter "base" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "base", r.URL.Query(), &params.Base, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "base"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "base", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "quote" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "quote", r.URL.Query(), &params.Quote, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "quote"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "quote", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "in_force_at" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "in_force_at", r.URL.Query(), &params.InForceAt, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "in_force_at"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "in_force_at", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_token", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListExchangeRates(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// SetExchangeRate operation middleware
+func (siw *ServerInterfaceWrapper) SetExchangeRate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SetExchangeRateParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SetExchangeRate(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -4302,6 +5752,145 @@ func (siw *ServerInterfaceWrapper) GetSettlement(w http.ResponseWriter, r *http.
 	handler.ServeHTTP(w, r)
 }
 
+// ListTaxRates operation middleware
+func (siw *ServerInterfaceWrapper) ListTaxRates(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListTaxRatesParams
+
+	// ------------- Optional query parameter "country" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "country", r.URL.Query(), &params.Country, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "country"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "country", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "category" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "category", r.URL.Query(), &params.Category, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "category"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "category", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "in_force_at" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "in_force_at", r.URL.Query(), &params.InForceAt, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "in_force_at"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "in_force_at", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_token", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListTaxRates(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// SetTaxRate operation middleware
+func (siw *ServerInterfaceWrapper) SetTaxRate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SetTaxRateParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SetTaxRate(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 type UnescapedCookieParamError struct {
 	ParamName string
 	Err       error
@@ -4497,6 +6086,40 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/settlements/{settlement_id}", wrapper.GetSettlement).Methods(http.MethodGet)
 
+	r.HandleFunc(options.BaseURL+"/v1/billing-accounts", wrapper.ListBillingAccounts).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/billing-accounts", wrapper.OpenBillingAccount).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/billing-accounts/{billing_account_id}", wrapper.GetBillingAccount).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/billing-accounts/{billing_account_id}", wrapper.ChangeBillingAccount).Methods(http.MethodPut)
+
+	r.HandleFunc(options.BaseURL+"/v1/billing-accounts/{billing_account_id}:make-default", wrapper.MakeBillingAccountDefault).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/billing-accounts/{billing_account_id}:close", wrapper.CloseBillingAccount).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/budgets", wrapper.ListBudgets).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/budgets", wrapper.OpenBudget).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/budgets/{budget_id}", wrapper.GetBudget).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/budgets/{budget_id}", wrapper.ChangeBudget).Methods(http.MethodPut)
+
+	r.HandleFunc(options.BaseURL+"/v1/budgets/{budget_id}:close", wrapper.CloseBudget).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/budgets/{budget_id}:evaluate", wrapper.EvaluateBudget).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/budget-alerts", wrapper.ListBudgetAlerts).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/tax-rates", wrapper.ListTaxRates).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/tax-rates", wrapper.SetTaxRate).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/exchange-rates", wrapper.ListExchangeRates).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/exchange-rates", wrapper.SetExchangeRate).Methods(http.MethodPost)
+
 	r.HandleFunc(options.BaseURL+"/v1/exports/invoices.csv", wrapper.ExportInvoices).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/exports/settlements.csv", wrapper.ExportSettlements).Methods(http.MethodGet)
@@ -4560,6 +6183,295 @@ func (response RevokeApiKeydefaultApplicationProblemPlusJSONResponse) VisitRevok
 	return err
 }
 
+type ListBillingAccountsRequestObject struct {
+	Params ListBillingAccountsParams
+}
+
+type ListBillingAccountsResponseObject interface {
+	VisitListBillingAccountsResponse(w http.ResponseWriter) error
+}
+
+type ListBillingAccounts200JSONResponse BillingAccountPage
+
+func (response ListBillingAccounts200JSONResponse) VisitListBillingAccountsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBillingAccountsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListBillingAccountsdefaultApplicationProblemPlusJSONResponse) VisitListBillingAccountsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type OpenBillingAccountRequestObject struct {
+	Params OpenBillingAccountParams
+	Body   *OpenBillingAccountJSONRequestBody
+}
+
+type OpenBillingAccountResponseObject interface {
+	VisitOpenBillingAccountResponse(w http.ResponseWriter) error
+}
+
+type OpenBillingAccount201ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type OpenBillingAccount201JSONResponse struct {
+	Body    BillingAccount
+	Headers OpenBillingAccount201ResponseHeaders
+}
+
+func (response OpenBillingAccount201JSONResponse) VisitOpenBillingAccountResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type OpenBillingAccountdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response OpenBillingAccountdefaultApplicationProblemPlusJSONResponse) VisitOpenBillingAccountResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBillingAccountRequestObject struct {
+	BillingAccountId BillingAccountID `json:"billing_account_id"`
+}
+
+type GetBillingAccountResponseObject interface {
+	VisitGetBillingAccountResponse(w http.ResponseWriter) error
+}
+
+type GetBillingAccount200ResponseHeaders struct {
+	ETag *string
+}
+
+type GetBillingAccount200JSONResponse struct {
+	Body    BillingAccount
+	Headers GetBillingAccount200ResponseHeaders
+}
+
+func (response GetBillingAccount200JSONResponse) VisitGetBillingAccountResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBillingAccountdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetBillingAccountdefaultApplicationProblemPlusJSONResponse) VisitGetBillingAccountResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ChangeBillingAccountRequestObject struct {
+	BillingAccountId BillingAccountID `json:"billing_account_id"`
+	Params           ChangeBillingAccountParams
+	Body             *ChangeBillingAccountJSONRequestBody
+}
+
+type ChangeBillingAccountResponseObject interface {
+	VisitChangeBillingAccountResponse(w http.ResponseWriter) error
+}
+
+type ChangeBillingAccount200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type ChangeBillingAccount200JSONResponse struct {
+	Body    BillingAccount
+	Headers ChangeBillingAccount200ResponseHeaders
+}
+
+func (response ChangeBillingAccount200JSONResponse) VisitChangeBillingAccountResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ChangeBillingAccountdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ChangeBillingAccountdefaultApplicationProblemPlusJSONResponse) VisitChangeBillingAccountResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseBillingAccountRequestObject struct {
+	BillingAccountId BillingAccountID `json:"billing_account_id"`
+	Params           CloseBillingAccountParams
+}
+
+type CloseBillingAccountResponseObject interface {
+	VisitCloseBillingAccountResponse(w http.ResponseWriter) error
+}
+
+type CloseBillingAccount200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type CloseBillingAccount200JSONResponse struct {
+	Body    BillingAccount
+	Headers CloseBillingAccount200ResponseHeaders
+}
+
+func (response CloseBillingAccount200JSONResponse) VisitCloseBillingAccountResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseBillingAccountdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CloseBillingAccountdefaultApplicationProblemPlusJSONResponse) VisitCloseBillingAccountResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MakeBillingAccountDefaultRequestObject struct {
+	BillingAccountId BillingAccountID `json:"billing_account_id"`
+	Params           MakeBillingAccountDefaultParams
+}
+
+type MakeBillingAccountDefaultResponseObject interface {
+	VisitMakeBillingAccountDefaultResponse(w http.ResponseWriter) error
+}
+
+type MakeBillingAccountDefault200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type MakeBillingAccountDefault200JSONResponse struct {
+	Body    BillingAccount
+	Headers MakeBillingAccountDefault200ResponseHeaders
+}
+
+func (response MakeBillingAccountDefault200JSONResponse) VisitMakeBillingAccountDefaultResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MakeBillingAccountDefaultdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response MakeBillingAccountDefaultdefaultApplicationProblemPlusJSONResponse) VisitMakeBillingAccountDefaultResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateBillingRunRequestObject struct {
 	Params CreateBillingRunParams
 	Body   *CreateBillingRunJSONRequestBody
@@ -4599,6 +6511,334 @@ type CreateBillingRundefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response CreateBillingRundefaultApplicationProblemPlusJSONResponse) VisitCreateBillingRunResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBudgetAlertsRequestObject struct {
+	Params ListBudgetAlertsParams
+}
+
+type ListBudgetAlertsResponseObject interface {
+	VisitListBudgetAlertsResponse(w http.ResponseWriter) error
+}
+
+type ListBudgetAlerts200JSONResponse BudgetAlertPage
+
+func (response ListBudgetAlerts200JSONResponse) VisitListBudgetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBudgetAlertsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListBudgetAlertsdefaultApplicationProblemPlusJSONResponse) VisitListBudgetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBudgetsRequestObject struct {
+	Params ListBudgetsParams
+}
+
+type ListBudgetsResponseObject interface {
+	VisitListBudgetsResponse(w http.ResponseWriter) error
+}
+
+type ListBudgets200JSONResponse BudgetPage
+
+func (response ListBudgets200JSONResponse) VisitListBudgetsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBudgetsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListBudgetsdefaultApplicationProblemPlusJSONResponse) VisitListBudgetsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type OpenBudgetRequestObject struct {
+	Params OpenBudgetParams
+	Body   *OpenBudgetJSONRequestBody
+}
+
+type OpenBudgetResponseObject interface {
+	VisitOpenBudgetResponse(w http.ResponseWriter) error
+}
+
+type OpenBudget201ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type OpenBudget201JSONResponse struct {
+	Body    Budget
+	Headers OpenBudget201ResponseHeaders
+}
+
+func (response OpenBudget201JSONResponse) VisitOpenBudgetResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type OpenBudgetdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response OpenBudgetdefaultApplicationProblemPlusJSONResponse) VisitOpenBudgetResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBudgetRequestObject struct {
+	BudgetId BudgetID `json:"budget_id"`
+}
+
+type GetBudgetResponseObject interface {
+	VisitGetBudgetResponse(w http.ResponseWriter) error
+}
+
+type GetBudget200ResponseHeaders struct {
+	ETag *string
+}
+
+type GetBudget200JSONResponse struct {
+	Body    Budget
+	Headers GetBudget200ResponseHeaders
+}
+
+func (response GetBudget200JSONResponse) VisitGetBudgetResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBudgetdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetBudgetdefaultApplicationProblemPlusJSONResponse) VisitGetBudgetResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ChangeBudgetRequestObject struct {
+	BudgetId BudgetID `json:"budget_id"`
+	Params   ChangeBudgetParams
+	Body     *ChangeBudgetJSONRequestBody
+}
+
+type ChangeBudgetResponseObject interface {
+	VisitChangeBudgetResponse(w http.ResponseWriter) error
+}
+
+type ChangeBudget200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type ChangeBudget200JSONResponse struct {
+	Body    Budget
+	Headers ChangeBudget200ResponseHeaders
+}
+
+func (response ChangeBudget200JSONResponse) VisitChangeBudgetResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ChangeBudgetdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ChangeBudgetdefaultApplicationProblemPlusJSONResponse) VisitChangeBudgetResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseBudgetRequestObject struct {
+	BudgetId BudgetID `json:"budget_id"`
+	Params   CloseBudgetParams
+}
+
+type CloseBudgetResponseObject interface {
+	VisitCloseBudgetResponse(w http.ResponseWriter) error
+}
+
+type CloseBudget200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type CloseBudget200JSONResponse struct {
+	Body    Budget
+	Headers CloseBudget200ResponseHeaders
+}
+
+func (response CloseBudget200JSONResponse) VisitCloseBudgetResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseBudgetdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CloseBudgetdefaultApplicationProblemPlusJSONResponse) VisitCloseBudgetResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EvaluateBudgetRequestObject struct {
+	BudgetId BudgetID `json:"budget_id"`
+	Params   EvaluateBudgetParams
+}
+
+type EvaluateBudgetResponseObject interface {
+	VisitEvaluateBudgetResponse(w http.ResponseWriter) error
+}
+
+type EvaluateBudget200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type EvaluateBudget200JSONResponse struct {
+	Body    BudgetEvaluation
+	Headers EvaluateBudget200ResponseHeaders
+}
+
+func (response EvaluateBudget200JSONResponse) VisitEvaluateBudgetResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EvaluateBudgetdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response EvaluateBudgetdefaultApplicationProblemPlusJSONResponse) VisitEvaluateBudgetResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -5079,6 +7319,95 @@ type GetEventProofdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetEventProofdefaultApplicationProblemPlusJSONResponse) VisitGetEventProofResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListExchangeRatesRequestObject struct {
+	Params ListExchangeRatesParams
+}
+
+type ListExchangeRatesResponseObject interface {
+	VisitListExchangeRatesResponse(w http.ResponseWriter) error
+}
+
+type ListExchangeRates200JSONResponse ExchangeRatePage
+
+func (response ListExchangeRates200JSONResponse) VisitListExchangeRatesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListExchangeRatesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListExchangeRatesdefaultApplicationProblemPlusJSONResponse) VisitListExchangeRatesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetExchangeRateRequestObject struct {
+	Params SetExchangeRateParams
+	Body   *SetExchangeRateJSONRequestBody
+}
+
+type SetExchangeRateResponseObject interface {
+	VisitSetExchangeRateResponse(w http.ResponseWriter) error
+}
+
+type SetExchangeRate201ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type SetExchangeRate201JSONResponse struct {
+	Body    ExchangeRate
+	Headers SetExchangeRate201ResponseHeaders
+}
+
+func (response SetExchangeRate201JSONResponse) VisitSetExchangeRateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetExchangeRatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SetExchangeRatedefaultApplicationProblemPlusJSONResponse) VisitSetExchangeRateResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -6829,14 +9158,142 @@ func (response GetSettlementdefaultApplicationProblemPlusJSONResponse) VisitGetS
 	return err
 }
 
+type ListTaxRatesRequestObject struct {
+	Params ListTaxRatesParams
+}
+
+type ListTaxRatesResponseObject interface {
+	VisitListTaxRatesResponse(w http.ResponseWriter) error
+}
+
+type ListTaxRates200JSONResponse TaxRatePage
+
+func (response ListTaxRates200JSONResponse) VisitListTaxRatesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListTaxRatesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListTaxRatesdefaultApplicationProblemPlusJSONResponse) VisitListTaxRatesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetTaxRateRequestObject struct {
+	Params SetTaxRateParams
+	Body   *SetTaxRateJSONRequestBody
+}
+
+type SetTaxRateResponseObject interface {
+	VisitSetTaxRateResponse(w http.ResponseWriter) error
+}
+
+type SetTaxRate201ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type SetTaxRate201JSONResponse struct {
+	Body    TaxRate
+	Headers SetTaxRate201ResponseHeaders
+}
+
+func (response SetTaxRate201JSONResponse) VisitSetTaxRateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetTaxRatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SetTaxRatedefaultApplicationProblemPlusJSONResponse) VisitSetTaxRateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
 	// RevokeApiKey Revoke an API key of the caller's organisation
 	// (POST /v1/api-keys/{key_id}:revoke)
 	RevokeApiKey(ctx context.Context, request RevokeApiKeyRequestObject) (RevokeApiKeyResponseObject, error)
+	// ListBillingAccounts The organisation's billing accounts, newest first
+	// (GET /v1/billing-accounts)
+	ListBillingAccounts(ctx context.Context, request ListBillingAccountsRequestObject) (ListBillingAccountsResponseObject, error)
+	// OpenBillingAccount Open a billing account
+	// (POST /v1/billing-accounts)
+	OpenBillingAccount(ctx context.Context, request OpenBillingAccountRequestObject) (OpenBillingAccountResponseObject, error)
+	// GetBillingAccount One billing account
+	// (GET /v1/billing-accounts/{billing_account_id})
+	GetBillingAccount(ctx context.Context, request GetBillingAccountRequestObject) (GetBillingAccountResponseObject, error)
+	// ChangeBillingAccount Put other details in the place of all that the account has
+	// (PUT /v1/billing-accounts/{billing_account_id})
+	ChangeBillingAccount(ctx context.Context, request ChangeBillingAccountRequestObject) (ChangeBillingAccountResponseObject, error)
+	// CloseBillingAccount Close the account; nothing new is billed to it
+	// (POST /v1/billing-accounts/{billing_account_id}:close)
+	CloseBillingAccount(ctx context.Context, request CloseBillingAccountRequestObject) (CloseBillingAccountResponseObject, error)
+	// MakeBillingAccountDefault Make the account the organisation's default
+	// (POST /v1/billing-accounts/{billing_account_id}:make-default)
+	MakeBillingAccountDefault(ctx context.Context, request MakeBillingAccountDefaultRequestObject) (MakeBillingAccountDefaultResponseObject, error)
 	// CreateBillingRun Close a period and issue its invoices and settlements
 	// (POST /v1/billing-runs)
 	CreateBillingRun(ctx context.Context, request CreateBillingRunRequestObject) (CreateBillingRunResponseObject, error)
+	// ListBudgetAlerts The thresholds of budgets that were reached, newest first
+	// (GET /v1/budget-alerts)
+	ListBudgetAlerts(ctx context.Context, request ListBudgetAlertsRequestObject) (ListBudgetAlertsResponseObject, error)
+	// ListBudgets The organisation's budgets, newest first
+	// (GET /v1/budgets)
+	ListBudgets(ctx context.Context, request ListBudgetsRequestObject) (ListBudgetsResponseObject, error)
+	// OpenBudget Open a budget for a calendar month
+	// (POST /v1/budgets)
+	OpenBudget(ctx context.Context, request OpenBudgetRequestObject) (OpenBudgetResponseObject, error)
+	// GetBudget One budget, with the alerts of its newest month that has any
+	// (GET /v1/budgets/{budget_id})
+	GetBudget(ctx context.Context, request GetBudgetRequestObject) (GetBudgetResponseObject, error)
+	// ChangeBudget Put other terms in the place of the budget's
+	// (PUT /v1/budgets/{budget_id})
+	ChangeBudget(ctx context.Context, request ChangeBudgetRequestObject) (ChangeBudgetResponseObject, error)
+	// CloseBudget Close the budget
+	// (POST /v1/budgets/{budget_id}:close)
+	CloseBudget(ctx context.Context, request CloseBudgetRequestObject) (CloseBudgetResponseObject, error)
+	// EvaluateBudget Hold the spend to date against the budget now
+	// (POST /v1/budgets/{budget_id}:evaluate)
+	EvaluateBudget(ctx context.Context, request EvaluateBudgetRequestObject) (EvaluateBudgetResponseObject, error)
 	// ListConnections The connections the caller's organisation bought or sold, newest first
 	// (GET /v1/connections)
 	ListConnections(ctx context.Context, request ListConnectionsRequestObject) (ListConnectionsResponseObject, error)
@@ -6867,6 +9324,12 @@ type StrictServerInterface interface {
 	// GetEventProof One event of the caller's own slice as a bundle that proves it, for `crossbill log verify --bundle`
 	// (GET /v1/events/{position}/proof)
 	GetEventProof(ctx context.Context, request GetEventProofRequestObject) (GetEventProofResponseObject, error)
+	// ListExchangeRates Currency rates, newest first
+	// (GET /v1/exchange-rates)
+	ListExchangeRates(ctx context.Context, request ListExchangeRatesRequestObject) (ListExchangeRatesResponseObject, error)
+	// SetExchangeRate Record what a currency is worth in another
+	// (POST /v1/exchange-rates)
+	SetExchangeRate(ctx context.Context, request SetExchangeRateRequestObject) (SetExchangeRateResponseObject, error)
 	// ExportInvoices The caller's invoices, a row for each line
 	// (GET /v1/exports/invoices.csv)
 	ExportInvoices(ctx context.Context, request ExportInvoicesRequestObject) (ExportInvoicesResponseObject, error)
@@ -6978,6 +9441,12 @@ type StrictServerInterface interface {
 	// GetSettlement One settlement with its lines
 	// (GET /v1/settlements/{settlement_id})
 	GetSettlement(ctx context.Context, request GetSettlementRequestObject) (GetSettlementResponseObject, error)
+	// ListTaxRates Tax rates, newest first
+	// (GET /v1/tax-rates)
+	ListTaxRates(ctx context.Context, request ListTaxRatesRequestObject) (ListTaxRatesResponseObject, error)
+	// SetTaxRate Record a tax rate
+	// (POST /v1/tax-rates)
+	SetTaxRate(ctx context.Context, request SetTaxRateRequestObject) (SetTaxRateResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx context.Context, w http.ResponseWriter, r *http.Request, request any) (any, error)
@@ -7046,6 +9515,179 @@ func (sh *strictHandler) RevokeApiKey(w http.ResponseWriter, r *http.Request, ke
 	}
 }
 
+// ListBillingAccounts operation middleware
+func (sh *strictHandler) ListBillingAccounts(w http.ResponseWriter, r *http.Request, params ListBillingAccountsParams) {
+	var request ListBillingAccountsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListBillingAccounts(ctx, request.(ListBillingAccountsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListBillingAccounts")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListBillingAccountsResponseObject); ok {
+		if err := validResponse.VisitListBillingAccountsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// OpenBillingAccount operation middleware
+func (sh *strictHandler) OpenBillingAccount(w http.ResponseWriter, r *http.Request, params OpenBillingAccountParams) {
+	var request OpenBillingAccountRequestObject
+
+	request.Params = params
+
+	var body OpenBillingAccountJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.OpenBillingAccount(ctx, request.(OpenBillingAccountRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "OpenBillingAccount")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(OpenBillingAccountResponseObject); ok {
+		if err := validResponse.VisitOpenBillingAccountResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetBillingAccount operation middleware
+func (sh *strictHandler) GetBillingAccount(w http.ResponseWriter, r *http.Request, billingAccountId BillingAccountID) {
+	var request GetBillingAccountRequestObject
+
+	request.BillingAccountId = billingAccountId
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetBillingAccount(ctx, request.(GetBillingAccountRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetBillingAccount")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetBillingAccountResponseObject); ok {
+		if err := validResponse.VisitGetBillingAccountResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ChangeBillingAccount operation middleware
+func (sh *strictHandler) ChangeBillingAccount(w http.ResponseWriter, r *http.Request, billingAccountId BillingAccountID, params ChangeBillingAccountParams) {
+	var request ChangeBillingAccountRequestObject
+
+	request.BillingAccountId = billingAccountId
+	request.Params = params
+
+	var body ChangeBillingAccountJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ChangeBillingAccount(ctx, request.(ChangeBillingAccountRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ChangeBillingAccount")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ChangeBillingAccountResponseObject); ok {
+		if err := validResponse.VisitChangeBillingAccountResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CloseBillingAccount operation middleware
+func (sh *strictHandler) CloseBillingAccount(w http.ResponseWriter, r *http.Request, billingAccountId BillingAccountID, params CloseBillingAccountParams) {
+	var request CloseBillingAccountRequestObject
+
+	request.BillingAccountId = billingAccountId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CloseBillingAccount(ctx, request.(CloseBillingAccountRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CloseBillingAccount")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CloseBillingAccountResponseObject); ok {
+		if err := validResponse.VisitCloseBillingAccountResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// MakeBillingAccountDefault operation middleware
+func (sh *strictHandler) MakeBillingAccountDefault(w http.ResponseWriter, r *http.Request, billingAccountId BillingAccountID, params MakeBillingAccountDefaultParams) {
+	var request MakeBillingAccountDefaultRequestObject
+
+	request.BillingAccountId = billingAccountId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.MakeBillingAccountDefault(ctx, request.(MakeBillingAccountDefaultRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "MakeBillingAccountDefault")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(MakeBillingAccountDefaultResponseObject); ok {
+		if err := validResponse.VisitMakeBillingAccountDefaultResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // CreateBillingRun operation middleware
 func (sh *strictHandler) CreateBillingRun(w http.ResponseWriter, r *http.Request, params CreateBillingRunParams) {
 	var request CreateBillingRunRequestObject
@@ -7072,6 +9714,205 @@ func (sh *strictHandler) CreateBillingRun(w http.ResponseWriter, r *http.Request
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(CreateBillingRunResponseObject); ok {
 		if err := validResponse.VisitCreateBillingRunResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListBudgetAlerts operation middleware
+func (sh *strictHandler) ListBudgetAlerts(w http.ResponseWriter, r *http.Request, params ListBudgetAlertsParams) {
+	var request ListBudgetAlertsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListBudgetAlerts(ctx, request.(ListBudgetAlertsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListBudgetAlerts")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListBudgetAlertsResponseObject); ok {
+		if err := validResponse.VisitListBudgetAlertsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListBudgets operation middleware
+func (sh *strictHandler) ListBudgets(w http.ResponseWriter, r *http.Request, params ListBudgetsParams) {
+	var request ListBudgetsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListBudgets(ctx, request.(ListBudgetsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListBudgets")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListBudgetsResponseObject); ok {
+		if err := validResponse.VisitListBudgetsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// OpenBudget operation middleware
+func (sh *strictHandler) OpenBudget(w http.ResponseWriter, r *http.Request, params OpenBudgetParams) {
+	var request OpenBudgetRequestObject
+
+	request.Params = params
+
+	var body OpenBudgetJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.OpenBudget(ctx, request.(OpenBudgetRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "OpenBudget")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(OpenBudgetResponseObject); ok {
+		if err := validResponse.VisitOpenBudgetResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetBudget operation middleware
+func (sh *strictHandler) GetBudget(w http.ResponseWriter, r *http.Request, budgetId BudgetID) {
+	var request GetBudgetRequestObject
+
+	request.BudgetId = budgetId
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetBudget(ctx, request.(GetBudgetRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetBudget")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetBudgetResponseObject); ok {
+		if err := validResponse.VisitGetBudgetResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ChangeBudget operation middleware
+func (sh *strictHandler) ChangeBudget(w http.ResponseWriter, r *http.Request, budgetId BudgetID, params ChangeBudgetParams) {
+	var request ChangeBudgetRequestObject
+
+	request.BudgetId = budgetId
+	request.Params = params
+
+	var body ChangeBudgetJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ChangeBudget(ctx, request.(ChangeBudgetRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ChangeBudget")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ChangeBudgetResponseObject); ok {
+		if err := validResponse.VisitChangeBudgetResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CloseBudget operation middleware
+func (sh *strictHandler) CloseBudget(w http.ResponseWriter, r *http.Request, budgetId BudgetID, params CloseBudgetParams) {
+	var request CloseBudgetRequestObject
+
+	request.BudgetId = budgetId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CloseBudget(ctx, request.(CloseBudgetRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CloseBudget")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CloseBudgetResponseObject); ok {
+		if err := validResponse.VisitCloseBudgetResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// EvaluateBudget operation middleware
+func (sh *strictHandler) EvaluateBudget(w http.ResponseWriter, r *http.Request, budgetId BudgetID, params EvaluateBudgetParams) {
+	var request EvaluateBudgetRequestObject
+
+	request.BudgetId = budgetId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.EvaluateBudget(ctx, request.(EvaluateBudgetRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EvaluateBudget")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(EvaluateBudgetResponseObject); ok {
+		if err := validResponse.VisitEvaluateBudgetResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -7364,6 +10205,65 @@ func (sh *strictHandler) GetEventProof(w http.ResponseWriter, r *http.Request, p
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetEventProofResponseObject); ok {
 		if err := validResponse.VisitGetEventProofResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListExchangeRates operation middleware
+func (sh *strictHandler) ListExchangeRates(w http.ResponseWriter, r *http.Request, params ListExchangeRatesParams) {
+	var request ListExchangeRatesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListExchangeRates(ctx, request.(ListExchangeRatesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListExchangeRates")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListExchangeRatesResponseObject); ok {
+		if err := validResponse.VisitListExchangeRatesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SetExchangeRate operation middleware
+func (sh *strictHandler) SetExchangeRate(w http.ResponseWriter, r *http.Request, params SetExchangeRateParams) {
+	var request SetExchangeRateRequestObject
+
+	request.Params = params
+
+	var body SetExchangeRateJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.SetExchangeRate(ctx, request.(SetExchangeRateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetExchangeRate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SetExchangeRateResponseObject); ok {
+		if err := validResponse.VisitSetExchangeRateResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -8408,6 +11308,65 @@ func (sh *strictHandler) GetSettlement(w http.ResponseWriter, r *http.Request, s
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetSettlementResponseObject); ok {
 		if err := validResponse.VisitGetSettlementResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListTaxRates operation middleware
+func (sh *strictHandler) ListTaxRates(w http.ResponseWriter, r *http.Request, params ListTaxRatesParams) {
+	var request ListTaxRatesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListTaxRates(ctx, request.(ListTaxRatesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListTaxRates")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListTaxRatesResponseObject); ok {
+		if err := validResponse.VisitListTaxRatesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SetTaxRate operation middleware
+func (sh *strictHandler) SetTaxRate(w http.ResponseWriter, r *http.Request, params SetTaxRateParams) {
+	var request SetTaxRateRequestObject
+
+	request.Params = params
+
+	var body SetTaxRateJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.SetTaxRate(ctx, request.(SetTaxRateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetTaxRate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SetTaxRateResponseObject); ok {
+		if err := validResponse.VisitSetTaxRateResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -11,21 +11,23 @@ import (
 // An identifier is a prefix of three letters, an underscore and a UUID (RFC 9562) in lower-case Crockford base 32, 26
 // characters: "ord_01k9…". New identifiers sort by the time they were minted, to the millisecond.
 const (
-	PrefixOrganisation = "org"
-	PrefixAPIKey       = "key"
-	PrefixLocation     = "loc"
-	PrefixEdgeNode     = "edg"
-	PrefixPort         = "prt"
-	PrefixListing      = "lst"
-	PrefixQuote        = "quo"
-	PrefixOrder        = "ord"
-	PrefixConnection   = "con"
-	PrefixSession      = "bgp"
-	PrefixFeeSchedule  = "fee"
-	PrefixBillingRun   = "run"
-	PrefixInvoice      = "inv"
-	PrefixSettlement   = "set"
-	PrefixProbe        = "prb"
+	PrefixOrganisation   = "org"
+	PrefixAPIKey         = "key"
+	PrefixLocation       = "loc"
+	PrefixEdgeNode       = "edg"
+	PrefixPort           = "prt"
+	PrefixListing        = "lst"
+	PrefixQuote          = "quo"
+	PrefixOrder          = "ord"
+	PrefixConnection     = "con"
+	PrefixSession        = "bgp"
+	PrefixFeeSchedule    = "fee"
+	PrefixBillingRun     = "run"
+	PrefixInvoice        = "inv"
+	PrefixSettlement     = "set"
+	PrefixProbe          = "prb"
+	PrefixBillingAccount = "bac"
+	PrefixBudget         = "bud"
 )
 
 // idAlphabet is Crockford's base 32 in lower case: no i, l, o or u.

@@ -15,11 +15,11 @@ import (
 
 // persons are events about persons, one for each type that can have personal texts.
 func persons() []domain.Personal {
-	return []domain.Personal{
+	return append(financePersons(), []domain.Personal{
 		apikey.Issued{KeyID: scenario.ID(domain.PrefixAPIKey, 1), OrganisationID: customer, Principal: apikey.Principal{Kind: apikey.KindPerson, ID: "first", Name: "Ada Lovelace"},
 			Scopes: []string{"trade"}, SecretHash: hash, At: at},
 		connection.SecretSet{ConnectionID: scenario.ID(domain.PrefixConnection, 1), CustomerID: customer, Side: connection.SideA, Secret: "a secret", At: at},
-	}
+	}...)
 }
 
 // Every type with personal texts keeps the promises of the interface, on which it rests that no such text reaches the log

@@ -126,7 +126,7 @@ func later() []domain.Event {
 // samples returns events of every type that together set each field: what the golden files are written from. A field that
 // comes later stands in a further sample of its type, after those there are, for a golden file is never changed.
 func samples() []domain.Event {
-	return slices.Concat(marketplaceSamples(), connectionSamples(), bookSamples(), later())
+	return slices.Concat(marketplaceSamples(), connectionSamples(), bookSamples(), later(), financeSamples())
 }
 
 func marketplaceSamples() []domain.Event {

@@ -205,4 +205,5 @@ func (b *bench) recordHistory() {
 	}
 	b.record("invoice-"+id("inv", 1), invoice.Paid{InvoiceID: id("inv", 1), Reference: "pi_1", At: at(99)})
 	b.record("invoice-"+id("inv", 2), invoice.Voided{InvoiceID: id("inv", 2), Reason: "issued in error", At: at(99)})
+	b.recordFinance()
 }

@@ -10,6 +10,10 @@ var models = []Projection{
 	{Name: "invoices", Apply: applyInvoices, Tables: []string{"read_invoices"}},
 	{Name: "settlements", Apply: applySettlements, Tables: []string{"read_settlements"}},
 	{Name: "fees", Apply: applyFees, Tables: []string{"read_fee_schedules"}},
+	{Name: "billing_accounts", Apply: applyBillingAccounts, Tables: []string{"read_billing_accounts", "read_billing_defaults"}},
+	{Name: "budgets", Apply: applyBudgets, Tables: []string{"read_budgets", "read_budget_alerts"}},
+	{Name: "tax_rates", Apply: applyTaxRates, Tables: []string{"read_tax_rates"}},
+	{Name: "exchange_rates", Apply: applyExchangeRates, Tables: []string{"read_exchange_rates"}},
 	{Name: "inventory", Apply: applyInventory, Tables: []string{"read_edge_nodes", "read_ports"}},
 	{Name: SlicesModel, Apply: applySlices, Tables: []string{"read_event_slices", "read_event_heads"}},
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"crossbill/domain"
+	"crossbill/domain/billingaccount"
 	"crossbill/domain/pricing"
 
 	"github.com/oapi-codegen/runtime"
@@ -33,6 +34,81 @@ func (e AdminState) Valid() bool {
 	case AdminStateDown:
 		return true
 	case AdminStateUp:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BillingAccountState.
+const (
+	BillingAccountStateClosed BillingAccountState = "closed"
+	BillingAccountStateOpen   BillingAccountState = "open"
+)
+
+// Valid indicates whether the value is a known member of the BillingAccountState enum.
+func (e BillingAccountState) Valid() bool {
+	switch e {
+	case BillingAccountStateClosed:
+		return true
+	case BillingAccountStateOpen:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BillingHolderKind.
+const (
+	BillingHolderKindCompany BillingHolderKind = "company"
+	BillingHolderKindPerson  BillingHolderKind = "person"
+)
+
+// Valid indicates whether the value is a known member of the BillingHolderKind enum.
+func (e BillingHolderKind) Valid() bool {
+	switch e {
+	case BillingHolderKindCompany:
+		return true
+	case BillingHolderKindPerson:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BudgetState.
+const (
+	BudgetStateClosed BudgetState = "closed"
+	BudgetStateOpen   BudgetState = "open"
+)
+
+// Valid indicates whether the value is a known member of the BudgetState enum.
+func (e BudgetState) Valid() bool {
+	switch e {
+	case BudgetStateClosed:
+		return true
+	case BudgetStateOpen:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BudgetScopeKind.
+const (
+	BudgetScopeKindBillingAccount BudgetScopeKind = "billing_account"
+	BudgetScopeKindConnection     BudgetScopeKind = "connection"
+	BudgetScopeKindOrganisation   BudgetScopeKind = "organisation"
+)
+
+// Valid indicates whether the value is a known member of the BudgetScopeKind enum.
+func (e BudgetScopeKind) Valid() bool {
+	switch e {
+	case BudgetScopeKindBillingAccount:
+		return true
+	case BudgetScopeKindConnection:
+		return true
+	case BudgetScopeKindOrganisation:
 		return true
 	default:
 		return false
@@ -543,6 +619,60 @@ func (e Side) Valid() bool {
 	}
 }
 
+// Defines values for TaxCategory.
+const (
+	TaxCategoryAE TaxCategory = "AE"
+	TaxCategoryE  TaxCategory = "E"
+	TaxCategoryG  TaxCategory = "G"
+	TaxCategoryK  TaxCategory = "K"
+	TaxCategoryO  TaxCategory = "O"
+	TaxCategoryS  TaxCategory = "S"
+	TaxCategoryZ  TaxCategory = "Z"
+)
+
+// Valid indicates whether the value is a known member of the TaxCategory enum.
+func (e TaxCategory) Valid() bool {
+	switch e {
+	case TaxCategoryAE:
+		return true
+	case TaxCategoryE:
+		return true
+	case TaxCategoryG:
+		return true
+	case TaxCategoryK:
+		return true
+	case TaxCategoryO:
+		return true
+	case TaxCategoryS:
+		return true
+	case TaxCategoryZ:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for TaxIDCheckChecked.
+const (
+	TaxIDCheckCheckedCheckDigit TaxIDCheckChecked = "check_digit"
+	TaxIDCheckCheckedFormat     TaxIDCheckChecked = "format"
+	TaxIDCheckCheckedNone       TaxIDCheckChecked = "none"
+)
+
+// Valid indicates whether the value is a known member of the TaxIDCheckChecked enum.
+func (e TaxIDCheckChecked) Valid() bool {
+	switch e {
+	case TaxIDCheckCheckedCheckDigit:
+		return true
+	case TaxIDCheckCheckedFormat:
+		return true
+	case TaxIDCheckCheckedNone:
+		return true
+	default:
+		return false
+	}
+}
+
 // ASN A BGP autonomous system number (RFC 6793).
 type ASN = uint32
 
@@ -560,6 +690,65 @@ type ApiKeySecret struct {
 // BGP A party's side of the BGP sessions of its connections.
 type BGP = domain.BGP
 
+// BillingAccount defines model for BillingAccount.
+type BillingAccount struct {
+	ClosedAt *time.Time `json:"closed_at,omitempty"`
+
+	// Details The account's details as they are recorded. A text about a person who was erased reads `[erased]`.
+	Details        BillingAccountRecord `json:"details"`
+	Id             BillingAccountID     `json:"id"`
+	IsDefault      bool                 `json:"is_default"`
+	OpenedAt       time.Time            `json:"opened_at"`
+	OrganisationId OrganisationID       `json:"organisation_id"`
+	State          BillingAccountState  `json:"state"`
+	TaxIdChecks    []TaxIDCheck         `json:"tax_id_checks"`
+}
+
+// BillingAccountState defines model for BillingAccount.State.
+type BillingAccountState string
+
+// BillingAccountDetails defines model for BillingAccountDetails.
+type BillingAccountDetails = billingaccount.Details
+
+// BillingAccountID defines model for BillingAccountID.
+type BillingAccountID = string
+
+// BillingAccountPage defines model for BillingAccountPage.
+type BillingAccountPage struct {
+	Items         []BillingAccount `json:"items"`
+	NextPageToken *string          `json:"next_page_token,omitempty"`
+}
+
+// BillingAccountRecord The account's details as they are recorded. A text about a person who was erased reads `[erased]`.
+type BillingAccountRecord = billingaccount.Details
+
+// BillingAddress defines model for BillingAddress.
+type BillingAddress struct {
+	City *string `json:"city,omitempty"`
+
+	// Country ISO 3166-1 alpha-2.
+	Country    Country   `json:"country"`
+	Lines      *[]string `json:"lines,omitempty"`
+	PostalCode *string   `json:"postal_code,omitempty"`
+	Region     *string   `json:"region,omitempty"`
+}
+
+// BillingContact defines model for BillingContact.
+type BillingContact struct {
+	Email string  `json:"email"`
+	Name  *string `json:"name,omitempty"`
+}
+
+// BillingHolder Who owes what is invoiced. Name, address and tax identifiers of a person are kept as personal data.
+type BillingHolder struct {
+	Address   *BillingAddress   `json:"address,omitempty"`
+	Kind      BillingHolderKind `json:"kind"`
+	LegalName string            `json:"legal_name"`
+}
+
+// BillingHolderKind defines model for BillingHolder.Kind.
+type BillingHolderKind string
+
 // BillingRun defines model for BillingRun.
 type BillingRun struct {
 	Id       string      `json:"id"`
@@ -570,6 +759,94 @@ type BillingRun struct {
 	PeriodEnd   time.Time      `json:"period_end"`
 	PeriodStart time.Time      `json:"period_start"`
 	Settlements []SettlementID `json:"settlements"`
+}
+
+// Budget defines model for Budget.
+type Budget struct {
+	// Alerts Of the newest month that has any.
+	Alerts []BudgetAlert `json:"alerts"`
+
+	// Amount An amount in major units with all the digits of its currency.
+	Amount         Money          `json:"amount"`
+	ClosedAt       *time.Time     `json:"closed_at,omitempty"`
+	Id             BudgetID       `json:"id"`
+	Name           string         `json:"name"`
+	OpenedAt       time.Time      `json:"opened_at"`
+	OrganisationId OrganisationID `json:"organisation_id"`
+
+	// Scope What a budget is for. The id is that of the billing account or the connection; an organisation's is its own.
+	Scope      BudgetScope `json:"scope"`
+	State      BudgetState `json:"state"`
+	Thresholds []int       `json:"thresholds"`
+}
+
+// BudgetState defines model for Budget.State.
+type BudgetState string
+
+// BudgetAlert defines model for BudgetAlert.
+type BudgetAlert struct {
+	// Amount An amount in major units with all the digits of its currency.
+	Amount   Money     `json:"amount"`
+	At       time.Time `json:"at"`
+	BudgetId BudgetID  `json:"budget_id"`
+
+	// Month A calendar month, UTC.
+	//
+	// Example: 2026-03
+	Month Month   `json:"month"`
+	Name  *string `json:"name,omitempty"`
+
+	// Percent The threshold that was reached.
+	Percent int `json:"percent"`
+
+	// Spent An amount in major units with all the digits of its currency.
+	Spent Money `json:"spent"`
+}
+
+// BudgetAlertPage defines model for BudgetAlertPage.
+type BudgetAlertPage struct {
+	Items         []BudgetAlert `json:"items"`
+	NextPageToken *string       `json:"next_page_token,omitempty"`
+}
+
+// BudgetEvaluation defines model for BudgetEvaluation.
+type BudgetEvaluation struct {
+	AsOf   time.Time `json:"as_of"`
+	Budget Budget    `json:"budget"`
+
+	// LogPosition What was spent was computed from the log up to here.
+	LogPosition int64 `json:"log_position"`
+
+	// Spent An amount in major units with all the digits of its currency.
+	Spent Money `json:"spent"`
+}
+
+// BudgetID defines model for BudgetID.
+type BudgetID = string
+
+// BudgetPage defines model for BudgetPage.
+type BudgetPage struct {
+	Items         []Budget `json:"items"`
+	NextPageToken *string  `json:"next_page_token,omitempty"`
+}
+
+// BudgetScope What a budget is for. The id is that of the billing account or the connection; an organisation's is its own.
+type BudgetScope struct {
+	Id   *string         `json:"id,omitempty"`
+	Kind BudgetScopeKind `json:"kind"`
+}
+
+// BudgetScopeKind defines model for BudgetScope.Kind.
+type BudgetScopeKind string
+
+// BudgetTerms defines model for BudgetTerms.
+type BudgetTerms struct {
+	// Amount An amount in major units with all the digits of its currency.
+	Amount Money  `json:"amount"`
+	Name   string `json:"name"`
+
+	// Thresholds Percent of the amount.
+	Thresholds *Thresholds `json:"thresholds,omitempty"`
 }
 
 // Charge One line of a price plan. Which fields it has depends on its kind and model; prices are in major units.
@@ -634,6 +911,9 @@ type ConsistencyProof struct {
 	// ToRoot SHA-256, in base64 as checkpoints have it.
 	ToRoot Hash `json:"to_root"`
 }
+
+// Country ISO 3166-1 alpha-2.
+type Country = string
 
 // Currency ISO 4217 alphabetic code.
 type Currency = domain.Currency
@@ -765,6 +1045,30 @@ type EvidenceEvent struct {
 	Stream   string `json:"stream"`
 	Type     string `json:"type"`
 	Version  int64  `json:"version"`
+}
+
+// ExchangeRate One unit of `base` is `rate` units of `quote`.
+type ExchangeRate struct {
+	// Base ISO 4217 alphabetic code.
+	Base          Currency  `json:"base"`
+	EffectiveFrom time.Time `json:"effective_from"`
+
+	// Quote ISO 4217 alphabetic code.
+	Quote Currency `json:"quote"`
+
+	// Rate An exact decimal number.
+	Rate       Decimal   `json:"rate"`
+	RecordedAt time.Time `json:"recorded_at"`
+	Source     string    `json:"source"`
+
+	// Version Of this pair, from 1.
+	Version int `json:"version"`
+}
+
+// ExchangeRatePage defines model for ExchangeRatePage.
+type ExchangeRatePage struct {
+	Items         []ExchangeRate `json:"items"`
+	NextPageToken *string        `json:"next_page_token,omitempty"`
 }
 
 // Explanation defines model for Explanation.
@@ -948,11 +1252,29 @@ type Mbps = int
 // Money An amount in major units with all the digits of its currency.
 type Money = domain.Money
 
+// Month A calendar month, UTC.
+//
+// Example: 2026-03
+type Month = string
+
 // NewBillingRun defines model for NewBillingRun.
 type NewBillingRun struct {
 	// PeriodEnd Exclusive; not in the future.
 	PeriodEnd   time.Time `json:"period_end"`
 	PeriodStart time.Time `json:"period_start"`
+}
+
+// NewBudget defines model for NewBudget.
+type NewBudget struct {
+	// Amount An amount in major units with all the digits of its currency.
+	Amount Money  `json:"amount"`
+	Name   string `json:"name"`
+
+	// Scope What a budget is for. The id is that of the billing account or the connection; an organisation's is its own.
+	Scope BudgetScope `json:"scope"`
+
+	// Thresholds Percent of the amount.
+	Thresholds *Thresholds `json:"thresholds,omitempty"`
 }
 
 // NewEdgeNode defines model for NewEdgeNode.
@@ -965,6 +1287,22 @@ type NewEdgeNode struct {
 
 	// RouterId BGP identifier in dotted form (RFC 4271 section 4.2).
 	RouterId string `json:"router_id"`
+}
+
+// NewExchangeRate defines model for NewExchangeRate.
+type NewExchangeRate struct {
+	// Base ISO 4217 alphabetic code.
+	Base          Currency  `json:"base"`
+	EffectiveFrom time.Time `json:"effective_from"`
+
+	// Quote ISO 4217 alphabetic code.
+	Quote Currency `json:"quote"`
+
+	// Rate An exact decimal number.
+	Rate Decimal `json:"rate"`
+
+	// Source Who says so.
+	Source string `json:"source"`
 }
 
 // NewFeeSchedule defines model for NewFeeSchedule.
@@ -991,7 +1329,8 @@ type NewFeeSchedule struct {
 // NewOrder defines model for NewOrder.
 type NewOrder struct {
 	// Bgp A party's side of the BGP sessions of its connections.
-	Bgp BGP `json:"bgp"`
+	Bgp              BGP               `json:"bgp"`
+	BillingAccountId *BillingAccountID `json:"billing_account_id,omitempty"`
 
 	// MaxTotal An amount in major units with all the digits of its currency.
 	MaxTotal      *Money  `json:"max_total,omitempty"`
@@ -1046,6 +1385,22 @@ type NewQuote struct {
 	// EstimatedMbps An exact decimal number.
 	EstimatedMbps *Decimal  `json:"estimated_mbps,omitempty"`
 	ListingId     ListingID `json:"listing_id"`
+}
+
+// NewTaxRate defines model for NewTaxRate.
+type NewTaxRate struct {
+	// Category A code of EN 16931 (UNTDID 5305): standard, zero rated, exempt, reverse charge, intra-community, export, outside the scope.
+	Category TaxCategory `json:"category"`
+
+	// Country ISO 3166-1 alpha-2.
+	Country       Country   `json:"country"`
+	EffectiveFrom time.Time `json:"effective_from"`
+
+	// Percent An exact decimal number.
+	Percent Percent `json:"percent"`
+
+	// Reason Why there is no tax; for E, AE, K, G and O.
+	Reason *string `json:"reason,omitempty"`
 }
 
 // Observation defines model for Observation.
@@ -1113,6 +1468,9 @@ type Order struct {
 
 	// BandwidthMbps Bandwidth in 10⁶ bits a second.
 	BandwidthMbps Mbps `json:"bandwidth_mbps"`
+
+	// BillingAccountId Absent: the customer's default account, as it is when invoiced.
+	BillingAccountId *string `json:"billing_account_id,omitempty"`
 
 	// ClosedAt When it came to its end.
 	ClosedAt     *time.Time     `json:"closed_at,omitempty"`
@@ -1217,6 +1575,9 @@ type Payment struct {
 	// Status The payment service's word for it.
 	Status string `json:"status"`
 }
+
+// Percent An exact decimal number.
+type Percent = domain.Decimal
 
 // Plan A provider's price plan.
 type Plan = pricing.Plan
@@ -1465,6 +1826,57 @@ type SettlementPage struct {
 // Side a is the customer's side of a connection, z the provider's.
 type Side string
 
+// TaxCategory A code of EN 16931 (UNTDID 5305): standard, zero rated, exempt, reverse charge, intra-community, export, outside the scope.
+type TaxCategory string
+
+// TaxID defines model for TaxID.
+type TaxID struct {
+	// Country ISO 3166-1 alpha-2.
+	Country Country `json:"country"`
+
+	// Number As it is typed; it is kept in capitals, without blanks and punctuation, with the prefix that VAT numbers have.
+	Number string `json:"number"`
+}
+
+// TaxIDCheck defines model for TaxIDCheck.
+type TaxIDCheck struct {
+	// Checked How far the number was checked: its check digits, its format, or not at all, for want of a rule.
+	Checked TaxIDCheckChecked `json:"checked"`
+
+	// Country ISO 3166-1 alpha-2.
+	Country Country `json:"country"`
+}
+
+// TaxIDCheckChecked How far the number was checked: its check digits, its format, or not at all, for want of a rule.
+type TaxIDCheckChecked string
+
+// TaxRate defines model for TaxRate.
+type TaxRate struct {
+	// Category A code of EN 16931 (UNTDID 5305): standard, zero rated, exempt, reverse charge, intra-community, export, outside the scope.
+	Category TaxCategory `json:"category"`
+
+	// Country ISO 3166-1 alpha-2.
+	Country       Country   `json:"country"`
+	EffectiveFrom time.Time `json:"effective_from"`
+
+	// Percent An exact decimal number.
+	Percent    Percent   `json:"percent"`
+	Reason     *string   `json:"reason,omitempty"`
+	RecordedAt time.Time `json:"recorded_at"`
+
+	// Version Of this country and category, from 1.
+	Version int `json:"version"`
+}
+
+// TaxRatePage defines model for TaxRatePage.
+type TaxRatePage struct {
+	Items         []TaxRate `json:"items"`
+	NextPageToken *string   `json:"next_page_token,omitempty"`
+}
+
+// Thresholds Percent of the amount.
+type Thresholds = []int
+
 // Usage defines model for Usage.
 type Usage struct {
 	BytesIn      int64        `json:"bytes_in"`
@@ -1505,8 +1917,100 @@ type RevokeApiKeyParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// ListBillingAccountsParams defines parameters for ListBillingAccounts.
+type ListBillingAccountsParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// OpenBillingAccountParams defines parameters for OpenBillingAccount.
+type OpenBillingAccountParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ChangeBillingAccountParams defines parameters for ChangeBillingAccount.
+type ChangeBillingAccountParams struct {
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// CloseBillingAccountParams defines parameters for CloseBillingAccount.
+type CloseBillingAccountParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// MakeBillingAccountDefaultParams defines parameters for MakeBillingAccountDefault.
+type MakeBillingAccountDefaultParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // CreateBillingRunParams defines parameters for CreateBillingRun.
 type CreateBillingRunParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ListBudgetAlertsParams defines parameters for ListBudgetAlerts.
+type ListBudgetAlertsParams struct {
+	BudgetId *BudgetID `form:"budget_id,omitempty" json:"budget_id,omitempty"`
+	Month    *Month    `form:"month,omitempty" json:"month,omitempty"`
+	Limit    *Limit    `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// ListBudgetsParams defines parameters for ListBudgets.
+type ListBudgetsParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// OpenBudgetParams defines parameters for OpenBudget.
+type OpenBudgetParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ChangeBudgetParams defines parameters for ChangeBudget.
+type ChangeBudgetParams struct {
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// CloseBudgetParams defines parameters for CloseBudget.
+type CloseBudgetParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// EvaluateBudgetParams defines parameters for EvaluateBudget.
+type EvaluateBudgetParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
@@ -1580,6 +2084,28 @@ type ListEventsParams struct {
 type GetEventProofParams struct {
 	// Since The size of an earlier checkpoint.
 	Since *int64 `form:"since,omitempty" json:"since,omitempty"`
+}
+
+// ListExchangeRatesParams defines parameters for ListExchangeRates.
+type ListExchangeRatesParams struct {
+	Base  *Currency `form:"base,omitempty" json:"base,omitempty"`
+	Quote *Currency `form:"quote,omitempty" json:"quote,omitempty"`
+
+	// InForceAt Only what is in force at this time: of the rates that are effective by then the one recorded last.
+	InForceAt *time.Time `form:"in_force_at,omitempty" json:"in_force_at,omitempty"`
+	Limit     *Limit     `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// SetExchangeRateParams defines parameters for SetExchangeRate.
+type SetExchangeRateParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // ExportInvoicesParams defines parameters for ExportInvoices.
@@ -1793,8 +2319,42 @@ type ListSettlementsParams struct {
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
+// ListTaxRatesParams defines parameters for ListTaxRates.
+type ListTaxRatesParams struct {
+	Country  *Country     `form:"country,omitempty" json:"country,omitempty"`
+	Category *TaxCategory `form:"category,omitempty" json:"category,omitempty"`
+
+	// InForceAt Only what is in force at this time: of the rates that are effective by then the one recorded last.
+	InForceAt *time.Time `form:"in_force_at,omitempty" json:"in_force_at,omitempty"`
+	Limit     *Limit     `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// SetTaxRateParams defines parameters for SetTaxRate.
+type SetTaxRateParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// OpenBillingAccountJSONRequestBody defines body for OpenBillingAccount for application/json ContentType.
+type OpenBillingAccountJSONRequestBody = BillingAccountDetails
+
+// ChangeBillingAccountJSONRequestBody defines body for ChangeBillingAccount for application/json ContentType.
+type ChangeBillingAccountJSONRequestBody = BillingAccountDetails
+
 // CreateBillingRunJSONRequestBody defines body for CreateBillingRun for application/json ContentType.
 type CreateBillingRunJSONRequestBody = NewBillingRun
+
+// OpenBudgetJSONRequestBody defines body for OpenBudget for application/json ContentType.
+type OpenBudgetJSONRequestBody = NewBudget
+
+// ChangeBudgetJSONRequestBody defines body for ChangeBudget for application/json ContentType.
+type ChangeBudgetJSONRequestBody = BudgetTerms
 
 // TerminateConnectionJSONRequestBody defines body for TerminateConnection for application/json ContentType.
 type TerminateConnectionJSONRequestBody = Reason
@@ -1807,6 +2367,9 @@ type ReportObservationsJSONRequestBody = ObservationReport
 
 // SendReadingsJSONRequestBody defines body for SendReadings for application/json ContentType.
 type SendReadingsJSONRequestBody = ReadingBatch
+
+// SetExchangeRateJSONRequestBody defines body for SetExchangeRate for application/json ContentType.
+type SetExchangeRateJSONRequestBody = NewExchangeRate
 
 // PublishFeeScheduleJSONRequestBody defines body for PublishFeeSchedule for application/json ContentType.
 type PublishFeeScheduleJSONRequestBody = NewFeeSchedule
@@ -1840,6 +2403,9 @@ type CreatePortJSONRequestBody = NewPort
 
 // CreateQuoteJSONRequestBody defines body for CreateQuote for application/json ContentType.
 type CreateQuoteJSONRequestBody = NewQuote
+
+// SetTaxRateJSONRequestBody defines body for SetTaxRate for application/json ContentType.
+type SetTaxRateJSONRequestBody = NewTaxRate
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -1920,6 +2486,64 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/api-keys/{key_id}:revoke (the `RevokeApiKey` operationId).
 	RevokeApiKey(ctx context.Context, keyId KeyID, params *RevokeApiKeyParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListBillingAccounts The organisation's billing accounts, newest first
+	//
+	// Corresponds with GET /v1/billing-accounts (the `ListBillingAccounts` operationId).
+	ListBillingAccounts(ctx context.Context, params *ListBillingAccountsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// OpenBillingAccountWithBody Open a billing account
+	//
+	// An organisation's first account is its default, which orders are billed to that name none.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/billing-accounts (the `OpenBillingAccount` operationId).
+	OpenBillingAccountWithBody(ctx context.Context, params *OpenBillingAccountParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// OpenBillingAccount Open a billing account
+	//
+	// An organisation's first account is its default, which orders are billed to that name none.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/billing-accounts (the `OpenBillingAccount` operationId).
+	OpenBillingAccount(ctx context.Context, params *OpenBillingAccountParams, body OpenBillingAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetBillingAccount One billing account
+	//
+	// Corresponds with GET /v1/billing-accounts/{billing_account_id} (the `GetBillingAccount` operationId).
+	GetBillingAccount(ctx context.Context, billingAccountId BillingAccountID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ChangeBillingAccountWithBody Put other details in the place of all that the account has
+	//
+	// Invoices that are issued keep what they say.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /v1/billing-accounts/{billing_account_id} (the `ChangeBillingAccount` operationId).
+	ChangeBillingAccountWithBody(ctx context.Context, billingAccountId BillingAccountID, params *ChangeBillingAccountParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ChangeBillingAccount Put other details in the place of all that the account has
+	//
+	// Invoices that are issued keep what they say.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /v1/billing-accounts/{billing_account_id} (the `ChangeBillingAccount` operationId).
+	ChangeBillingAccount(ctx context.Context, billingAccountId BillingAccountID, params *ChangeBillingAccountParams, body ChangeBillingAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CloseBillingAccount Close the account; nothing new is billed to it
+	//
+	// The default account can't be closed.
+	//
+	// Corresponds with POST /v1/billing-accounts/{billing_account_id}:close (the `CloseBillingAccount` operationId).
+	CloseBillingAccount(ctx context.Context, billingAccountId BillingAccountID, params *CloseBillingAccountParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// MakeBillingAccountDefault Make the account the organisation's default
+	//
+	// Corresponds with POST /v1/billing-accounts/{billing_account_id}:make-default (the `MakeBillingAccountDefault` operationId).
+	MakeBillingAccountDefault(ctx context.Context, billingAccountId BillingAccountID, params *MakeBillingAccountDefaultParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// CreateBillingRunWithBody Close a period and issue its invoices and settlements
 	//
 	// For operators. A connection is never billed twice for the same time; running a period again answers with what was issued.
@@ -1937,6 +2561,71 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/billing-runs (the `CreateBillingRun` operationId).
 	CreateBillingRun(ctx context.Context, params *CreateBillingRunParams, body CreateBillingRunJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListBudgetAlerts The thresholds of budgets that were reached, newest first
+	//
+	// Corresponds with GET /v1/budget-alerts (the `ListBudgetAlerts` operationId).
+	ListBudgetAlerts(ctx context.Context, params *ListBudgetAlertsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListBudgets The organisation's budgets, newest first
+	//
+	// Corresponds with GET /v1/budgets (the `ListBudgets` operationId).
+	ListBudgets(ctx context.Context, params *ListBudgetsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// OpenBudgetWithBody Open a budget for a calendar month
+	//
+	// Each threshold alerts once a month, as an event `budget.threshold_reached`, when as much of the amount is spent: the
+	// spend to date in the budget's currency, fees included. What is spent in other currencies does not count.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/budgets (the `OpenBudget` operationId).
+	OpenBudgetWithBody(ctx context.Context, params *OpenBudgetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// OpenBudget Open a budget for a calendar month
+	//
+	// Each threshold alerts once a month, as an event `budget.threshold_reached`, when as much of the amount is spent: the
+	// spend to date in the budget's currency, fees included. What is spent in other currencies does not count.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/budgets (the `OpenBudget` operationId).
+	OpenBudget(ctx context.Context, params *OpenBudgetParams, body OpenBudgetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetBudget One budget, with the alerts of its newest month that has any
+	//
+	// Corresponds with GET /v1/budgets/{budget_id} (the `GetBudget` operationId).
+	GetBudget(ctx context.Context, budgetId BudgetID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ChangeBudgetWithBody Put other terms in the place of the budget's
+	//
+	// Thresholds that alerted this month do not alert again, whatever the new amount. The currency stays.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /v1/budgets/{budget_id} (the `ChangeBudget` operationId).
+	ChangeBudgetWithBody(ctx context.Context, budgetId BudgetID, params *ChangeBudgetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ChangeBudget Put other terms in the place of the budget's
+	//
+	// Thresholds that alerted this month do not alert again, whatever the new amount. The currency stays.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /v1/budgets/{budget_id} (the `ChangeBudget` operationId).
+	ChangeBudget(ctx context.Context, budgetId BudgetID, params *ChangeBudgetParams, body ChangeBudgetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CloseBudget Close the budget
+	//
+	// Corresponds with POST /v1/budgets/{budget_id}:close (the `CloseBudget` operationId).
+	CloseBudget(ctx context.Context, budgetId BudgetID, params *CloseBudgetParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EvaluateBudget Hold the spend to date against the budget now
+	//
+	// The platform does so by itself every few minutes; this is for who does not want to wait.
+	//
+	// Corresponds with POST /v1/budgets/{budget_id}:evaluate (the `EvaluateBudget` operationId).
+	EvaluateBudget(ctx context.Context, budgetId BudgetID, params *EvaluateBudgetParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListConnections The connections the caller's organisation bought or sold, newest first
 	//
@@ -2048,6 +2737,29 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/events/{position}/proof (the `GetEventProof` operationId).
 	GetEventProof(ctx context.Context, position int64, params *GetEventProofParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListExchangeRates Currency rates, newest first
+	//
+	// Corresponds with GET /v1/exchange-rates (the `ListExchangeRates` operationId).
+	ListExchangeRates(ctx context.Context, params *ListExchangeRatesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetExchangeRateWithBody Record what a currency is worth in another
+	//
+	// For operators. The rule for `effective_from` is that of tax rates. No rate is made of others, nor by inverting one.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/exchange-rates (the `SetExchangeRate` operationId).
+	SetExchangeRateWithBody(ctx context.Context, params *SetExchangeRateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetExchangeRate Record what a currency is worth in another
+	//
+	// For operators. The rule for `effective_from` is that of tax rates. No rate is made of others, nor by inverting one.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/exchange-rates (the `SetExchangeRate` operationId).
+	SetExchangeRate(ctx context.Context, params *SetExchangeRateParams, body SetExchangeRateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ExportInvoices The caller's invoices, a row for each line
 	//
@@ -2381,6 +3093,31 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/settlements/{settlement_id} (the `GetSettlement` operationId).
 	GetSettlement(ctx context.Context, settlementId SettlementID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListTaxRates Tax rates, newest first
+	//
+	// Corresponds with GET /v1/tax-rates (the `ListTaxRates` operationId).
+	ListTaxRates(ctx context.Context, params *ListTaxRatesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetTaxRateWithBody Record a tax rate
+	//
+	// For operators. A rate is effective after the one that is in force, and at most 31 days ago; the first of its country and
+	// category since any time. One that is not in force yet is replaced by another effective at the same time or earlier.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/tax-rates (the `SetTaxRate` operationId).
+	SetTaxRateWithBody(ctx context.Context, params *SetTaxRateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetTaxRate Record a tax rate
+	//
+	// For operators. A rate is effective after the one that is in force, and at most 31 days ago; the first of its country and
+	// category since any time. One that is not in force yet is replaced by another effective at the same time or earlier.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/tax-rates (the `SetTaxRate` operationId).
+	SetTaxRate(ctx context.Context, params *SetTaxRateParams, body SetTaxRateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // RevokeApiKey Revoke an API key of the caller's organisation
@@ -2388,6 +3125,144 @@ type ClientInterface interface {
 // Corresponds with POST /v1/api-keys/{key_id}:revoke (the `RevokeApiKey` operationId).
 func (c *Client) RevokeApiKey(ctx context.Context, keyId KeyID, params *RevokeApiKeyParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRevokeApiKeyRequest(c.Server, keyId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListBillingAccounts The organisation's billing accounts, newest first
+//
+// Corresponds with GET /v1/billing-accounts (the `ListBillingAccounts` operationId).
+func (c *Client) ListBillingAccounts(ctx context.Context, params *ListBillingAccountsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListBillingAccountsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// OpenBillingAccountWithBody Open a billing account
+//
+// An organisation's first account is its default, which orders are billed to that name none.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/billing-accounts (the `OpenBillingAccount` operationId).
+func (c *Client) OpenBillingAccountWithBody(ctx context.Context, params *OpenBillingAccountParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewOpenBillingAccountRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// OpenBillingAccount Open a billing account
+//
+// An organisation's first account is its default, which orders are billed to that name none.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/billing-accounts (the `OpenBillingAccount` operationId).
+func (c *Client) OpenBillingAccount(ctx context.Context, params *OpenBillingAccountParams, body OpenBillingAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewOpenBillingAccountRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetBillingAccount One billing account
+//
+// Corresponds with GET /v1/billing-accounts/{billing_account_id} (the `GetBillingAccount` operationId).
+func (c *Client) GetBillingAccount(ctx context.Context, billingAccountId BillingAccountID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetBillingAccountRequest(c.Server, billingAccountId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ChangeBillingAccountWithBody Put other details in the place of all that the account has
+//
+// Invoices that are issued keep what they say.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /v1/billing-accounts/{billing_account_id} (the `ChangeBillingAccount` operationId).
+func (c *Client) ChangeBillingAccountWithBody(ctx context.Context, billingAccountId BillingAccountID, params *ChangeBillingAccountParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewChangeBillingAccountRequestWithBody(c.Server, billingAccountId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ChangeBillingAccount Put other details in the place of all that the account has
+//
+// Invoices that are issued keep what they say.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /v1/billing-accounts/{billing_account_id} (the `ChangeBillingAccount` operationId).
+func (c *Client) ChangeBillingAccount(ctx context.Context, billingAccountId BillingAccountID, params *ChangeBillingAccountParams, body ChangeBillingAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewChangeBillingAccountRequest(c.Server, billingAccountId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CloseBillingAccount Close the account; nothing new is billed to it
+//
+// The default account can't be closed.
+//
+// Corresponds with POST /v1/billing-accounts/{billing_account_id}:close (the `CloseBillingAccount` operationId).
+func (c *Client) CloseBillingAccount(ctx context.Context, billingAccountId BillingAccountID, params *CloseBillingAccountParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCloseBillingAccountRequest(c.Server, billingAccountId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// MakeBillingAccountDefault Make the account the organisation's default
+//
+// Corresponds with POST /v1/billing-accounts/{billing_account_id}:make-default (the `MakeBillingAccountDefault` operationId).
+func (c *Client) MakeBillingAccountDefault(ctx context.Context, billingAccountId BillingAccountID, params *MakeBillingAccountDefaultParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewMakeBillingAccountDefaultRequest(c.Server, billingAccountId, params)
 	if err != nil {
 		return nil, err
 	}
@@ -2426,6 +3301,161 @@ func (c *Client) CreateBillingRunWithBody(ctx context.Context, params *CreateBil
 // Corresponds with POST /v1/billing-runs (the `CreateBillingRun` operationId).
 func (c *Client) CreateBillingRun(ctx context.Context, params *CreateBillingRunParams, body CreateBillingRunJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCreateBillingRunRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListBudgetAlerts The thresholds of budgets that were reached, newest first
+//
+// Corresponds with GET /v1/budget-alerts (the `ListBudgetAlerts` operationId).
+func (c *Client) ListBudgetAlerts(ctx context.Context, params *ListBudgetAlertsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListBudgetAlertsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListBudgets The organisation's budgets, newest first
+//
+// Corresponds with GET /v1/budgets (the `ListBudgets` operationId).
+func (c *Client) ListBudgets(ctx context.Context, params *ListBudgetsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListBudgetsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// OpenBudgetWithBody Open a budget for a calendar month
+//
+// Each threshold alerts once a month, as an event `budget.threshold_reached`, when as much of the amount is spent: the
+// spend to date in the budget's currency, fees included. What is spent in other currencies does not count.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/budgets (the `OpenBudget` operationId).
+func (c *Client) OpenBudgetWithBody(ctx context.Context, params *OpenBudgetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewOpenBudgetRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// OpenBudget Open a budget for a calendar month
+//
+// Each threshold alerts once a month, as an event `budget.threshold_reached`, when as much of the amount is spent: the
+// spend to date in the budget's currency, fees included. What is spent in other currencies does not count.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/budgets (the `OpenBudget` operationId).
+func (c *Client) OpenBudget(ctx context.Context, params *OpenBudgetParams, body OpenBudgetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewOpenBudgetRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetBudget One budget, with the alerts of its newest month that has any
+//
+// Corresponds with GET /v1/budgets/{budget_id} (the `GetBudget` operationId).
+func (c *Client) GetBudget(ctx context.Context, budgetId BudgetID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetBudgetRequest(c.Server, budgetId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ChangeBudgetWithBody Put other terms in the place of the budget's
+//
+// Thresholds that alerted this month do not alert again, whatever the new amount. The currency stays.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /v1/budgets/{budget_id} (the `ChangeBudget` operationId).
+func (c *Client) ChangeBudgetWithBody(ctx context.Context, budgetId BudgetID, params *ChangeBudgetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewChangeBudgetRequestWithBody(c.Server, budgetId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ChangeBudget Put other terms in the place of the budget's
+//
+// Thresholds that alerted this month do not alert again, whatever the new amount. The currency stays.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /v1/budgets/{budget_id} (the `ChangeBudget` operationId).
+func (c *Client) ChangeBudget(ctx context.Context, budgetId BudgetID, params *ChangeBudgetParams, body ChangeBudgetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewChangeBudgetRequest(c.Server, budgetId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CloseBudget Close the budget
+//
+// Corresponds with POST /v1/budgets/{budget_id}:close (the `CloseBudget` operationId).
+func (c *Client) CloseBudget(ctx context.Context, budgetId BudgetID, params *CloseBudgetParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCloseBudgetRequest(c.Server, budgetId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EvaluateBudget Hold the spend to date against the budget now
+//
+// The platform does so by itself every few minutes; this is for who does not want to wait.
+//
+// Corresponds with POST /v1/budgets/{budget_id}:evaluate (the `EvaluateBudget` operationId).
+func (c *Client) EvaluateBudget(ctx context.Context, budgetId BudgetID, params *EvaluateBudgetParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEvaluateBudgetRequest(c.Server, budgetId, params)
 	if err != nil {
 		return nil, err
 	}
@@ -2677,6 +3707,59 @@ func (c *Client) ListEvents(ctx context.Context, params *ListEventsParams, reqEd
 // Corresponds with GET /v1/events/{position}/proof (the `GetEventProof` operationId).
 func (c *Client) GetEventProof(ctx context.Context, position int64, params *GetEventProofParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetEventProofRequest(c.Server, position, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListExchangeRates Currency rates, newest first
+//
+// Corresponds with GET /v1/exchange-rates (the `ListExchangeRates` operationId).
+func (c *Client) ListExchangeRates(ctx context.Context, params *ListExchangeRatesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListExchangeRatesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetExchangeRateWithBody Record what a currency is worth in another
+//
+// For operators. The rule for `effective_from` is that of tax rates. No rate is made of others, nor by inverting one.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/exchange-rates (the `SetExchangeRate` operationId).
+func (c *Client) SetExchangeRateWithBody(ctx context.Context, params *SetExchangeRateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetExchangeRateRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetExchangeRate Record what a currency is worth in another
+//
+// For operators. The rule for `effective_from` is that of tax rates. No rate is made of others, nor by inverting one.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/exchange-rates (the `SetExchangeRate` operationId).
+func (c *Client) SetExchangeRate(ctx context.Context, params *SetExchangeRateParams, body SetExchangeRateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetExchangeRateRequest(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3500,6 +4583,61 @@ func (c *Client) GetSettlement(ctx context.Context, settlementId SettlementID, r
 	return c.Client.Do(req)
 }
 
+// ListTaxRates Tax rates, newest first
+//
+// Corresponds with GET /v1/tax-rates (the `ListTaxRates` operationId).
+func (c *Client) ListTaxRates(ctx context.Context, params *ListTaxRatesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListTaxRatesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetTaxRateWithBody Record a tax rate
+//
+// For operators. A rate is effective after the one that is in force, and at most 31 days ago; the first of its country and
+// category since any time. One that is not in force yet is replaced by another effective at the same time or earlier.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/tax-rates (the `SetTaxRate` operationId).
+func (c *Client) SetTaxRateWithBody(ctx context.Context, params *SetTaxRateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetTaxRateRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetTaxRate Record a tax rate
+//
+// For operators. A rate is effective after the one that is in force, and at most 31 days ago; the first of its country and
+// category since any time. One that is not in force yet is replaced by another effective at the same time or earlier.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/tax-rates (the `SetTaxRate` operationId).
+func (c *Client) SetTaxRate(ctx context.Context, params *SetTaxRateParams, body SetTaxRateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetTaxRateRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // NewRevokeApiKeyRequest constructs an http.Request for the RevokeApiKey method
 func NewRevokeApiKeyRequest(server string, keyId KeyID, params *RevokeApiKeyParams) (*http.Request, error) {
 	var err error
@@ -3549,6 +4687,355 @@ func NewRevokeApiKeyRequest(server string, keyId KeyID, params *RevokeApiKeyPara
 	return req, nil
 }
 
+// NewListBillingAccountsRequest constructs an http.Request for the ListBillingAccounts method
+func NewListBillingAccountsRequest(server string, params *ListBillingAccountsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/billing-accounts")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_token", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewOpenBillingAccountRequest calls the generic OpenBillingAccount builder with application/json body
+func NewOpenBillingAccountRequest(server string, params *OpenBillingAccountParams, body OpenBillingAccountJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewOpenBillingAccountRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewOpenBillingAccountRequestWithBody constructs an http.Request for the OpenBillingAccount method, with any body, and a specified content type
+func NewOpenBillingAccountRequestWithBody(server string, params *OpenBillingAccountParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/billing-accounts")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetBillingAccountRequest constructs an http.Request for the GetBillingAccount method
+func NewGetBillingAccountRequest(server string, billingAccountId BillingAccountID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "billing_account_id", billingAccountId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/billing-accounts/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewChangeBillingAccountRequest calls the generic ChangeBillingAccount builder with application/json body
+func NewChangeBillingAccountRequest(server string, billingAccountId BillingAccountID, params *ChangeBillingAccountParams, body ChangeBillingAccountJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewChangeBillingAccountRequestWithBody(server, billingAccountId, params, "application/json", bodyReader)
+}
+
+// NewChangeBillingAccountRequestWithBody constructs an http.Request for the ChangeBillingAccount method, with any body, and a specified content type
+func NewChangeBillingAccountRequestWithBody(server string, billingAccountId BillingAccountID, params *ChangeBillingAccountParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "billing_account_id", billingAccountId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/billing-accounts/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewCloseBillingAccountRequest constructs an http.Request for the CloseBillingAccount method
+func NewCloseBillingAccountRequest(server string, billingAccountId BillingAccountID, params *CloseBillingAccountParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "billing_account_id", billingAccountId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/billing-accounts/%s:close", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewMakeBillingAccountDefaultRequest constructs an http.Request for the MakeBillingAccountDefault method
+func NewMakeBillingAccountDefaultRequest(server string, billingAccountId BillingAccountID, params *MakeBillingAccountDefaultParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "billing_account_id", billingAccountId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/billing-accounts/%s:make-default", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewCreateBillingRunRequest calls the generic CreateBillingRun builder with application/json body
 func NewCreateBillingRunRequest(server string, params *CreateBillingRunParams, body CreateBillingRunJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -3585,6 +5072,446 @@ func NewCreateBillingRunRequestWithBody(server string, params *CreateBillingRunP
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListBudgetAlertsRequest constructs an http.Request for the ListBudgetAlerts method
+func NewListBudgetAlertsRequest(server string, params *ListBudgetAlertsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/budget-alerts")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.BudgetId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "budget_id", *params.BudgetId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Month != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "month", *params.Month, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_token", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListBudgetsRequest constructs an http.Request for the ListBudgets method
+func NewListBudgetsRequest(server string, params *ListBudgetsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/budgets")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_token", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewOpenBudgetRequest calls the generic OpenBudget builder with application/json body
+func NewOpenBudgetRequest(server string, params *OpenBudgetParams, body OpenBudgetJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewOpenBudgetRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewOpenBudgetRequestWithBody constructs an http.Request for the OpenBudget method, with any body, and a specified content type
+func NewOpenBudgetRequestWithBody(server string, params *OpenBudgetParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/budgets")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetBudgetRequest constructs an http.Request for the GetBudget method
+func NewGetBudgetRequest(server string, budgetId BudgetID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "budget_id", budgetId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/budgets/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewChangeBudgetRequest calls the generic ChangeBudget builder with application/json body
+func NewChangeBudgetRequest(server string, budgetId BudgetID, params *ChangeBudgetParams, body ChangeBudgetJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewChangeBudgetRequestWithBody(server, budgetId, params, "application/json", bodyReader)
+}
+
+// NewChangeBudgetRequestWithBody constructs an http.Request for the ChangeBudget method, with any body, and a specified content type
+func NewChangeBudgetRequestWithBody(server string, budgetId BudgetID, params *ChangeBudgetParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "budget_id", budgetId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/budgets/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewCloseBudgetRequest constructs an http.Request for the CloseBudget method
+func NewCloseBudgetRequest(server string, budgetId BudgetID, params *CloseBudgetParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "budget_id", budgetId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/budgets/%s:close", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewEvaluateBudgetRequest constructs an http.Request for the EvaluateBudget method
+func NewEvaluateBudgetRequest(server string, budgetId BudgetID, params *EvaluateBudgetParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "budget_id", budgetId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/budgets/%s:evaluate", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	if params != nil {
 
@@ -4269,6 +6196,175 @@ func NewGetEventProofRequest(server string, position int64, params *GetEventProo
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListExchangeRatesRequest constructs an http.Request for the ListExchangeRates method
+func NewListExchangeRatesRequest(server string, params *ListExchangeRatesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/exchange-rates")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Base != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "base", *params.Base, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Quote != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "quote", *params.Quote, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.InForceAt != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "in_force_at", *params.InForceAt, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_token", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSetExchangeRateRequest calls the generic SetExchangeRate builder with application/json body
+func NewSetExchangeRateRequest(server string, params *SetExchangeRateParams, body SetExchangeRateJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetExchangeRateRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewSetExchangeRateRequestWithBody constructs an http.Request for the SetExchangeRate method, with any body, and a specified content type
+func NewSetExchangeRateRequestWithBody(server string, params *SetExchangeRateParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/exchange-rates")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -6329,6 +8425,175 @@ func NewGetSettlementRequest(server string, settlementId SettlementID) (*http.Re
 	return req, nil
 }
 
+// NewListTaxRatesRequest constructs an http.Request for the ListTaxRates method
+func NewListTaxRatesRequest(server string, params *ListTaxRatesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/tax-rates")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Country != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "country", *params.Country, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Category != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "category", *params.Category, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.InForceAt != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "in_force_at", *params.InForceAt, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_token", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSetTaxRateRequest calls the generic SetTaxRate builder with application/json body
+func NewSetTaxRateRequest(server string, params *SetTaxRateParams, body SetTaxRateJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetTaxRateRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewSetTaxRateRequestWithBody constructs an http.Request for the SetTaxRate method, with any body, and a specified content type
+func NewSetTaxRateRequestWithBody(server string, params *SetTaxRateParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/tax-rates")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 func (c *Client) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
 	for _, r := range c.RequestEditors {
 		if err := r(ctx, req); err != nil {
@@ -6380,6 +8645,72 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/api-keys/{key_id}:revoke (the `RevokeApiKey` operationId).
 	RevokeApiKeyWithResponse(ctx context.Context, keyId KeyID, params *RevokeApiKeyParams, reqEditors ...RequestEditorFn) (*RevokeApiKeyResponse, error)
 
+	// ListBillingAccountsWithResponse The organisation's billing accounts, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/billing-accounts (the `ListBillingAccounts` operationId).
+	ListBillingAccountsWithResponse(ctx context.Context, params *ListBillingAccountsParams, reqEditors ...RequestEditorFn) (*ListBillingAccountsResponse, error)
+
+	// OpenBillingAccountWithBodyWithResponse Open a billing account
+	//
+	// An organisation's first account is its default, which orders are billed to that name none.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/billing-accounts (the `OpenBillingAccount` operationId).
+	OpenBillingAccountWithBodyWithResponse(ctx context.Context, params *OpenBillingAccountParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*OpenBillingAccountResponse, error)
+
+	// OpenBillingAccountWithResponse Open a billing account
+	//
+	// An organisation's first account is its default, which orders are billed to that name none.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/billing-accounts (the `OpenBillingAccount` operationId).
+	OpenBillingAccountWithResponse(ctx context.Context, params *OpenBillingAccountParams, body OpenBillingAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*OpenBillingAccountResponse, error)
+
+	// GetBillingAccountWithResponse One billing account
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/billing-accounts/{billing_account_id} (the `GetBillingAccount` operationId).
+	GetBillingAccountWithResponse(ctx context.Context, billingAccountId BillingAccountID, reqEditors ...RequestEditorFn) (*GetBillingAccountResponse, error)
+
+	// ChangeBillingAccountWithBodyWithResponse Put other details in the place of all that the account has
+	//
+	// Invoices that are issued keep what they say.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/billing-accounts/{billing_account_id} (the `ChangeBillingAccount` operationId).
+	ChangeBillingAccountWithBodyWithResponse(ctx context.Context, billingAccountId BillingAccountID, params *ChangeBillingAccountParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ChangeBillingAccountResponse, error)
+
+	// ChangeBillingAccountWithResponse Put other details in the place of all that the account has
+	//
+	// Invoices that are issued keep what they say.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/billing-accounts/{billing_account_id} (the `ChangeBillingAccount` operationId).
+	ChangeBillingAccountWithResponse(ctx context.Context, billingAccountId BillingAccountID, params *ChangeBillingAccountParams, body ChangeBillingAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*ChangeBillingAccountResponse, error)
+
+	// CloseBillingAccountWithResponse Close the account; nothing new is billed to it
+	//
+	// The default account can't be closed.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/billing-accounts/{billing_account_id}:close (the `CloseBillingAccount` operationId).
+	CloseBillingAccountWithResponse(ctx context.Context, billingAccountId BillingAccountID, params *CloseBillingAccountParams, reqEditors ...RequestEditorFn) (*CloseBillingAccountResponse, error)
+
+	// MakeBillingAccountDefaultWithResponse Make the account the organisation's default
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/billing-accounts/{billing_account_id}:make-default (the `MakeBillingAccountDefault` operationId).
+	MakeBillingAccountDefaultWithResponse(ctx context.Context, billingAccountId BillingAccountID, params *MakeBillingAccountDefaultParams, reqEditors ...RequestEditorFn) (*MakeBillingAccountDefaultResponse, error)
+
 	// CreateBillingRunWithBodyWithResponse Close a period and issue its invoices and settlements
 	//
 	// For operators. A connection is never billed twice for the same time; running a period again answers with what was issued.
@@ -6397,6 +8728,81 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/billing-runs (the `CreateBillingRun` operationId).
 	CreateBillingRunWithResponse(ctx context.Context, params *CreateBillingRunParams, body CreateBillingRunJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateBillingRunResponse, error)
+
+	// ListBudgetAlertsWithResponse The thresholds of budgets that were reached, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/budget-alerts (the `ListBudgetAlerts` operationId).
+	ListBudgetAlertsWithResponse(ctx context.Context, params *ListBudgetAlertsParams, reqEditors ...RequestEditorFn) (*ListBudgetAlertsResponse, error)
+
+	// ListBudgetsWithResponse The organisation's budgets, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/budgets (the `ListBudgets` operationId).
+	ListBudgetsWithResponse(ctx context.Context, params *ListBudgetsParams, reqEditors ...RequestEditorFn) (*ListBudgetsResponse, error)
+
+	// OpenBudgetWithBodyWithResponse Open a budget for a calendar month
+	//
+	// Each threshold alerts once a month, as an event `budget.threshold_reached`, when as much of the amount is spent: the
+	// spend to date in the budget's currency, fees included. What is spent in other currencies does not count.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/budgets (the `OpenBudget` operationId).
+	OpenBudgetWithBodyWithResponse(ctx context.Context, params *OpenBudgetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*OpenBudgetResponse, error)
+
+	// OpenBudgetWithResponse Open a budget for a calendar month
+	//
+	// Each threshold alerts once a month, as an event `budget.threshold_reached`, when as much of the amount is spent: the
+	// spend to date in the budget's currency, fees included. What is spent in other currencies does not count.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/budgets (the `OpenBudget` operationId).
+	OpenBudgetWithResponse(ctx context.Context, params *OpenBudgetParams, body OpenBudgetJSONRequestBody, reqEditors ...RequestEditorFn) (*OpenBudgetResponse, error)
+
+	// GetBudgetWithResponse One budget, with the alerts of its newest month that has any
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/budgets/{budget_id} (the `GetBudget` operationId).
+	GetBudgetWithResponse(ctx context.Context, budgetId BudgetID, reqEditors ...RequestEditorFn) (*GetBudgetResponse, error)
+
+	// ChangeBudgetWithBodyWithResponse Put other terms in the place of the budget's
+	//
+	// Thresholds that alerted this month do not alert again, whatever the new amount. The currency stays.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/budgets/{budget_id} (the `ChangeBudget` operationId).
+	ChangeBudgetWithBodyWithResponse(ctx context.Context, budgetId BudgetID, params *ChangeBudgetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ChangeBudgetResponse, error)
+
+	// ChangeBudgetWithResponse Put other terms in the place of the budget's
+	//
+	// Thresholds that alerted this month do not alert again, whatever the new amount. The currency stays.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/budgets/{budget_id} (the `ChangeBudget` operationId).
+	ChangeBudgetWithResponse(ctx context.Context, budgetId BudgetID, params *ChangeBudgetParams, body ChangeBudgetJSONRequestBody, reqEditors ...RequestEditorFn) (*ChangeBudgetResponse, error)
+
+	// CloseBudgetWithResponse Close the budget
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/budgets/{budget_id}:close (the `CloseBudget` operationId).
+	CloseBudgetWithResponse(ctx context.Context, budgetId BudgetID, params *CloseBudgetParams, reqEditors ...RequestEditorFn) (*CloseBudgetResponse, error)
+
+	// EvaluateBudgetWithResponse Hold the spend to date against the budget now
+	//
+	// The platform does so by itself every few minutes; this is for who does not want to wait.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/budgets/{budget_id}:evaluate (the `EvaluateBudget` operationId).
+	EvaluateBudgetWithResponse(ctx context.Context, budgetId BudgetID, params *EvaluateBudgetParams, reqEditors ...RequestEditorFn) (*EvaluateBudgetResponse, error)
 
 	// ListConnectionsWithResponse The connections the caller's organisation bought or sold, newest first
 	//
@@ -6520,6 +8926,31 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/events/{position}/proof (the `GetEventProof` operationId).
 	GetEventProofWithResponse(ctx context.Context, position int64, params *GetEventProofParams, reqEditors ...RequestEditorFn) (*GetEventProofResponse, error)
+
+	// ListExchangeRatesWithResponse Currency rates, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/exchange-rates (the `ListExchangeRates` operationId).
+	ListExchangeRatesWithResponse(ctx context.Context, params *ListExchangeRatesParams, reqEditors ...RequestEditorFn) (*ListExchangeRatesResponse, error)
+
+	// SetExchangeRateWithBodyWithResponse Record what a currency is worth in another
+	//
+	// For operators. The rule for `effective_from` is that of tax rates. No rate is made of others, nor by inverting one.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/exchange-rates (the `SetExchangeRate` operationId).
+	SetExchangeRateWithBodyWithResponse(ctx context.Context, params *SetExchangeRateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetExchangeRateResponse, error)
+
+	// SetExchangeRateWithResponse Record what a currency is worth in another
+	//
+	// For operators. The rule for `effective_from` is that of tax rates. No rate is made of others, nor by inverting one.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/exchange-rates (the `SetExchangeRate` operationId).
+	SetExchangeRateWithResponse(ctx context.Context, params *SetExchangeRateParams, body SetExchangeRateJSONRequestBody, reqEditors ...RequestEditorFn) (*SetExchangeRateResponse, error)
 
 	// ExportInvoicesWithResponse The caller's invoices, a row for each line
 	//
@@ -6905,6 +9336,33 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/settlements/{settlement_id} (the `GetSettlement` operationId).
 	GetSettlementWithResponse(ctx context.Context, settlementId SettlementID, reqEditors ...RequestEditorFn) (*GetSettlementResponse, error)
+
+	// ListTaxRatesWithResponse Tax rates, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/tax-rates (the `ListTaxRates` operationId).
+	ListTaxRatesWithResponse(ctx context.Context, params *ListTaxRatesParams, reqEditors ...RequestEditorFn) (*ListTaxRatesResponse, error)
+
+	// SetTaxRateWithBodyWithResponse Record a tax rate
+	//
+	// For operators. A rate is effective after the one that is in force, and at most 31 days ago; the first of its country and
+	// category since any time. One that is not in force yet is replaced by another effective at the same time or earlier.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/tax-rates (the `SetTaxRate` operationId).
+	SetTaxRateWithBodyWithResponse(ctx context.Context, params *SetTaxRateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetTaxRateResponse, error)
+
+	// SetTaxRateWithResponse Record a tax rate
+	//
+	// For operators. A rate is effective after the one that is in force, and at most 31 days ago; the first of its country and
+	// category since any time. One that is not in force yet is replaced by another effective at the same time or earlier.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/tax-rates (the `SetTaxRate` operationId).
+	SetTaxRateWithResponse(ctx context.Context, params *SetTaxRateParams, body SetTaxRateJSONRequestBody, reqEditors ...RequestEditorFn) (*SetTaxRateResponse, error)
 }
 
 // RevokeApiKeyResponse204Headers the declared response headers of an HTTP 204 response for RevokeApiKey
@@ -6949,6 +9407,329 @@ func (r RevokeApiKeyResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r RevokeApiKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListBillingAccountsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BillingAccountPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListBillingAccountsResponse) GetJSON200() *BillingAccountPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListBillingAccountsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListBillingAccountsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListBillingAccountsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListBillingAccountsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListBillingAccountsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// OpenBillingAccountResponse201Headers the declared response headers of an HTTP 201 response for OpenBillingAccount
+type OpenBillingAccountResponse201Headers struct {
+	CrossbillPosition *int64
+}
+
+type OpenBillingAccountResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *BillingAccount
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *OpenBillingAccountResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r OpenBillingAccountResponse) GetJSON201() *BillingAccount {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r OpenBillingAccountResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r OpenBillingAccountResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r OpenBillingAccountResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r OpenBillingAccountResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r OpenBillingAccountResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetBillingAccountResponse200Headers the declared response headers of an HTTP 200 response for GetBillingAccount
+type GetBillingAccountResponse200Headers struct {
+	ETag *string
+}
+
+type GetBillingAccountResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BillingAccount
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetBillingAccountResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetBillingAccountResponse) GetJSON200() *BillingAccount {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetBillingAccountResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetBillingAccountResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetBillingAccountResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetBillingAccountResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetBillingAccountResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ChangeBillingAccountResponse200Headers the declared response headers of an HTTP 200 response for ChangeBillingAccount
+type ChangeBillingAccountResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type ChangeBillingAccountResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BillingAccount
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ChangeBillingAccountResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ChangeBillingAccountResponse) GetJSON200() *BillingAccount {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ChangeBillingAccountResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ChangeBillingAccountResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ChangeBillingAccountResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ChangeBillingAccountResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ChangeBillingAccountResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CloseBillingAccountResponse200Headers the declared response headers of an HTTP 200 response for CloseBillingAccount
+type CloseBillingAccountResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type CloseBillingAccountResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BillingAccount
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *CloseBillingAccountResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CloseBillingAccountResponse) GetJSON200() *BillingAccount {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CloseBillingAccountResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CloseBillingAccountResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CloseBillingAccountResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CloseBillingAccountResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CloseBillingAccountResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// MakeBillingAccountDefaultResponse200Headers the declared response headers of an HTTP 200 response for MakeBillingAccountDefault
+type MakeBillingAccountDefaultResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type MakeBillingAccountDefaultResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BillingAccount
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *MakeBillingAccountDefaultResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r MakeBillingAccountDefaultResponse) GetJSON200() *BillingAccount {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r MakeBillingAccountDefaultResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r MakeBillingAccountDefaultResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r MakeBillingAccountDefaultResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r MakeBillingAccountDefaultResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r MakeBillingAccountDefaultResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -7004,6 +9785,377 @@ func (r CreateBillingRunResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r CreateBillingRunResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListBudgetAlertsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BudgetAlertPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListBudgetAlertsResponse) GetJSON200() *BudgetAlertPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListBudgetAlertsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListBudgetAlertsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListBudgetAlertsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListBudgetAlertsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListBudgetAlertsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListBudgetsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BudgetPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListBudgetsResponse) GetJSON200() *BudgetPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListBudgetsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListBudgetsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListBudgetsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListBudgetsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListBudgetsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// OpenBudgetResponse201Headers the declared response headers of an HTTP 201 response for OpenBudget
+type OpenBudgetResponse201Headers struct {
+	CrossbillPosition *int64
+}
+
+type OpenBudgetResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Budget
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *OpenBudgetResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r OpenBudgetResponse) GetJSON201() *Budget {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r OpenBudgetResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r OpenBudgetResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r OpenBudgetResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r OpenBudgetResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r OpenBudgetResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetBudgetResponse200Headers the declared response headers of an HTTP 200 response for GetBudget
+type GetBudgetResponse200Headers struct {
+	ETag *string
+}
+
+type GetBudgetResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Budget
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetBudgetResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetBudgetResponse) GetJSON200() *Budget {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetBudgetResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetBudgetResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetBudgetResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetBudgetResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetBudgetResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ChangeBudgetResponse200Headers the declared response headers of an HTTP 200 response for ChangeBudget
+type ChangeBudgetResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type ChangeBudgetResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Budget
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ChangeBudgetResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ChangeBudgetResponse) GetJSON200() *Budget {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ChangeBudgetResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ChangeBudgetResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ChangeBudgetResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ChangeBudgetResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ChangeBudgetResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CloseBudgetResponse200Headers the declared response headers of an HTTP 200 response for CloseBudget
+type CloseBudgetResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type CloseBudgetResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Budget
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *CloseBudgetResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CloseBudgetResponse) GetJSON200() *Budget {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CloseBudgetResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CloseBudgetResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CloseBudgetResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CloseBudgetResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CloseBudgetResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// EvaluateBudgetResponse200Headers the declared response headers of an HTTP 200 response for EvaluateBudget
+type EvaluateBudgetResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type EvaluateBudgetResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BudgetEvaluation
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *EvaluateBudgetResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r EvaluateBudgetResponse) GetJSON200() *BudgetEvaluation {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EvaluateBudgetResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EvaluateBudgetResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EvaluateBudgetResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EvaluateBudgetResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EvaluateBudgetResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -7505,6 +10657,109 @@ func (r GetEventProofResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetEventProofResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListExchangeRatesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ExchangeRatePage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListExchangeRatesResponse) GetJSON200() *ExchangeRatePage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListExchangeRatesResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListExchangeRatesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListExchangeRatesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListExchangeRatesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListExchangeRatesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SetExchangeRateResponse201Headers the declared response headers of an HTTP 201 response for SetExchangeRate
+type SetExchangeRateResponse201Headers struct {
+	CrossbillPosition *int64
+}
+
+type SetExchangeRateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *ExchangeRate
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *SetExchangeRateResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r SetExchangeRateResponse) GetJSON201() *ExchangeRate {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SetExchangeRateResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SetExchangeRateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetExchangeRateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetExchangeRateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetExchangeRateResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -9431,6 +12686,109 @@ func (r GetSettlementResponse) ContentType() string {
 	return ""
 }
 
+type ListTaxRatesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *TaxRatePage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListTaxRatesResponse) GetJSON200() *TaxRatePage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListTaxRatesResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListTaxRatesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListTaxRatesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListTaxRatesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListTaxRatesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SetTaxRateResponse201Headers the declared response headers of an HTTP 201 response for SetTaxRate
+type SetTaxRateResponse201Headers struct {
+	CrossbillPosition *int64
+}
+
+type SetTaxRateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *TaxRate
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *SetTaxRateResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r SetTaxRateResponse) GetJSON201() *TaxRate {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SetTaxRateResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SetTaxRateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetTaxRateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetTaxRateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetTaxRateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // RevokeApiKeyWithResponse Revoke an API key of the caller's organisation
 //
 // Returns a wrapper object for the known response body format(s).
@@ -9442,6 +12800,120 @@ func (c *ClientWithResponses) RevokeApiKeyWithResponse(ctx context.Context, keyI
 		return nil, err
 	}
 	return ParseRevokeApiKeyResponse(rsp)
+}
+
+// ListBillingAccountsWithResponse The organisation's billing accounts, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/billing-accounts (the `ListBillingAccounts` operationId).
+func (c *ClientWithResponses) ListBillingAccountsWithResponse(ctx context.Context, params *ListBillingAccountsParams, reqEditors ...RequestEditorFn) (*ListBillingAccountsResponse, error) {
+	rsp, err := c.ListBillingAccounts(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListBillingAccountsResponse(rsp)
+}
+
+// OpenBillingAccountWithBodyWithResponse Open a billing account
+//
+// An organisation's first account is its default, which orders are billed to that name none.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/billing-accounts (the `OpenBillingAccount` operationId).
+func (c *ClientWithResponses) OpenBillingAccountWithBodyWithResponse(ctx context.Context, params *OpenBillingAccountParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*OpenBillingAccountResponse, error) {
+	rsp, err := c.OpenBillingAccountWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseOpenBillingAccountResponse(rsp)
+}
+
+// OpenBillingAccountWithResponse Open a billing account
+//
+// An organisation's first account is its default, which orders are billed to that name none.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/billing-accounts (the `OpenBillingAccount` operationId).
+func (c *ClientWithResponses) OpenBillingAccountWithResponse(ctx context.Context, params *OpenBillingAccountParams, body OpenBillingAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*OpenBillingAccountResponse, error) {
+	rsp, err := c.OpenBillingAccount(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseOpenBillingAccountResponse(rsp)
+}
+
+// GetBillingAccountWithResponse One billing account
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/billing-accounts/{billing_account_id} (the `GetBillingAccount` operationId).
+func (c *ClientWithResponses) GetBillingAccountWithResponse(ctx context.Context, billingAccountId BillingAccountID, reqEditors ...RequestEditorFn) (*GetBillingAccountResponse, error) {
+	rsp, err := c.GetBillingAccount(ctx, billingAccountId, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetBillingAccountResponse(rsp)
+}
+
+// ChangeBillingAccountWithBodyWithResponse Put other details in the place of all that the account has
+//
+// Invoices that are issued keep what they say.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/billing-accounts/{billing_account_id} (the `ChangeBillingAccount` operationId).
+func (c *ClientWithResponses) ChangeBillingAccountWithBodyWithResponse(ctx context.Context, billingAccountId BillingAccountID, params *ChangeBillingAccountParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ChangeBillingAccountResponse, error) {
+	rsp, err := c.ChangeBillingAccountWithBody(ctx, billingAccountId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseChangeBillingAccountResponse(rsp)
+}
+
+// ChangeBillingAccountWithResponse Put other details in the place of all that the account has
+//
+// Invoices that are issued keep what they say.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/billing-accounts/{billing_account_id} (the `ChangeBillingAccount` operationId).
+func (c *ClientWithResponses) ChangeBillingAccountWithResponse(ctx context.Context, billingAccountId BillingAccountID, params *ChangeBillingAccountParams, body ChangeBillingAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*ChangeBillingAccountResponse, error) {
+	rsp, err := c.ChangeBillingAccount(ctx, billingAccountId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseChangeBillingAccountResponse(rsp)
+}
+
+// CloseBillingAccountWithResponse Close the account; nothing new is billed to it
+//
+// The default account can't be closed.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/billing-accounts/{billing_account_id}:close (the `CloseBillingAccount` operationId).
+func (c *ClientWithResponses) CloseBillingAccountWithResponse(ctx context.Context, billingAccountId BillingAccountID, params *CloseBillingAccountParams, reqEditors ...RequestEditorFn) (*CloseBillingAccountResponse, error) {
+	rsp, err := c.CloseBillingAccount(ctx, billingAccountId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCloseBillingAccountResponse(rsp)
+}
+
+// MakeBillingAccountDefaultWithResponse Make the account the organisation's default
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/billing-accounts/{billing_account_id}:make-default (the `MakeBillingAccountDefault` operationId).
+func (c *ClientWithResponses) MakeBillingAccountDefaultWithResponse(ctx context.Context, billingAccountId BillingAccountID, params *MakeBillingAccountDefaultParams, reqEditors ...RequestEditorFn) (*MakeBillingAccountDefaultResponse, error) {
+	rsp, err := c.MakeBillingAccountDefault(ctx, billingAccountId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseMakeBillingAccountDefaultResponse(rsp)
 }
 
 // CreateBillingRunWithBodyWithResponse Close a period and issue its invoices and settlements
@@ -9472,6 +12944,135 @@ func (c *ClientWithResponses) CreateBillingRunWithResponse(ctx context.Context, 
 		return nil, err
 	}
 	return ParseCreateBillingRunResponse(rsp)
+}
+
+// ListBudgetAlertsWithResponse The thresholds of budgets that were reached, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/budget-alerts (the `ListBudgetAlerts` operationId).
+func (c *ClientWithResponses) ListBudgetAlertsWithResponse(ctx context.Context, params *ListBudgetAlertsParams, reqEditors ...RequestEditorFn) (*ListBudgetAlertsResponse, error) {
+	rsp, err := c.ListBudgetAlerts(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListBudgetAlertsResponse(rsp)
+}
+
+// ListBudgetsWithResponse The organisation's budgets, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/budgets (the `ListBudgets` operationId).
+func (c *ClientWithResponses) ListBudgetsWithResponse(ctx context.Context, params *ListBudgetsParams, reqEditors ...RequestEditorFn) (*ListBudgetsResponse, error) {
+	rsp, err := c.ListBudgets(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListBudgetsResponse(rsp)
+}
+
+// OpenBudgetWithBodyWithResponse Open a budget for a calendar month
+//
+// Each threshold alerts once a month, as an event `budget.threshold_reached`, when as much of the amount is spent: the
+// spend to date in the budget's currency, fees included. What is spent in other currencies does not count.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/budgets (the `OpenBudget` operationId).
+func (c *ClientWithResponses) OpenBudgetWithBodyWithResponse(ctx context.Context, params *OpenBudgetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*OpenBudgetResponse, error) {
+	rsp, err := c.OpenBudgetWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseOpenBudgetResponse(rsp)
+}
+
+// OpenBudgetWithResponse Open a budget for a calendar month
+//
+// Each threshold alerts once a month, as an event `budget.threshold_reached`, when as much of the amount is spent: the
+// spend to date in the budget's currency, fees included. What is spent in other currencies does not count.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/budgets (the `OpenBudget` operationId).
+func (c *ClientWithResponses) OpenBudgetWithResponse(ctx context.Context, params *OpenBudgetParams, body OpenBudgetJSONRequestBody, reqEditors ...RequestEditorFn) (*OpenBudgetResponse, error) {
+	rsp, err := c.OpenBudget(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseOpenBudgetResponse(rsp)
+}
+
+// GetBudgetWithResponse One budget, with the alerts of its newest month that has any
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/budgets/{budget_id} (the `GetBudget` operationId).
+func (c *ClientWithResponses) GetBudgetWithResponse(ctx context.Context, budgetId BudgetID, reqEditors ...RequestEditorFn) (*GetBudgetResponse, error) {
+	rsp, err := c.GetBudget(ctx, budgetId, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetBudgetResponse(rsp)
+}
+
+// ChangeBudgetWithBodyWithResponse Put other terms in the place of the budget's
+//
+// Thresholds that alerted this month do not alert again, whatever the new amount. The currency stays.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/budgets/{budget_id} (the `ChangeBudget` operationId).
+func (c *ClientWithResponses) ChangeBudgetWithBodyWithResponse(ctx context.Context, budgetId BudgetID, params *ChangeBudgetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ChangeBudgetResponse, error) {
+	rsp, err := c.ChangeBudgetWithBody(ctx, budgetId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseChangeBudgetResponse(rsp)
+}
+
+// ChangeBudgetWithResponse Put other terms in the place of the budget's
+//
+// Thresholds that alerted this month do not alert again, whatever the new amount. The currency stays.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/budgets/{budget_id} (the `ChangeBudget` operationId).
+func (c *ClientWithResponses) ChangeBudgetWithResponse(ctx context.Context, budgetId BudgetID, params *ChangeBudgetParams, body ChangeBudgetJSONRequestBody, reqEditors ...RequestEditorFn) (*ChangeBudgetResponse, error) {
+	rsp, err := c.ChangeBudget(ctx, budgetId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseChangeBudgetResponse(rsp)
+}
+
+// CloseBudgetWithResponse Close the budget
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/budgets/{budget_id}:close (the `CloseBudget` operationId).
+func (c *ClientWithResponses) CloseBudgetWithResponse(ctx context.Context, budgetId BudgetID, params *CloseBudgetParams, reqEditors ...RequestEditorFn) (*CloseBudgetResponse, error) {
+	rsp, err := c.CloseBudget(ctx, budgetId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCloseBudgetResponse(rsp)
+}
+
+// EvaluateBudgetWithResponse Hold the spend to date against the budget now
+//
+// The platform does so by itself every few minutes; this is for who does not want to wait.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/budgets/{budget_id}:evaluate (the `EvaluateBudget` operationId).
+func (c *ClientWithResponses) EvaluateBudgetWithResponse(ctx context.Context, budgetId BudgetID, params *EvaluateBudgetParams, reqEditors ...RequestEditorFn) (*EvaluateBudgetResponse, error) {
+	rsp, err := c.EvaluateBudget(ctx, budgetId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEvaluateBudgetResponse(rsp)
 }
 
 // ListConnectionsWithResponse The connections the caller's organisation bought or sold, newest first
@@ -9679,6 +13280,49 @@ func (c *ClientWithResponses) GetEventProofWithResponse(ctx context.Context, pos
 		return nil, err
 	}
 	return ParseGetEventProofResponse(rsp)
+}
+
+// ListExchangeRatesWithResponse Currency rates, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/exchange-rates (the `ListExchangeRates` operationId).
+func (c *ClientWithResponses) ListExchangeRatesWithResponse(ctx context.Context, params *ListExchangeRatesParams, reqEditors ...RequestEditorFn) (*ListExchangeRatesResponse, error) {
+	rsp, err := c.ListExchangeRates(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListExchangeRatesResponse(rsp)
+}
+
+// SetExchangeRateWithBodyWithResponse Record what a currency is worth in another
+//
+// For operators. The rule for `effective_from` is that of tax rates. No rate is made of others, nor by inverting one.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/exchange-rates (the `SetExchangeRate` operationId).
+func (c *ClientWithResponses) SetExchangeRateWithBodyWithResponse(ctx context.Context, params *SetExchangeRateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetExchangeRateResponse, error) {
+	rsp, err := c.SetExchangeRateWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetExchangeRateResponse(rsp)
+}
+
+// SetExchangeRateWithResponse Record what a currency is worth in another
+//
+// For operators. The rule for `effective_from` is that of tax rates. No rate is made of others, nor by inverting one.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/exchange-rates (the `SetExchangeRate` operationId).
+func (c *ClientWithResponses) SetExchangeRateWithResponse(ctx context.Context, params *SetExchangeRateParams, body SetExchangeRateJSONRequestBody, reqEditors ...RequestEditorFn) (*SetExchangeRateResponse, error) {
+	rsp, err := c.SetExchangeRate(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetExchangeRateResponse(rsp)
 }
 
 // ExportInvoicesWithResponse The caller's invoices, a row for each line
@@ -10354,6 +13998,51 @@ func (c *ClientWithResponses) GetSettlementWithResponse(ctx context.Context, set
 	return ParseGetSettlementResponse(rsp)
 }
 
+// ListTaxRatesWithResponse Tax rates, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/tax-rates (the `ListTaxRates` operationId).
+func (c *ClientWithResponses) ListTaxRatesWithResponse(ctx context.Context, params *ListTaxRatesParams, reqEditors ...RequestEditorFn) (*ListTaxRatesResponse, error) {
+	rsp, err := c.ListTaxRates(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListTaxRatesResponse(rsp)
+}
+
+// SetTaxRateWithBodyWithResponse Record a tax rate
+//
+// For operators. A rate is effective after the one that is in force, and at most 31 days ago; the first of its country and
+// category since any time. One that is not in force yet is replaced by another effective at the same time or earlier.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/tax-rates (the `SetTaxRate` operationId).
+func (c *ClientWithResponses) SetTaxRateWithBodyWithResponse(ctx context.Context, params *SetTaxRateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetTaxRateResponse, error) {
+	rsp, err := c.SetTaxRateWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetTaxRateResponse(rsp)
+}
+
+// SetTaxRateWithResponse Record a tax rate
+//
+// For operators. A rate is effective after the one that is in force, and at most 31 days ago; the first of its country and
+// category since any time. One that is not in force yet is replaced by another effective at the same time or earlier.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/tax-rates (the `SetTaxRate` operationId).
+func (c *ClientWithResponses) SetTaxRateWithResponse(ctx context.Context, params *SetTaxRateParams, body SetTaxRateJSONRequestBody, reqEditors ...RequestEditorFn) (*SetTaxRateResponse, error) {
+	rsp, err := c.SetTaxRate(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetTaxRateResponse(rsp)
+}
+
 // ParseRevokeApiKeyResponse parses an HTTP response from a RevokeApiKeyWithResponse call
 func ParseRevokeApiKeyResponse(rsp *http.Response) (*RevokeApiKeyResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -10391,6 +14080,269 @@ func ParseRevokeApiKeyResponse(rsp *http.Response) (*RevokeApiKeyResponse, error
 			headers.CrossbillPosition = &value
 		}
 		response.Headers204 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListBillingAccountsResponse parses an HTTP response from a ListBillingAccountsWithResponse call
+func ParseListBillingAccountsResponse(rsp *http.Response) (*ListBillingAccountsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListBillingAccountsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BillingAccountPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseOpenBillingAccountResponse parses an HTTP response from a OpenBillingAccountWithResponse call
+func ParseOpenBillingAccountResponse(rsp *http.Response) (*OpenBillingAccountResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &OpenBillingAccountResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest BillingAccount
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers OpenBillingAccountResponse201Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetBillingAccountResponse parses an HTTP response from a GetBillingAccountWithResponse call
+func ParseGetBillingAccountResponse(rsp *http.Response) (*GetBillingAccountResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetBillingAccountResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BillingAccount
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetBillingAccountResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseChangeBillingAccountResponse parses an HTTP response from a ChangeBillingAccountWithResponse call
+func ParseChangeBillingAccountResponse(rsp *http.Response) (*ChangeBillingAccountResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ChangeBillingAccountResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BillingAccount
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ChangeBillingAccountResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCloseBillingAccountResponse parses an HTTP response from a CloseBillingAccountWithResponse call
+func ParseCloseBillingAccountResponse(rsp *http.Response) (*CloseBillingAccountResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CloseBillingAccountResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BillingAccount
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers CloseBillingAccountResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseMakeBillingAccountDefaultResponse parses an HTTP response from a MakeBillingAccountDefaultWithResponse call
+func ParseMakeBillingAccountDefaultResponse(rsp *http.Response) (*MakeBillingAccountDefaultResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &MakeBillingAccountDefaultResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BillingAccount
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers MakeBillingAccountDefaultResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil
@@ -10437,6 +14389,302 @@ func ParseCreateBillingRunResponse(rsp *http.Response) (*CreateBillingRunRespons
 			headers.CrossbillPosition = &value
 		}
 		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListBudgetAlertsResponse parses an HTTP response from a ListBudgetAlertsWithResponse call
+func ParseListBudgetAlertsResponse(rsp *http.Response) (*ListBudgetAlertsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListBudgetAlertsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BudgetAlertPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListBudgetsResponse parses an HTTP response from a ListBudgetsWithResponse call
+func ParseListBudgetsResponse(rsp *http.Response) (*ListBudgetsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListBudgetsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BudgetPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseOpenBudgetResponse parses an HTTP response from a OpenBudgetWithResponse call
+func ParseOpenBudgetResponse(rsp *http.Response) (*OpenBudgetResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &OpenBudgetResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Budget
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers OpenBudgetResponse201Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetBudgetResponse parses an HTTP response from a GetBudgetWithResponse call
+func ParseGetBudgetResponse(rsp *http.Response) (*GetBudgetResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetBudgetResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Budget
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetBudgetResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseChangeBudgetResponse parses an HTTP response from a ChangeBudgetWithResponse call
+func ParseChangeBudgetResponse(rsp *http.Response) (*ChangeBudgetResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ChangeBudgetResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Budget
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ChangeBudgetResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCloseBudgetResponse parses an HTTP response from a CloseBudgetWithResponse call
+func ParseCloseBudgetResponse(rsp *http.Response) (*CloseBudgetResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CloseBudgetResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Budget
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers CloseBudgetResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseEvaluateBudgetResponse parses an HTTP response from a EvaluateBudgetWithResponse call
+func ParseEvaluateBudgetResponse(rsp *http.Response) (*EvaluateBudgetResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EvaluateBudgetResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BudgetEvaluation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers EvaluateBudgetResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil
@@ -10824,6 +15072,85 @@ func ParseGetEventProofResponse(rsp *http.Response) (*GetEventProofResponse, err
 		}
 		response.ApplicationproblemJSONDefault = &dest
 
+	}
+
+	return response, nil
+}
+
+// ParseListExchangeRatesResponse parses an HTTP response from a ListExchangeRatesWithResponse call
+func ParseListExchangeRatesResponse(rsp *http.Response) (*ListExchangeRatesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListExchangeRatesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ExchangeRatePage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSetExchangeRateResponse parses an HTTP response from a SetExchangeRateWithResponse call
+func ParseSetExchangeRateResponse(rsp *http.Response) (*SetExchangeRateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetExchangeRateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest ExchangeRate
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers SetExchangeRateResponse201Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers201 = &headers
 	}
 
 	return response, nil
@@ -12348,6 +16675,85 @@ func ParseGetSettlementResponse(rsp *http.Response) (*GetSettlementResponse, err
 			headers.ETag = &value
 		}
 		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListTaxRatesResponse parses an HTTP response from a ListTaxRatesWithResponse call
+func ParseListTaxRatesResponse(rsp *http.Response) (*ListTaxRatesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListTaxRatesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest TaxRatePage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSetTaxRateResponse parses an HTTP response from a SetTaxRateWithResponse call
+func ParseSetTaxRateResponse(rsp *http.Response) (*SetTaxRateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetTaxRateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest TaxRate
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers SetTaxRateResponse201Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers201 = &headers
 	}
 
 	return response, nil

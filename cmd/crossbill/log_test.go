@@ -108,7 +108,7 @@ func TestLogVerifyAndExport(t *testing.T) {
 	if said := l.run(l.database("verify")...); !strings.Contains(said, "verified ") || !strings.Contains(said, "--checkpoint") {
 		t.Errorf("verify says %q", said)
 	}
-	if said := l.run(l.database("verify", "--checkpoint", l.kept, "--key", l.key)...); !strings.Contains(said, "2 events more") {
+	if said := l.run(l.database("verify", "--checkpoint", l.kept, "--key", l.key)...); !strings.Contains(said, "4 events more") {
 		t.Errorf("verify says %q", said)
 	}
 	bundle := l.path("org.bundle")

@@ -49,7 +49,9 @@ type Request struct {
 	ProviderPortID string
 	CustomerBGP    BGP
 	ProviderBGP    BGP
-	At             time.Time
+	// BillingAccountID is whom it is billed to; "" is the customer's default account as it is when invoiced.
+	BillingAccountID string
+	At               time.Time
 }
 
 // Allocate records what is reserved for the connection. The caller reserves it in the same append.
@@ -279,6 +281,9 @@ func (c Request) check(op string) error {
 	p.BGP("/customer_bgp", c.CustomerBGP)
 	p.BGP("/provider_bgp", c.ProviderBGP)
 	p.BGPPair("/customer_bgp", c.CustomerBGP, c.ProviderBGP)
+	if c.BillingAccountID != "" {
+		p.ID("/billing_account_id", domain.PrefixBillingAccount, c.BillingAccountID)
+	}
 	p.Time("/at", c.At)
 	return p.Err(op)
 }
@@ -287,6 +292,7 @@ func (c Request) event() Requested {
 	return Requested{
 		ConnectionID: c.ConnectionID, OrderID: c.OrderID, QuoteID: c.QuoteID, CustomerID: c.CustomerID, ProviderID: c.ProviderID,
 		ListingID: c.ListingID, ListingVersion: c.ListingVersion, BandwidthMbps: c.BandwidthMbps, CustomerPortID: c.CustomerPortID,
-		ProviderPortID: c.ProviderPortID, CustomerBGP: c.CustomerBGP, ProviderBGP: c.ProviderBGP, At: domain.Instant(c.At),
+		ProviderPortID: c.ProviderPortID, CustomerBGP: c.CustomerBGP, ProviderBGP: c.ProviderBGP,
+		BillingAccountID: c.BillingAccountID, At: domain.Instant(c.At),
 	}
 }

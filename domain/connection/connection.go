@@ -127,20 +127,21 @@ type Termination struct {
 
 // State is what is known of a connection. The zero State is one that does not exist.
 type State struct {
-	ID             string `json:"id"`
-	State          string `json:"state"`
-	Billing        string `json:"billing"`
-	OrderID        string `json:"order_id"`
-	QuoteID        string `json:"quote_id"`
-	CustomerID     string `json:"customer_id"`
-	ProviderID     string `json:"provider_id"`
-	ListingID      string `json:"listing_id"`
-	ListingVersion int    `json:"listing_version"`
-	BandwidthMbps  int    `json:"bandwidth_mbps"`
-	CustomerPortID string `json:"customer_port_id"`
-	ProviderPortID string `json:"provider_port_id"`
-	CustomerBGP    BGP    `json:"customer_bgp"`
-	ProviderBGP    BGP    `json:"provider_bgp"`
+	ID               string `json:"id"`
+	State            string `json:"state"`
+	Billing          string `json:"billing"`
+	OrderID          string `json:"order_id"`
+	QuoteID          string `json:"quote_id"`
+	CustomerID       string `json:"customer_id"`
+	ProviderID       string `json:"provider_id"`
+	ListingID        string `json:"listing_id"`
+	ListingVersion   int    `json:"listing_version"`
+	BandwidthMbps    int    `json:"bandwidth_mbps"`
+	CustomerPortID   string `json:"customer_port_id"`
+	ProviderPortID   string `json:"provider_port_id"`
+	CustomerBGP      BGP    `json:"customer_bgp"`
+	ProviderBGP      BGP    `json:"provider_bgp"`
+	BillingAccountID string `json:"billing_account_id,omitempty"` // "": the customer's default account
 
 	EdgeNodeID string      `json:"edge_node_id,omitempty"` // from here on "" and nil until allocated
 	EdgeASN    uint32      `json:"edge_asn,omitempty"`

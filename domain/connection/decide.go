@@ -91,7 +91,7 @@ func (c Request) decide(op string, s State) ([]domain.Event, error) {
 	same := s.ID == c.ConnectionID && s.OrderID == c.OrderID && s.QuoteID == c.QuoteID && s.CustomerID == c.CustomerID &&
 		s.ProviderID == c.ProviderID && s.ListingID == c.ListingID && s.ListingVersion == c.ListingVersion &&
 		s.BandwidthMbps == c.BandwidthMbps && s.CustomerPortID == c.CustomerPortID && s.ProviderPortID == c.ProviderPortID &&
-		s.CustomerBGP.Equal(c.CustomerBGP) && s.ProviderBGP.Equal(c.ProviderBGP)
+		s.CustomerBGP.Equal(c.CustomerBGP) && s.ProviderBGP.Equal(c.ProviderBGP) && s.BillingAccountID == c.BillingAccountID
 	if !same {
 		return nil, domain.Exists(op, "connection", s.ID)
 	}

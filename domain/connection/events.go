@@ -8,19 +8,21 @@ import (
 
 // Requested says that an order wants a connection.
 type Requested struct {
-	ConnectionID   string    `json:"connection_id"`
-	OrderID        string    `json:"order_id"`
-	QuoteID        string    `json:"quote_id"`
-	CustomerID     string    `json:"customer_id"`
-	ProviderID     string    `json:"provider_id"`
-	ListingID      string    `json:"listing_id"`
-	ListingVersion int       `json:"listing_version"`
-	BandwidthMbps  int       `json:"bandwidth_mbps"`
-	CustomerPortID string    `json:"customer_port_id"`
-	ProviderPortID string    `json:"provider_port_id"`
-	CustomerBGP    BGP       `json:"customer_bgp"`
-	ProviderBGP    BGP       `json:"provider_bgp"`
-	At             time.Time `json:"at"`
+	ConnectionID   string `json:"connection_id"`
+	OrderID        string `json:"order_id"`
+	QuoteID        string `json:"quote_id"`
+	CustomerID     string `json:"customer_id"`
+	ProviderID     string `json:"provider_id"`
+	ListingID      string `json:"listing_id"`
+	ListingVersion int    `json:"listing_version"`
+	BandwidthMbps  int    `json:"bandwidth_mbps"`
+	CustomerPortID string `json:"customer_port_id"`
+	ProviderPortID string `json:"provider_port_id"`
+	CustomerBGP    BGP    `json:"customer_bgp"`
+	ProviderBGP    BGP    `json:"provider_bgp"`
+	// BillingAccountID is whom it is billed to; "" is the customer's default account as it is when invoiced.
+	BillingAccountID string    `json:"billing_account_id,omitempty"`
+	At               time.Time `json:"at"`
 }
 
 // Allocated says what is reserved for the connection on an edge node.

@@ -15,7 +15,7 @@ func Evolve(s State, e domain.Event) State {
 			ID: e.ConnectionID, State: StateRequested, Billing: BillingNone, OrderID: e.OrderID, QuoteID: e.QuoteID,
 			CustomerID: e.CustomerID, ProviderID: e.ProviderID, ListingID: e.ListingID, ListingVersion: e.ListingVersion,
 			BandwidthMbps: e.BandwidthMbps, CustomerPortID: e.CustomerPortID, ProviderPortID: e.ProviderPortID,
-			CustomerBGP: e.CustomerBGP, ProviderBGP: e.ProviderBGP, RequestedAt: e.At,
+			CustomerBGP: e.CustomerBGP, ProviderBGP: e.ProviderBGP, BillingAccountID: e.BillingAccountID, RequestedAt: e.At,
 		}
 	case Allocated:
 		s.State, s.EdgeNodeID, s.EdgeASN, s.Tag, s.A, s.Z = StateAllocated, e.EdgeNodeID, e.EdgeASN, e.Tag, &e.A, &e.Z

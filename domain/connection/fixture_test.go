@@ -23,7 +23,7 @@ var (
 )
 
 func request() Request {
-	return Request{connectionID, orderID, quoteID, customer, provider, listingID, 1, 100, customerPort, providerPort, customerBGP, providerBGP, scenario.Noon}
+	return Request{connectionID, orderID, quoteID, customer, provider, listingID, 1, 100, customerPort, providerPort, customerBGP, providerBGP, "", scenario.Noon}
 }
 
 func allocate() Allocate {

@@ -38,7 +38,9 @@ type Place struct {
 	BGP           BGP
 	Deadline      time.Time // who is asked answers before it; after At, by at most [MaxDeadline]
 	PurchaseOrder string    // the customer's own reference; may be empty
-	At            time.Time
+	// BillingAccountID is the customer's, and open: the caller sees to that. It may be empty.
+	BillingAccountID string
+	At               time.Time
 
 	By             apikey.PrincipalRef // who places it
 	ApprovalNeeded string              // why a person has to approve it; empty if nobody has to

@@ -68,6 +68,8 @@ type Placed struct {
 	PurchaseOrder  string    `json:"purchase_order"`
 	At             time.Time `json:"at"`
 
+	// BillingAccountID is whom the connection is billed to; "" is the customer's default account as it is when invoiced.
+	BillingAccountID string `json:"billing_account_id,omitempty"`
 	// Item is what the order does to the connection; absent in those that make it.
 	Item string `json:"item,omitempty"`
 	// PlacedBy is the principal that placed it; absent in orders from before principals had limits.
@@ -239,6 +241,8 @@ type State struct {
 	Reason         string     `json:"reason,omitempty"`    // why it was rejected, failed or cancelled
 	ClosedAt       *time.Time `json:"closed_at,omitempty"` // when it reached its final state
 
+	BillingAccountID string `json:"billing_account_id,omitempty"`
+
 	PlacedBy       *apikey.PrincipalRef `json:"placed_by,omitempty"`
 	ApprovalNeeded string               `json:"approval_needed,omitempty"` // why; it stays when a person has approved
 	ApprovedBy     string               `json:"approved_by,omitempty"`
@@ -301,7 +305,7 @@ func Evolve(s State, e domain.Event) State {
 			ID: e.OrderID, QuoteID: e.QuoteID, QuoteHash: e.QuoteHash, CustomerID: e.CustomerID,
 			ProviderID: e.ProviderID, ListingID: e.ListingID, ListingVersion: e.ListingVersion, ConnectionID: e.ConnectionID, Item: e.Item,
 			PortID: e.PortID, BandwidthMbps: e.BandwidthMbps, BGP: e.BGP, Approval: e.Approval, Deadline: e.Deadline,
-			PurchaseOrder: e.PurchaseOrder, PlacedAt: e.At,
+			PurchaseOrder: e.PurchaseOrder, BillingAccountID: e.BillingAccountID, PlacedAt: e.At,
 			PlacedBy: e.PlacedBy, ApprovalNeeded: e.ApprovalNeeded, Commitment: e.Commitment,
 		}
 		if e.ApprovalNeeded != "" {

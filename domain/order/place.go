@@ -31,6 +31,9 @@ func (c Place) decide(op string) ([]domain.Event, error) {
 	p.BGPPair("/bgp", c.BGP, terms.BGP)
 	c.checkTotal(&p)
 	p.OptionalText("/purchase_order", c.PurchaseOrder, MaxPurchaseOrder)
+	if c.BillingAccountID != "" {
+		p.ID("/billing_account_id", domain.PrefixBillingAccount, c.BillingAccountID)
+	}
 	p.Time("/at", c.At)
 	checkDeadline(&p, c.Deadline, c.At)
 	p.OneOf("/approval_needed", c.ApprovalNeeded, "", AboveOrderLimit, AboveMonthLimit, OtherCurrency)
@@ -50,7 +53,7 @@ func (c Place) decide(op string) ([]domain.Event, error) {
 		OrderID: c.OrderID, QuoteID: q.QuoteID, QuoteHash: q.Hash, CustomerID: c.CustomerID, ProviderID: q.ProviderID,
 		ListingID: q.ListingID, ListingVersion: q.ListingVersion, ConnectionID: c.ConnectionID, PortID: c.Port.ID,
 		BandwidthMbps: q.BandwidthMbps, BGP: bgp, Approval: terms.Approval, Deadline: domain.Instant(c.Deadline),
-		PurchaseOrder: c.PurchaseOrder, At: domain.Instant(c.At), ApprovalNeeded: c.ApprovalNeeded,
+		PurchaseOrder: c.PurchaseOrder, BillingAccountID: c.BillingAccountID, At: domain.Instant(c.At), ApprovalNeeded: c.ApprovalNeeded,
 	}
 	if c.By != (apikey.PrincipalRef{}) {
 		placed.PlacedBy = &c.By

@@ -10,9 +10,12 @@ import (
 
 	"crossbill/domain"
 	"crossbill/domain/apikey"
+	"crossbill/domain/billingaccount"
 	"crossbill/domain/billingrun"
+	"crossbill/domain/budget"
 	"crossbill/domain/connection"
 	"crossbill/domain/edgenode"
+	"crossbill/domain/exchangerate"
 	"crossbill/domain/feeschedule"
 	"crossbill/domain/invoice"
 	"crossbill/domain/listing"
@@ -23,6 +26,7 @@ import (
 	"crossbill/domain/reading"
 	"crossbill/domain/settlement"
 	"crossbill/domain/subject"
+	"crossbill/domain/taxrate"
 )
 
 // Events returns one zero value of every event type, grouped by the package it belongs to, as a codec takes them.
@@ -31,6 +35,7 @@ func Events() [][]domain.Event {
 		organisation.Events(), apikey.Events(), edgenode.Events(), port.Events(), feeschedule.Events(), listing.Events(),
 		quote.Events(), order.Events(), connection.Events(), reading.Events(), billingrun.Events(), invoice.Events(),
 		settlement.Events(), subject.Events(),
+		billingaccount.Events(), budget.Events(), taxrate.Events(), exchangerate.Events(),
 	}
 }
 
