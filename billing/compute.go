@@ -22,18 +22,18 @@ func Compute(facts []Facts) (invoice.Issued, error) {
 	}
 	facts = slices.SortedFunc(slices.Values(facts), byConnection)
 	first := facts[0]
-	currency := first.Quote.Plan.Currency
+	currency := first.Currency()
 	zero := domain.Money{Currency: currency}
 	i := invoice.Issued{
 		CustomerID: first.Connection.CustomerID, PeriodStart: first.Period.From, PeriodEnd: first.Period.To, Currency: currency,
 		Passthrough: zero, Fee: zero, Total: zero, LogPosition: int64(first.Position),
 	}
 	for n, f := range facts {
-		if f.Connection.CustomerID != i.CustomerID || f.Quote.Plan.Currency != currency || !f.Period.Equal(first.Period) ||
+		if f.Connection.CustomerID != i.CustomerID || f.Currency() != currency || !f.Period.Equal(first.Period) ||
 			f.Position != first.Position || n > 0 && f.Connection.ID == facts[n-1].Connection.ID {
 			return invoice.Issued{}, domain.Errorf(domain.Internal, op, "%s and %s can't be on one invoice", first.Connection.ID, f.Connection.ID)
 		}
-		lines, err := f.lines()
+		lines, err := f.lines(rating.FreeUse{})
 		if err != nil {
 			return invoice.Issued{}, err
 		}
@@ -56,31 +56,39 @@ func Compute(facts []Facts) (invoice.Issued, error) {
 
 func byConnection(a, b Facts) int { return cmp.Compare(a.Connection.ID, b.Connection.ID) }
 
-// lines returns the connection's lines: a passthrough line for each charge, then the fee.
-func (f *Facts) lines() ([]invoice.Line, error) {
-	items, fee, err := f.rate()
+// lines returns the connection's lines: the passthrough lines, then the fee.
+func (f *Facts) lines(used rating.FreeUse) ([]invoice.Line, error) {
+	items, fee, err := f.rate(used)
 	if err != nil {
 		return nil, err
 	}
 	lines := make([]invoice.Line, 0, len(items)+1)
-	for _, item := range items {
-		lines = append(lines, f.line(invoice.LinePassthrough, item))
+	for _, i := range items {
+		lines = append(lines, f.line(i))
 	}
-	return append(lines, f.line(invoice.LineFee, fee)), nil
+	return append(lines, f.line(fee)), nil
 }
 
-func (f *Facts) line(kind string, item rating.Item) invoice.Line {
-	steps := make([]string, len(item.Steps))
-	for i, s := range item.Steps {
-		steps[i] = shortened(s, invoice.MaxStep)
+func (f *Facts) line(i item) invoice.Line {
+	steps := make([]string, len(i.Steps))
+	for n, s := range i.Steps {
+		steps[n] = shortened(s, invoice.MaxStep)
 	}
-	return invoice.Line{
-		ItemID: item.ID, Kind: kind, ProviderID: f.Connection.ProviderID, ConnectionID: f.Connection.ID,
-		ChargeID: item.ChargeID, Description: item.Description, Quantity: item.Quantity.String(), Unit: item.Unit,
-		Exact: item.Exact.String(), Amount: item.Amount, Steps: steps,
-		Plan:    invoice.PlanRef{ListingID: f.Quote.ListingID, Version: f.Quote.ListingVersion},
-		QuoteID: f.Quote.QuoteID, Evidence: f.evidenceOf(item.ChargeID),
+	kind, from := invoice.LinePassthrough, i.stretch
+	if i.stretch == nil {
+		kind, from = invoice.LineFee, f.last()
 	}
+	l := invoice.Line{
+		ItemID: i.ID, Kind: kind, ProviderID: f.Connection.ProviderID, ConnectionID: f.Connection.ID,
+		ChargeID: i.ChargeID, Description: i.Description, Quantity: i.Quantity.String(), Unit: i.Unit,
+		Exact: i.Exact.String(), Amount: i.Amount, Steps: steps,
+		Plan:    invoice.PlanRef{ListingID: from.Quote.ListingID, Version: from.Quote.ListingVersion},
+		QuoteID: from.Quote.QuoteID, Evidence: f.evidenceOf(i), Part: i.Part,
+	}
+	if i.stretch != nil && len(f.Stretches) > 1 {
+		l.From, l.To = &i.stretch.From, &i.stretch.To
+	}
+	return l
 }
 
 // shortened cuts a step that a plan with very many tiers makes too long for a line. Only what people read is cut.
@@ -95,13 +103,13 @@ func shortened(s string, limit int) string {
 func drafts(facts []Facts) ([]invoice.Issued, error) {
 	facts = slices.SortedFunc(slices.Values(facts), func(a, b Facts) int {
 		return cmp.Or(cmp.Compare(a.Connection.CustomerID, b.Connection.CustomerID),
-			cmp.Compare(a.Quote.Plan.Currency, b.Quote.Plan.Currency), byConnection(a, b))
+			cmp.Compare(a.Currency(), b.Currency()), byConnection(a, b))
 	})
 	var all []invoice.Issued
 	for len(facts) > 0 {
 		n, bytes := 0, 0
 		for ; n < len(facts) && sameInvoice(facts[0], facts[n]); n++ {
-			lines, err := facts[n].lines()
+			lines, err := facts[n].lines(rating.FreeUse{})
 			if err != nil {
 				return nil, err
 			}
@@ -124,7 +132,7 @@ func drafts(facts []Facts) ([]invoice.Issued, error) {
 }
 
 func sameInvoice(a, b Facts) bool {
-	return a.Connection.CustomerID == b.Connection.CustomerID && a.Quote.Plan.Currency == b.Quote.Plan.Currency
+	return a.Connection.CustomerID == b.Connection.CustomerID && a.Currency() == b.Currency()
 }
 
 // sizeOf returns how many bytes a value has in the log.

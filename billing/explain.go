@@ -10,7 +10,6 @@ import (
 	"crossbill/domain"
 	"crossbill/domain/connection"
 	"crossbill/domain/invoice"
-	"crossbill/domain/pricing"
 	"crossbill/domain/quote"
 	"crossbill/domain/reading"
 	"crossbill/events"
@@ -53,11 +52,7 @@ func Explain(ctx context.Context, log Log, i invoice.Content, number int) (Expla
 	if err != nil {
 		return Explanation{}, err
 	}
-	kind := invoice.LinePassthrough
-	if item.ChargeID == pricing.FeeChargeID {
-		kind = invoice.LineFee
-	}
-	again := r.facts.line(kind, item)
+	again := r.facts.line(item)
 	again.Number = line.Number
 	if err := same(op, line, again); err != nil {
 		return Explanation{}, err
@@ -72,61 +67,97 @@ type replay struct {
 	events []EvidenceEvent
 }
 
-// read fills the facts in the order that they need each other: what is billed, its price, its readings.
+// read fills the facts in the order that they need each other: what is billed, its prices, its readings.
 func (r *replay) read(ctx context.Context, log Log) error {
 	const op = "billing.Explain"
-	known := 0
-	for _, source := range []struct {
-		stream string
-		add    func(events.Recorded) error
-		into   *ranges
-		then   func(string) error
-	}{
-		{connection.Stream(r.line.ConnectionID), r.facts.addConnection, &r.facts.connection, r.facts.setBillable},
-		{quote.Stream(r.line.QuoteID), r.facts.addQuote, &r.facts.quote, r.facts.checkQuote},
-		{reading.Stream(r.line.ConnectionID), r.facts.addReading, &r.facts.usage, nil},
-	} {
-		for _, e := range r.line.Evidence {
-			if e.Stream != source.stream {
-				continue
-			}
-			known++
-			err := scan(ctx, log, e.Stream, e.FromVersion, e.ToVersion, r.facts.Position, func(e events.Recorded) error {
-				before := source.into.all.count
-				if err := source.add(e); err != nil || source.into.all.count == before {
-					return err
-				}
-				r.events = append(r.events, EvidenceEvent{e.Position, e.ID, e.Type, e.Stream, e.Version, hex.EncodeToString(e.LeafHash[:])})
-				return nil
-			})
-			if err != nil {
-				return err
-			}
+	f := &r.facts
+	known, err := r.scan(ctx, log, connection.Stream(r.line.ConnectionID), f.addConnection, &f.connection)
+	if err != nil {
+		return err
+	}
+	if err := f.setBillable(op); err != nil {
+		return err
+	}
+	if f.Billable.Empty() {
+		return domain.Errorf(domain.Internal, op, "line %d is of a connection that its evidence does not bill", r.line.Number)
+	}
+	read := make(map[string]bool)
+	for n := range f.Stretches {
+		s := &f.Stretches[n]
+		named, err := r.scan(ctx, log, quote.Stream(s.quoteID), s.addQuote, &s.quote)
+		if err != nil {
+			return err
 		}
-		if source.then != nil {
-			if err := source.then(op); err != nil {
-				return err
-			}
+		if named == 0 {
+			continue // another line's price
+		}
+		if !read[s.quoteID] {
+			known += named
+		}
+		read[s.quoteID] = true
+		if err := f.checkQuote(op, s); err != nil {
+			return err
 		}
 	}
-	if known != len(r.line.Evidence) {
+	collected := &f.usage
+	if r.line.Kind != invoice.LineFee { // its readings are its own stretch's
+		n := slices.IndexFunc(f.Stretches, func(s Stretch) bool {
+			return s.quoteID == r.line.QuoteID && (r.line.From == nil || s.From.Equal(*r.line.From))
+		})
+		if n < 0 || !f.Stretches[n].priced() {
+			return domain.Errorf(domain.Internal, op, "line %d does not name its price, %q, in its evidence", r.line.Number, r.line.QuoteID)
+		}
+		collected = &f.Stretches[n].usage
+	} else if n := slices.IndexFunc(f.Stretches, func(s Stretch) bool { return !s.priced() }); n >= 0 {
+		return domain.Errorf(domain.Internal, op, "line %d does not name the price %q in its evidence", r.line.Number, f.Stretches[n].quoteID)
+	}
+	f.openBuckets()
+	named, err := r.scan(ctx, log, reading.Stream(r.line.ConnectionID), f.addReading, collected)
+	if err != nil {
+		return err
+	}
+	f.closeBuckets()
+	if known+named != len(r.line.Evidence) {
 		return domain.Errorf(domain.Internal, op, "line %d names evidence that has nothing to do with it", r.line.Number)
 	}
 	return nil
 }
 
-// item rates the facts and returns the line's item.
-func (r *replay) item() (rating.Item, error) {
-	items, fee, err := r.facts.rate()
-	if err != nil {
-		return rating.Item{}, err
-	}
-	for _, item := range append(items, fee) {
-		if item.ChargeID == r.line.ChargeID {
-			return item, nil
+// scan adds the events of the line's evidence that are in a stream, and returns how many of its ranges are. Those that
+// were collected are the line's own.
+func (r *replay) scan(ctx context.Context, log Log, stream string, add func(events.Recorded) error, into *ranges) (named int, err error) {
+	for _, e := range r.line.Evidence {
+		if e.Stream != stream {
+			continue
+		}
+		named++
+		err := scan(ctx, log, e.Stream, e.FromVersion, e.ToVersion, r.facts.Position, func(e events.Recorded) error {
+			before := into.all.count
+			if err := add(e); err != nil || into.all.count == before {
+				return err
+			}
+			r.events = append(r.events, EvidenceEvent{e.Position, e.ID, e.Type, e.Stream, e.Version, hex.EncodeToString(e.LeafHash[:])})
+			return nil
+		})
+		if err != nil {
+			return 0, err
 		}
 	}
-	return rating.Item{}, domain.Errorf(domain.Internal, "billing.Explain", "the plan has no charge %q", r.line.ChargeID)
+	return named, nil
+}
+
+// item rates the facts and returns the line's item.
+func (r *replay) item() (item, error) {
+	items, fee, err := r.facts.rate(rating.FreeUse{})
+	if err != nil {
+		return item{}, err
+	}
+	for _, i := range append(items, fee) {
+		if i.ID == r.line.ItemID {
+			return i, nil
+		}
+	}
+	return item{}, domain.Errorf(domain.Internal, "billing.Explain", "the plan of %s has no charge %q", r.line.QuoteID, r.line.ChargeID)
 }
 
 // Recompute computes an invoice again from the log up to the invoice's own position, and returns what comes out. It

@@ -2,6 +2,7 @@ package billing
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"crossbill/billing/rating"
@@ -18,20 +19,38 @@ import (
 type Facts struct {
 	Position     events.Position // of the log
 	Connection   connection.State
-	Quote        quote.Content // freezes the plan and the fee
 	Period       Period
 	Billable     rating.Interval // the part of the period that is charged; empty if none is
-	Usage        rating.Usage    // in the billable part
+	Stretches    []Stretch       // what it was sold as in Billable, one after the other
+	Usage        rating.Usage    // in Billable
 	UsageVersion int64           // of the stream of readings; 0: it has none
 
-	connection, quote, usage ranges // the events that said so
+	connection, usage ranges // the events that said so
+	buckets           *rating.Buckets
 }
+
+// Stretch is a part of what is billable in which one quote is in force.
+type Stretch struct {
+	rating.Interval
+	Quote      quote.Content // freezes the plan and the fee
+	Suspended  []rating.Interval
+	Activation bool // it begins with the connection's production
+	Usage      rating.Usage
+	Percentile rating.Percentile // if the plan has such a charge
+
+	quoteID      string
+	quote, usage ranges
+}
+
+// maxStretches is how many changes of plan or bandwidth a period can have and be billed: the evidence of the fee names
+// the quote of each.
+const maxStretches = 200
 
 // Gather reads a connection's facts for a period from the log up to a position. It returns NotFound for a connection
 // that does not exist up to there, and an Internal error for a log that contradicts itself.
 //
 // Of the connection's own stream, those events are kept as evidence that changed what is billed, or to whom; of the
-// readings, those that share time with the billable part.
+// readings, those that share time with what they are counted in.
 func Gather(ctx context.Context, log Log, connectionID string, period Period, upTo events.Position) (Facts, error) {
 	const op = "billing.Gather"
 	f := Facts{Position: upTo, Period: period}
@@ -44,29 +63,49 @@ func Gather(ctx context.Context, log Log, connectionID string, period Period, up
 	if err := f.setBillable(op); err != nil || f.Billable.Empty() {
 		return f, err
 	}
-	if err := scan(ctx, log, quote.Stream(f.Connection.QuoteID), 1, maxVersion, upTo, f.addQuote); err != nil {
+	for n := range f.Stretches {
+		s := &f.Stretches[n]
+		if err := scan(ctx, log, quote.Stream(s.quoteID), 1, maxVersion, upTo, s.addQuote); err != nil {
+			return Facts{}, err
+		}
+		if err := f.checkQuote(op, s); err != nil {
+			return Facts{}, err
+		}
+	}
+	f.openBuckets()
+	if err := scan(ctx, log, reading.Stream(connectionID), 1, maxVersion, upTo, f.addReading); err != nil {
 		return Facts{}, err
 	}
-	if err := f.checkQuote(op); err != nil {
-		return Facts{}, err
-	}
-	return f, scan(ctx, log, reading.Stream(connectionID), 1, maxVersion, upTo, f.addReading)
+	f.closeBuckets()
+	return f, nil
 }
+
+// Currency returns the currency that the connection is billed in.
+func (f *Facts) Currency() domain.Currency { return f.last().Quote.Plan.Currency }
+
+// last returns the stretch at the end of what is billable.
+func (f *Facts) last() *Stretch { return &f.Stretches[len(f.Stretches)-1] }
 
 // billed is what of a connection its invoices depend on.
 type billed struct {
 	quote, customer, provider, listing, billing string
-	version                                     int
-	from, to                                    time.Time
+	version, spans, suspensions                 int
+	from, to, resumed                           time.Time
 }
 
 func billedOf(s connection.State) billed {
-	b := billed{s.QuoteID, s.CustomerID, s.ProviderID, s.ListingID, s.Billing, s.ListingVersion, time.Time{}, time.Time{}}
+	b := billed{
+		quote: s.QuoteID, customer: s.CustomerID, provider: s.ProviderID, listing: s.ListingID, billing: s.Billing, version: s.ListingVersion,
+		spans: len(s.Spans), suspensions: len(s.Suspensions),
+	}
 	if s.BillingFrom != nil {
 		b.from = *s.BillingFrom
 	}
 	if s.BillingTo != nil {
 		b.to = *s.BillingTo
+	}
+	if n := len(s.Suspensions); n > 0 && s.Suspensions[n-1].To != nil {
+		b.resumed = *s.Suspensions[n-1].To
 	}
 	return b
 }
@@ -80,7 +119,7 @@ func (f *Facts) addConnection(e events.Recorded) error {
 	return nil
 }
 
-// setBillable says when the connection is charged. A connection that never was in production is not.
+// setBillable says when the connection is charged, and as what. A connection that never was in production is not.
 func (f *Facts) setBillable(op string) error {
 	c := f.Connection
 	if c.BillingFrom == nil {
@@ -90,29 +129,125 @@ func (f *Facts) setBillable(op string) error {
 		return domain.Errorf(domain.Internal, op, "billing of %s stops at %s, before it starts at %s", c.ID, c.BillingTo, c.BillingFrom)
 	}
 	f.Billable = rating.BillableIn(f.Period, *c.BillingFrom, c.BillingTo)
-	return nil
-}
-
-func (f *Facts) addQuote(e events.Recorded) error {
-	if q, ok := e.Event.(quote.Issued); ok {
-		f.Quote = quote.Content(q)
-		f.quote.add(e)
+	if f.Billable.Empty() {
+		return nil
+	}
+	suspended := f.suspended()
+	for n, span := range c.Spans {
+		var until *time.Time
+		if n+1 < len(c.Spans) {
+			until = &c.Spans[n+1].From
+		}
+		in := rating.BillableIn(f.Billable, span.From, until)
+		if in.Empty() { // of another period, or changed again within a second
+			continue
+		}
+		s := Stretch{Interval: in, quoteID: span.QuoteID}
+		// Changes within the first second leave the first span empty; what is charged once is then the next one's to charge.
+		s.Activation = len(f.Stretches) == 0 && in.From.Equal(c.BillingFrom.UTC().Truncate(time.Second))
+		for _, pause := range suspended {
+			if part := pause.Intersect(in); !part.Empty() {
+				s.Suspended = append(s.Suspended, part)
+			}
+		}
+		f.Stretches = append(f.Stretches, s)
+	}
+	switch n := len(f.Stretches); {
+	case n == 0 || !f.Stretches[0].From.Equal(f.Billable.From) || !f.last().To.Equal(f.Billable.To):
+		return domain.Errorf(domain.Internal, op, "what %s is sold as does not cover when it is billed, %s", c.ID, f.Billable)
+	case n > maxStretches:
+		return domain.Errorf(domain.Internal, op, "%s changed %d times in one period; the limit is %d", c.ID, n-1, maxStretches).
+			WithHint("bill the period in parts")
 	}
 	return nil
 }
 
-// checkQuote holds the quote to the connection that came of it: a price meant for others is no price.
-func (f *Facts) checkQuote(op string) error {
-	c, q := f.Connection, f.Quote
+// suspended returns when the gate was closed in what is billable, in whole seconds, apart and in order.
+func (f *Facts) suspended() []rating.Interval {
+	var all []rating.Interval
+	for _, s := range f.Connection.Suspensions {
+		pause := rating.BillableIn(f.Billable, s.From, s.To)
+		if pause.Empty() {
+			continue
+		}
+		if n := len(all); n > 0 && !all[n-1].To.Before(pause.From) { // one that began before the last had ended
+			pause.From = all[n-1].From
+			if pause.To.Before(all[n-1].To) {
+				pause.To = all[n-1].To
+			}
+			all = all[:n-1]
+		}
+		all = append(all, pause)
+	}
+	return all
+}
+
+func (s *Stretch) addQuote(e events.Recorded) error {
+	if q, ok := e.Event.(quote.Issued); ok {
+		s.Quote = quote.Content(q)
+		s.quote.add(e)
+	}
+	return nil
+}
+
+// checkQuote holds a quote to the connection that came of it: a price meant for others is no price.
+func (f *Facts) checkQuote(op string, s *Stretch) error {
+	c, q := f.Connection, s.Quote
+	span := c.Spans[slices.IndexFunc(c.Spans, func(span connection.Span) bool { return span.QuoteID == s.quoteID })]
 	switch {
-	case q.QuoteID == "" || q.QuoteID != c.QuoteID:
-		return domain.Errorf(domain.Internal, op, "connection %s is priced by the quote %q, which is not in the log", c.ID, c.QuoteID)
-	case q.CustomerID != c.CustomerID || q.ProviderID != c.ProviderID || q.ListingID != c.ListingID || q.ListingVersion != c.ListingVersion:
+	case q.QuoteID == "" || q.QuoteID != s.quoteID:
+		return domain.Errorf(domain.Internal, op, "connection %s is priced by the quote %q, which is not in the log", c.ID, s.quoteID)
+	case q.CustomerID != c.CustomerID || q.ProviderID != c.ProviderID || q.ListingID != c.ListingID || q.ListingVersion != span.ListingVersion ||
+		q.BandwidthMbps != span.BandwidthMbps:
 		return domain.Errorf(domain.Internal, op, "quote %s is not for connection %s", q.QuoteID, c.ID)
 	case quote.Hash(quote.Issued(q)) != q.Hash:
 		return domain.Errorf(domain.Internal, op, "quote %s does not have its hash", q.QuoteID)
 	}
+	for _, o := range f.Stretches {
+		if o.Quote.QuoteID != "" && o.Quote.Plan.Currency != q.Plan.Currency {
+			return domain.Errorf(domain.Internal, op, "connection %s changed from %s to %s inside a period", c.ID, o.Quote.Plan.Currency, q.Plan.Currency).
+				WithHint("a connection keeps its currency: this change should have been refused")
+		}
+	}
 	return nil
+}
+
+// priced reports whether the stretch's quote was read: to explain one line, only its own is.
+func (s *Stretch) priced() bool { return s.Quote.QuoteID != "" }
+
+func (s *Stretch) bursts() bool { return s.priced() && s.Quote.Plan.Has(pricing.KindPercentile) }
+
+// reach returns the time whose readings the stretch is rated by. The last bucket that begins in it may end after it.
+func (s *Stretch) reach(billable rating.Interval) rating.Interval {
+	if !s.bursts() {
+		return s.Interval
+	}
+	return rating.Reach(s.Interval).Intersect(billable)
+}
+
+// openBuckets makes buckets if a plan needs them.
+func (f *Facts) openBuckets() {
+	for n := range f.Stretches {
+		if f.Stretches[n].bursts() && f.buckets == nil {
+			f.buckets = rating.NewBuckets(f.Billable)
+		}
+	}
+}
+
+// closeBuckets takes the percentiles and forgets the buckets, which are large.
+func (f *Facts) closeBuckets() {
+	for n := range f.Stretches {
+		s := &f.Stretches[n]
+		if !s.bursts() {
+			continue
+		}
+		active := []rating.Interval{s.Interval}
+		if !s.Quote.Plan.BilledWhileSuspended() {
+			active = rating.Active(s.Interval, s.Suspended)
+		}
+		s.Percentile = f.buckets.Percentile(active)
+	}
+	f.buckets = nil
 }
 
 func (f *Facts) addReading(e events.Recorded) error {
@@ -121,8 +256,19 @@ func (f *Facts) addReading(e events.Recorded) error {
 		return err
 	}
 	f.UsageVersion = e.Version
-	if f.Usage.Add(r, f.Billable) {
-		f.usage.add(e)
+	if !f.Usage.Add(r, f.Billable) {
+		return nil
+	}
+	f.usage.add(e)
+	for n := range f.Stretches {
+		s := &f.Stretches[n]
+		s.Usage.Add(r, s.Interval)
+		if rating.Touches(r, s.reach(f.Billable)) {
+			s.usage.add(e)
+		}
+	}
+	if f.buckets != nil {
+		return f.buckets.Add(r)
 	}
 	return nil
 }
@@ -137,24 +283,73 @@ func readingOf(e events.Recorded, connectionID string) (rating.Reading, error) {
 	return rating.Reading{Interval: rating.Interval{From: r.From.UTC(), To: r.To.UTC()}, BytesIn: r.BytesIn, BytesOut: r.BytesOut}, nil
 }
 
-// rate rates the facts: the passthrough items in the plan's order, and the fee.
-func (f *Facts) rate() (items []rating.Item, fee rating.Item, err error) {
-	in := rating.Input{ConnectionID: f.Connection.ID, Plan: f.Quote.Plan, Period: f.Period, Billable: f.Billable, Usage: f.Usage}
-	if items, err = rating.Rate(in); err != nil {
-		return nil, fee, err
+// item is a rated item and the stretch that it is of; nil for the fee, which is of all.
+type item struct {
+	rating.Item
+	stretch *Stretch
+}
+
+// rate rates the facts, as far as their quotes are known: the passthrough items, a stretch after the other, each in its
+// plan's order; and the fee, given what the customer's connections before have used of its free tier.
+func (f *Facts) rate(used rating.FreeUse) (items []item, fee item, err error) {
+	var parts []rating.Rated
+	for n := range f.Stretches {
+		s := &f.Stretches[n]
+		if !s.priced() {
+			continue
+		}
+		in := rating.Input{
+			ConnectionID: f.Connection.ID, Plan: s.Quote.Plan, BandwidthMbps: s.Quote.BandwidthMbps, Period: f.Period, Billable: s.Interval,
+			Month: f.Billable, Suspended: s.Suspended, Activation: s.Activation, Usage: s.Usage, Percentile: s.Percentile,
+		}
+		rated, err := rating.Rate(in)
+		if err != nil {
+			return nil, fee, err
+		}
+		for _, i := range rated {
+			items = append(items, item{i, s})
+		}
+		parts = append(parts, rating.Rated{Input: in, Fees: s.Quote.Fees(), Items: rated})
 	}
-	fee, err = rating.Fee(in, pricing.FeeSchedule{BasisPoints: f.Quote.BasisPoints}, items)
+	if len(parts) == 0 {
+		return nil, fee, domain.Errorf(domain.Internal, "billing.Facts.rate", "nothing says what %s costs", f.Connection.ID)
+	}
+	fee.Item, err = rating.Fee(parts, used)
 	return items, fee, err
 }
 
-// evidenceOf returns what an item with this charge is computed from. A recurring charge knows no readings; the fee
-// follows from every other item, so it has all.
-func (f *Facts) evidenceOf(chargeID string) []invoice.Evidence {
-	evidence := append(f.connection.evidence(), f.quote.evidence()...)
-	for _, c := range f.Quote.Plan.Charges {
-		if c.Kind != pricing.KindRecurring && (c.ID == chargeID || chargeID == pricing.FeeChargeID) {
-			return append(evidence, f.usage.evidence()...)
+// metered reports whether a plan's charge, or the part of it, is rated by readings.
+func metered(c pricing.Charge, part string) bool {
+	switch c.Kind {
+	case pricing.KindUsage, pricing.KindMinimum:
+		return true
+	case pricing.KindPercentile:
+		return part == pricing.PartOverage
+	}
+	return false
+}
+
+// evidenceOf returns what an item is computed from. A charge by time knows no readings; the fee follows from every other
+// item, so it has all.
+func (f *Facts) evidenceOf(i item) []invoice.Evidence {
+	evidence := f.connection.evidence()
+	if s := i.stretch; s != nil {
+		evidence = append(evidence, s.quote.evidence()...)
+		for _, c := range s.Quote.Plan.Charges {
+			if c.ID == i.ChargeID && metered(c, i.Part) {
+				evidence = append(evidence, s.usage.evidence()...)
+			}
 		}
+		return evidence
+	}
+	usage := false
+	for n := range f.Stretches {
+		s := &f.Stretches[n]
+		evidence = append(evidence, s.quote.evidence()...)
+		usage = usage || slices.ContainsFunc(s.Quote.Plan.Charges, func(c pricing.Charge) bool { return metered(c, pricing.PartOverage) })
+	}
+	if usage {
+		evidence = append(evidence, f.usage.evidence()...)
 	}
 	return evidence
 }

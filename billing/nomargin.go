@@ -15,7 +15,7 @@ import (
 //
 // It returns an Internal error that names the first differences. Nothing that fails it may be issued.
 func CheckNoMargin(invoices []invoice.Issued, settlements []settlement.Issued) error {
-	b := books{owed: make(map[account]domain.Money), items: make(map[string]item)}
+	b := books{owed: make(map[account]domain.Money), items: make(map[string]billedItem)}
 	for _, i := range invoices {
 		b.invoice(i)
 	}
@@ -42,7 +42,7 @@ type account struct {
 	currency domain.Currency
 }
 
-type item struct {
+type billedItem struct {
 	invoiceID, connectionID, chargeID, provider string
 	amount                                      domain.Money
 }
@@ -50,7 +50,7 @@ type item struct {
 // books are the two sides while they are compared: passthrough less settlements, and the items not yet settled.
 type books struct {
 	owed     map[account]domain.Money
-	items    map[string]item
+	items    map[string]billedItem
 	problems int
 	first    []string
 }
@@ -91,7 +91,7 @@ func (b *books) invoice(i invoice.Issued) {
 			if _, twice := b.items[l.ItemID]; twice {
 				b.wrong("item %s is billed twice", l.ItemID)
 			}
-			b.items[l.ItemID] = item{i.InvoiceID, l.ConnectionID, l.ChargeID, l.ProviderID, l.Amount}
+			b.items[l.ItemID] = billedItem{i.InvoiceID, l.ConnectionID, l.ChargeID, l.ProviderID, l.Amount}
 		case invoice.LineFee:
 			fee = b.add(fee, l.Amount)
 		default:
@@ -111,7 +111,7 @@ func (b *books) settlement(s settlement.Issued) {
 		b.post(account{s.ProviderID, s.Currency}, l.Amount.Neg())
 		if billed, ok := b.items[l.ItemID]; !ok {
 			b.wrong("item %s of %s is on no invoice, or settled twice", l.ItemID, s.SettlementID)
-		} else if billed != (item{l.InvoiceID, l.ConnectionID, l.ChargeID, s.ProviderID, l.Amount}) {
+		} else if billed != (billedItem{l.InvoiceID, l.ConnectionID, l.ChargeID, s.ProviderID, l.Amount}) {
 			b.wrong("item %s is billed as %v and settled as %v", l.ItemID, billed, l)
 		}
 		delete(b.items, l.ItemID)

@@ -1,7 +1,7 @@
 package rating
 
 import (
-	"math/big"
+	"math/bits"
 	"time"
 )
 
@@ -64,7 +64,8 @@ func before(bytes int64, counted Interval, cut time.Time) int64 {
 	case !cut.Before(counted.To):
 		return bytes
 	}
-	elapsed, whole := big.NewInt(int64(cut.Sub(counted.From))), big.NewInt(int64(counted.To.Sub(counted.From)))
-	part := elapsed.Mul(elapsed, big.NewInt(bytes)) // nanoseconds × bytes passes 63 bits within a day
-	return part.Quo(part, whole).Int64()
+	// Nanoseconds × bytes passes 63 bits within a day, hence 128. The quotient is less than bytes, so it fits.
+	hi, lo := bits.Mul64(uint64(cut.Sub(counted.From)), uint64(bytes))
+	part, _ := bits.Div64(hi, lo, uint64(counted.To.Sub(counted.From)))
+	return int64(part)
 }

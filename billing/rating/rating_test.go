@@ -75,7 +75,7 @@ func TestExampleA(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fee, err := Fee(in, pricing.FeeSchedule{BasisPoints: 300}, items)
+	fee, err := Fee([]Rated{{in, pricing.FeeSchedule{BasisPoints: 300}, items}}, FreeUse{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +184,7 @@ func TestRateRefuses(t *testing.T) {
 		{"time after the period", func(i *Input) { i.Billable.To = march.To.Add(time.Second) }},
 		{"parts of a second", func(i *Input) { i.Billable.From = march.From.Add(time.Millisecond) }},
 		{"a plan without charges", func(i *Input) { i.Plan.Charges = nil }},
-		{"an unknown kind", func(i *Input) { i.Plan.Charges[0].Kind = "percentile" }},
+		{"an unknown kind", func(i *Input) { i.Plan.Charges[0].Kind = "discount" }},
 		{"an unknown currency", func(i *Input) { i.Plan.Currency = "XXX" }},
 	}
 	for _, test := range tests {
@@ -197,7 +197,7 @@ func TestRateRefuses(t *testing.T) {
 			}
 		})
 	}
-	if _, err := Fee(input(planA(), march, 0, 0), pricing.FeeSchedule{BasisPoints: -1}, nil); err == nil {
+	if _, err := Fee([]Rated{{input(planA(), march, 0, 0), pricing.FeeSchedule{BasisPoints: -1}, nil}}, FreeUse{}); err == nil {
 		t.Error("a negative fee was taken")
 	}
 }

@@ -19,12 +19,17 @@ type Usage struct{ in, out big.Int }
 // Add adds the part of a reading that falls in a window, and reports whether the reading touches it at all.
 // The order in which readings are added never matters.
 func (u *Usage) Add(r Reading, window Interval) bool {
-	if r.Interval.Intersect(window).Empty() && !(r.Interval.Empty() && within(r, window)) {
+	if !Touches(r, window) {
 		return false
 	}
 	u.in.Add(&u.in, big.NewInt(Share(r.BytesIn, r.Interval, window)))
 	u.out.Add(&u.out, big.NewInt(Share(r.BytesOut, r.Interval, window)))
 	return true
+}
+
+// Touches reports whether a reading shares time with a window, or is an instant in it.
+func Touches(r Reading, window Interval) bool {
+	return !r.Interval.Intersect(window).Empty() || r.Interval.Empty() && within(r, window)
 }
 
 func within(r Reading, window Interval) bool {

@@ -15,7 +15,7 @@ const (
 	MaxDescription = 300  // characters
 	MaxStep        = 1000 // characters of a step of the arithmetic
 	MaxSteps       = 200  // of one line
-	MaxEvidence    = 100  // of one line
+	MaxEvidence    = 400  // of one line: the fee of a month of many changes names each quote
 	MaxReference   = 120  // characters
 )
 
@@ -139,6 +139,7 @@ func (l Line) check(p *domain.Problems, at string, currency domain.Currency) {
 		p.Check(l.Plan.Version >= 1, at+"/plan/version", "must be at least 1")
 	}
 	p.ID(at+"/quote_id", domain.PrefixQuote, l.QuoteID)
+	p.Check((l.From == nil) == (l.To == nil) && (l.From == nil || l.From.Before(*l.To)), at+"/to", "must be after from, and given with it")
 	l.checkAmount(p, at, currency)
 	p.Check(len(l.Steps) >= 1 && len(l.Steps) <= MaxSteps, at+"/steps", "must hold 1 to %d steps", MaxSteps)
 	for i, step := range l.Steps {

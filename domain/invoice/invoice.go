@@ -55,6 +55,9 @@ type Line struct {
 	Plan         PlanRef      `json:"plan"`
 	QuoteID      string       `json:"quote_id"`
 	Evidence     []Evidence   `json:"evidence"`
+	Part         string       `json:"part,omitempty"` // of a percentile charge: pricing.PartCommit or pricing.PartOverage
+	From         *time.Time   `json:"from,omitempty"` // inclusive; given where a change splits what is billed of the period
+	To           *time.Time   `json:"to,omitempty"`   // exclusive; given with From
 }
 
 // Issued says what a customer owes for [PeriodStart, PeriodEnd).

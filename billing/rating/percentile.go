@@ -1,0 +1,177 @@
+package rating
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"crossbill/domain"
+	"crossbill/domain/pricing"
+)
+
+// Buckets are aligned to UTC: the first of a day begins at midnight.
+const (
+	BucketLength  = 5 * time.Minute
+	bucketSeconds = int64(BucketLength / time.Second)
+)
+
+// Buckets are the bytes of a connection by 5 minutes, in each direction.
+type Buckets struct {
+	window  Interval
+	first   int64   // the number of the first bucket, counted from 1970
+	in, out []int64 // bytes
+}
+
+// NewBuckets returns the empty buckets of a window. The part of a bucket that is outside of the window stays empty.
+func NewBuckets(window Interval) *Buckets {
+	first := floorDiv(window.From.Unix(), bucketSeconds)
+	n := ceilDiv(window.To.Unix(), bucketSeconds) - first
+	return &Buckets{window: window, first: first, in: make([]int64, n), out: make([]int64, n)}
+}
+
+// Add adds a reading, split over the buckets that it crosses in proportion to time, as [Share] does. The order in which
+// readings are added never matters. It returns an Internal error for a bucket with more bytes than can be counted.
+func (b *Buckets) Add(r Reading) error {
+	touched := r.Interval.Intersect(b.window)
+	if r.Interval.Empty() { // an instant
+		if !within(r, b.window) {
+			return nil
+		}
+		touched = r.Interval
+	}
+	if touched == (Interval{}) {
+		return nil
+	}
+	inBefore, outBefore := before(r.BytesIn, r.Interval, touched.From), before(r.BytesOut, r.Interval, touched.From)
+	for n := floorDiv(touched.From.Unix(), bucketSeconds); ; n++ {
+		cut := time.Unix((n+1)*bucketSeconds, 0)
+		if !cut.Before(touched.To) {
+			cut = touched.To
+		}
+		in, out := before(r.BytesIn, r.Interval, cut), before(r.BytesOut, r.Interval, cut)
+		if r.Interval.Empty() {
+			in, out = r.BytesIn, r.BytesOut
+		}
+		i := n - b.first
+		if b.in[i] > math.MaxInt64-(in-inBefore) || b.out[i] > math.MaxInt64-(out-outBefore) {
+			return domain.Errorf(domain.Internal, "rating.Buckets.Add", "the 5 minutes from %s have more than 2⁶³ bytes", stamp(time.Unix(n*bucketSeconds, 0))).
+				WithHint("look at the readings of that time: no port is so fast")
+		}
+		b.in[i], b.out[i] = b.in[i]+in-inBefore, b.out[i]+out-outBefore
+		inBefore, outBefore = in, out
+		if !cut.Before(touched.To) {
+			return nil
+		}
+	}
+}
+
+// Percentile is the 95th percentile of buckets: the bucket at the rank, of each direction apart.
+type Percentile struct {
+	Buckets int   // how many were ranked, those without a reading among them
+	Rank    int   // counted from 1 in ascending order; 0 if there are no buckets
+	In, Out int64 // bytes of the bucket at the rank
+}
+
+// Percentile returns the 95th percentile of the buckets that begin in one of the intervals, which are apart and in the
+// window. It is the element ceil(0.95 × N) of N in ascending order.
+func (b *Buckets) Percentile(active []Interval) Percentile {
+	var in, out []int64
+	for _, a := range active {
+		from, to := ceilDiv(a.From.Unix(), bucketSeconds)-b.first, ceilDiv(a.To.Unix(), bucketSeconds)-b.first
+		if from < to {
+			in, out = append(in, b.in[from:to]...), append(out, b.out[from:to]...)
+		}
+	}
+	p := Percentile{Buckets: len(in), Rank: (95*len(in) + 99) / 100}
+	if p.Rank > 0 {
+		slices.Sort(in)
+		slices.Sort(out)
+		p.In, p.Out = in[p.Rank-1], out[p.Rank-1]
+	}
+	return p
+}
+
+// Reach returns the window that the buckets which begin in an interval reach over: past its end, by less than a bucket.
+func Reach(i Interval) Interval {
+	return Interval{i.From, time.Unix(ceilDiv(i.To.Unix(), bucketSeconds)*bucketSeconds, 0).UTC()}
+}
+
+// Active returns what is left of an interval without others, which are within it, apart and in order.
+func Active(i Interval, without []Interval) []Interval {
+	var left []Interval
+	for _, w := range without {
+		if before := (Interval{i.From, w.From}); !before.Empty() {
+			left = append(left, before)
+		}
+		i.From = w.To
+	}
+	if !i.Empty() {
+		left = append(left, i)
+	}
+	return left
+}
+
+// mbps returns the rate of a bucket, in 10⁶ bits a second.
+func mbps(bytes int64) domain.Decimal {
+	return domain.DecimalFromInt(bytes).Mul(domain.DecimalFromInt(8)).Quo(domain.DecimalFromInt(bucketSeconds * 1_000_000))
+}
+
+// percentile rates a percentile charge: what was committed to, and what is above it.
+func (in Input) percentile(c pricing.Charge, months domain.Decimal, monthSteps []string) ([]Item, error) {
+	var items []Item
+	for _, part := range c.Parts() {
+		item := in.item(c, part)
+		bandwidth := c.Committed()
+		if part == pricing.PartOverage {
+			var steps []string
+			bandwidth, steps = in.Percentile.above(c)
+			item.Steps = append(item.Steps, steps...)
+		}
+		item.Steps = append(item.Steps, monthSteps...)
+		item.Quantity = bandwidth.Mul(months)
+		if len(monthSteps) > 0 {
+			item.Steps = append(item.Steps, fmt.Sprintf("%s Mbps × %s %s = %s %s", bandwidth, months, pricing.UnitMonth, item.Quantity, pricing.UnitMbpsMonth))
+		}
+		exact, steps := c.RatePart(part, item.Quantity)
+		item.Steps = append(item.Steps, steps...)
+		item, err := item.round(exact, in.Plan.Currency)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, item)
+	}
+	return items, nil
+}
+
+// above returns how far the billable rate, the larger of both directions, is above what is committed to.
+func (p Percentile) above(c pricing.Charge) (domain.Decimal, []string) {
+	if p.Buckets == 0 {
+		return domain.DecimalFromInt(0), []string{"no bucket of 5 minutes begins in this time: 0 Mbps"}
+	}
+	in, out := mbps(p.In), mbps(p.Out)
+	billable := in
+	if out.Cmp(in) > 0 {
+		billable = out
+	}
+	above := c.Above(billable)
+	steps := []string{
+		fmt.Sprintf("95th percentile of %d buckets of 5 minutes is number %d in ascending order", p.Buckets, p.Rank),
+		fmt.Sprintf("in: %d bytes × 8 ÷ 300 s = %s Mbps", p.In, in),
+		fmt.Sprintf("out: %d bytes × 8 ÷ 300 s = %s Mbps", p.Out, out),
+	}
+	if above.Sign() == 0 {
+		return above, append(steps, fmt.Sprintf("the larger, %s Mbps, is not above the committed %d Mbps", billable, c.CommitMbps))
+	}
+	return above, append(steps, fmt.Sprintf("the larger, %s Mbps − %d Mbps committed = %s Mbps", billable, c.CommitMbps, above))
+}
+
+// floorDiv and ceilDiv divide towards −∞ and +∞; b is positive.
+func floorDiv(a, b int64) int64 {
+	if a >= 0 || a%b == 0 {
+		return a / b
+	}
+	return a/b - 1
+}
+
+func ceilDiv(a, b int64) int64 { return -floorDiv(-a, b) }
