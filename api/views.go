@@ -153,6 +153,11 @@ func lineView(l invoice.Line) InvoiceLine {
 	if l.Plan.Version != 0 {
 		v.ListingVersion = &l.Plan.Version
 	}
+	if l.Part != "" {
+		part := InvoiceLinePart(l.Part)
+		v.Part = &part
+	}
+	v.From, v.To = l.From, l.To
 	for _, e := range l.Evidence {
 		v.Evidence = append(v.Evidence, Evidence{
 			Stream: e.Stream, FromVersion: e.FromVersion, ToVersion: e.ToVersion, Count: e.Count, Digest: e.Digest,

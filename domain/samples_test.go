@@ -101,6 +101,17 @@ func later() []domain.Event {
 		feeschedule.Published{FeeScheduleID: feeID, Version: 3, BasisPoints: 300, EffectiveFrom: april, At: at, FeeTerms: free},
 		listing.Drafted{ListingID: listingID, ProviderID: provider, Terms: more, At: at},
 		listing.Published{ListingID: listingID, ProviderID: provider, Version: 2, Terms: more, At: at},
+		invoice.Issued{
+			InvoiceID: invoiceID, Number: "CB-000002", CustomerID: customer, PeriodStart: march, PeriodEnd: april, Currency: "USD",
+			Lines: []invoice.Line{{
+				Number: 1, ItemID: "item-2", Kind: invoice.LinePassthrough, ProviderID: provider, ConnectionID: connectionID, ChargeID: "burst",
+				Description: "Burst, commitment", Quantity: "100", Unit: pricing.UnitMbpsMonth, Exact: "200", Amount: usd(20000),
+				Steps: []string{"100 Mbps-month × 2 = 200"}, Plan: invoice.PlanRef{ListingID: listingID, Version: 2}, QuoteID: quoteID,
+				Evidence: []invoice.Evidence{{Stream: connection.Stream(connectionID), FromVersion: 1, ToVersion: 9, Count: 2, Digest: hash}},
+				Part:     pricing.PartCommit, From: &march, To: &at,
+			}},
+			Passthrough: usd(20000), Fee: usd(0), Total: usd(20000), LogPosition: 1234, RunID: runID, At: april,
+		},
 		quote.Issued{
 			QuoteID: quoteID, CustomerID: customer, ProviderID: provider, ListingID: listingID, ListingVersion: 2, BandwidthMbps: 100,
 			Plan: everyCharge(), FeeScheduleID: feeID, FeeScheduleVersion: 3, BasisPoints: 300,

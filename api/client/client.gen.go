@@ -274,6 +274,24 @@ func (e InvoiceLineKind) Valid() bool {
 	}
 }
 
+// Defines values for InvoiceLinePart.
+const (
+	InvoiceLinePartCommit  InvoiceLinePart = "commit"
+	InvoiceLinePartOverage InvoiceLinePart = "overage"
+)
+
+// Valid indicates whether the value is a known member of the InvoiceLinePart enum.
+func (e InvoiceLinePart) Valid() bool {
+	switch e {
+	case InvoiceLinePartCommit:
+		return true
+	case InvoiceLinePartOverage:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListingState.
 const (
 	ListingStateDraft     ListingState = "draft"
@@ -1179,21 +1197,33 @@ type InvoiceLine struct {
 	// Exact The amount before its one rounding; … marks a number without an end.
 	Exact string `json:"exact"`
 
+	// From Inclusive; given where a change of plan or bandwidth splits what is billed of the period.
+	From *time.Time `json:"from,omitempty"`
+
 	// ItemId The rated item; the provider's settlement has the same.
 	ItemId         string          `json:"item_id"`
 	Kind           InvoiceLineKind `json:"kind"`
 	ListingId      *string         `json:"listing_id,omitempty"`
 	ListingVersion *int            `json:"listing_version,omitempty"`
 	Number         int             `json:"number"`
-	ProviderId     *string         `json:"provider_id,omitempty"`
-	Quantity       *string         `json:"quantity,omitempty"`
-	QuoteId        *string         `json:"quote_id,omitempty"`
-	Steps          []string        `json:"steps"`
-	Unit           *string         `json:"unit,omitempty"`
+
+	// Part Of a percentile charge.
+	Part       *InvoiceLinePart `json:"part,omitempty"`
+	ProviderId *string          `json:"provider_id,omitempty"`
+	Quantity   *string          `json:"quantity,omitempty"`
+	QuoteId    *string          `json:"quote_id,omitempty"`
+	Steps      []string         `json:"steps"`
+
+	// To Exclusive; given with from.
+	To   *time.Time `json:"to,omitempty"`
+	Unit *string    `json:"unit,omitempty"`
 }
 
 // InvoiceLineKind defines model for InvoiceLine.Kind.
 type InvoiceLineKind string
+
+// InvoiceLinePart Of a percentile charge.
+type InvoiceLinePart string
 
 // InvoicePage defines model for InvoicePage.
 type InvoicePage struct {
