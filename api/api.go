@@ -26,6 +26,7 @@ import (
 	"github.com/gorilla/mux"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"crossbill/api/webhooks"
 	"crossbill/billing/stripe"
 	"crossbill/domain"
 	"crossbill/events"
@@ -58,6 +59,7 @@ type Options struct {
 	Waiter          Waiter
 	VerifierKey     string           // of the log's checkpoints
 	Stripe          *stripe.Client   // nil: invoices can't be paid through the platform
+	Webhooks        *webhooks.Sender // default: one that sends to public addresses only
 	Prover          *proof.Prover    // default: over the pool's own events
 	ReadingInterval time.Duration    // of the edge's meters; default 5 minutes
 	Now             func() time.Time // default time.Now
@@ -95,6 +97,9 @@ func New(o Options) (http.Handler, error) {
 	}
 	if o.ReadingInterval == 0 {
 		o.ReadingInterval = 5 * time.Minute
+	}
+	if o.Webhooks == nil {
+		o.Webhooks = webhooks.NewSender(false)
 	}
 	if o.Prover == nil {
 		o.Prover = proof.NewProver(o.Pool, o.Log.Records())

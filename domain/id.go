@@ -28,6 +28,7 @@ const (
 	PrefixProbe          = "prb"
 	PrefixBillingAccount = "bac"
 	PrefixBudget         = "bud"
+	PrefixWebhook        = "whk"
 )
 
 // idAlphabet is Crockford's base 32 in lower case: no i, l, o or u.

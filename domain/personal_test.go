@@ -11,6 +11,7 @@ import (
 	"crossbill/domain/connection"
 	"crossbill/domain/internal/scenario"
 	"crossbill/domain/subject"
+	"crossbill/domain/webhook"
 )
 
 // persons are events about persons, one for each type that can have personal texts.
@@ -19,6 +20,8 @@ func persons() []domain.Personal {
 		apikey.Issued{KeyID: scenario.ID(domain.PrefixAPIKey, 1), OrganisationID: customer, Principal: apikey.Principal{Kind: apikey.KindPerson, ID: "first", Name: "Ada Lovelace"},
 			Scopes: []string{"trade"}, SecretHash: hash, At: at},
 		connection.SecretSet{ConnectionID: scenario.ID(domain.PrefixConnection, 1), CustomerID: customer, Side: connection.SideA, Secret: "a secret", At: at},
+		webhook.Created{WebhookID: scenario.ID(domain.PrefixWebhook, 1), OrganisationID: customer, Secret: "whsec_1", At: at},
+		webhook.SecretRotated{WebhookID: scenario.ID(domain.PrefixWebhook, 1), OrganisationID: customer, Secret: "whsec_2", At: at},
 	}...)
 }
 

@@ -22,6 +22,7 @@ import (
 	"crossbill/domain/reading"
 	"crossbill/domain/settlement"
 	"crossbill/domain/subject"
+	"crossbill/domain/webhook"
 )
 
 var (
@@ -137,7 +138,7 @@ func later() []domain.Event {
 // samples returns events of every type that together set each field: what the golden files are written from. A field that
 // comes later stands in a further sample of its type, after those there are, for a golden file is never changed.
 func samples() []domain.Event {
-	return slices.Concat(marketplaceSamples(), connectionSamples(), bookSamples(), later(), financeSamples())
+	return slices.Concat(marketplaceSamples(), connectionSamples(), bookSamples(), webhookSamples(), later(), financeSamples())
 }
 
 func marketplaceSamples() []domain.Event {
@@ -276,5 +277,21 @@ func bookSamples() []domain.Event {
 			Settlements: []string{settlementID}, At: april},
 		billingrun.PeriodClosed{ConnectionID: connectionID, PeriodStart: march, PeriodEnd: april, UsageVersion: 99, InvoiceID: invoiceID,
 			SettlementID: settlementID, RunID: runID, At: april},
+	}
+}
+
+func webhookSamples() []domain.Event {
+	id := scenario.ID(domain.PrefixWebhook, 1)
+	target := webhook.Target{URL: "https://hooks.example.com/crossbill", Types: []string{"order.*"}, Description: "Orders"}
+	secret := webhook.SecretPrefix + strings.Repeat("AAAA", 8)
+	return []domain.Event{
+		webhook.Created{WebhookID: id, OrganisationID: customer, Target: target, Secret: secret, After: 7, At: at},
+		webhook.Updated{WebhookID: id, Target: target, At: at},
+		webhook.SecretRotated{WebhookID: id, OrganisationID: customer, Secret: secret, PreviousUntil: april, At: at},
+		webhook.Disabled{WebhookID: id, Reason: webhook.ReasonFailing, Detail: "503 Service Unavailable", At: at},
+		webhook.Enabled{WebhookID: id, At: at},
+		webhook.Rewound{WebhookID: id, After: 7, At: at},
+		webhook.DeadLetterReplayed{WebhookID: id, Position: 8, At: at},
+		webhook.Deleted{WebhookID: id, At: at},
 	}
 }

@@ -42,6 +42,7 @@ func serveCommand() *cobra.Command {
 	cmd.Flags().StringVar(&c.DataDir, "data-dir", "crossbill-data", "directory of the keys and the private PostgreSQL")
 	addArchiveDir(cmd.Flags(), &c.ArchiveDir)
 	cmd.Flags().StringSliceVar(&c.Listen, "listen", []string{"127.0.0.1:8080"}, "addresses to serve on")
+	cmd.Flags().BoolVar(&c.WebhooksAnywhere, "webhooks-anywhere", false, "let webhooks be plain HTTP and in private networks: for tests")
 	cmd.Flags().DurationVar(&c.ReadingInterval, "reading-interval", 5*time.Minute, "length of a meter reading")
 	return cmd
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"crossbill/api"
+	"crossbill/api/webhooks"
 	"crossbill/billing/stripe"
 	"crossbill/domain"
 	"crossbill/domain/apikey"
@@ -51,7 +52,9 @@ type platformConfig struct {
 	ReadingInterval time.Duration
 	StripeKey       string // "" leaves payments out
 	StripeURL       string // "" is Stripe's own
-	Logger          *slog.Logger
+	// WebhooksAnywhere lets webhooks be sent by plain HTTP and into private networks.
+	WebhooksAnywhere bool
+	Logger           *slog.Logger
 }
 
 // platform is a running node. Its parts are stopped in the reverse of the order they were started in.
@@ -117,8 +120,11 @@ func startPlatform(ctx context.Context, c platformConfig) (_ *platform, err erro
 	}
 	prover := proof.NewProver(p.Pool, p.Log.Records())
 	p.background(func(ctx context.Context) error { return prover.Follow(ctx, p.Log, c.Logger) })
+	sender := webhooks.NewSender(c.WebhooksAnywhere)
+	p.background(webhooks.New(webhooks.Options{Log: p.Log, Pool: p.Pool, Sender: sender, Waiter: runner, Logger: c.Logger}).Run)
 	handler, err := api.New(api.Options{
-		Log: p.Log, Pool: p.Pool, Waiter: runner, VerifierKey: p.verifierKey, Prover: prover,
+		Webhooks: sender,
+		Log:      p.Log, Pool: p.Pool, Waiter: runner, VerifierKey: p.verifierKey, Prover: prover,
 		Stripe: payments, ReadingInterval: c.ReadingInterval, Logger: c.Logger,
 	})
 	if err != nil {

@@ -27,6 +27,7 @@ import (
 	"crossbill/domain/settlement"
 	"crossbill/domain/subject"
 	"crossbill/domain/taxrate"
+	"crossbill/domain/webhook"
 )
 
 // Events returns one zero value of every event type, grouped by the package it belongs to, as a codec takes them.
@@ -34,7 +35,7 @@ func Events() [][]domain.Event {
 	return [][]domain.Event{
 		organisation.Events(), apikey.Events(), edgenode.Events(), port.Events(), feeschedule.Events(), listing.Events(),
 		quote.Events(), order.Events(), connection.Events(), reading.Events(), billingrun.Events(), invoice.Events(),
-		settlement.Events(), subject.Events(),
+		settlement.Events(), subject.Events(), webhook.Events(),
 		billingaccount.Events(), budget.Events(), taxrate.Events(), exchangerate.Events(),
 	}
 }
