@@ -40,6 +40,9 @@ type market struct {
 	url   string
 	pool  *pgxpool.Pool
 	log   *events.Log
+	// runner runs the read models.
+	runner   *projections.Runner
+	adminKey string // of the customer's, with the scope admin alone
 
 	operator, provider, customer, stranger, agent                *client.Client
 	operatorKey, providerKey, customerKey, strangerKey, agentKey string
@@ -69,12 +72,12 @@ func newMarket(t *testing.T) *market {
 	must(t, provisioning.Migrate(ctx, m.pool))
 	provisioner, err := provisioning.New(provisioning.Options{Pool: m.pool, Log: m.log, Clock: m.now, ProbePause: time.Millisecond})
 	must(t, err)
-	runner := startRunner(t, m.pool, m.log, append(projections.All(), provisioner.Projection()))
+	m.runner = startRunner(t, m.pool, m.log, append(projections.All(), provisioner.Projection()))
 	must(t, provisioner.Start(ctx))
 	t.Cleanup(func() { provisioner.Stop(context.Background()) })
 
 	handler, err := api.New(api.Options{
-		Log: m.log, Pool: m.pool, Waiter: runner, VerifierKey: signer.VerifierKey(),
+		Log: m.log, Pool: m.pool, Waiter: m.runner, VerifierKey: signer.VerifierKey(),
 		ReadingInterval: time.Second, Now: m.now,
 	})
 	must(t, err)
@@ -90,7 +93,12 @@ func newMarket(t *testing.T) *market {
 // mint appends a key for an organisation id derived from a name.
 func (m *market) mint(organisation string, scopes ...string) (id, token string) {
 	m.t.Helper()
-	org := domain.DeriveID(domain.PrefixOrganisation, time.Unix(0, 0), organisation)
+	return m.mintFor(domain.DeriveID(domain.PrefixOrganisation, time.Unix(0, 0), organisation), scopes...)
+}
+
+// mintFor appends a key for an organisation.
+func (m *market) mintFor(org string, scopes ...string) (id, token string) {
+	m.t.Helper()
 	id, token, stream, err := api.NewKey(time.Now().UTC(), rand.Reader, org,
 		apikey.Principal{Kind: apikey.KindProgram, ID: "test", Name: "Test"}, scopes...)
 	must(m.t, err)
@@ -124,6 +132,7 @@ func (m *market) open() *market {
 	m.providerID, m.providerKey = m.register("provider-one", client.RoleProvider)
 	m.customerID, m.customerKey = m.register("customer-one", client.RoleCustomer)
 	_, m.strangerKey = m.register("stranger", client.RoleCustomer, client.RoleProvider)
+	_, m.adminKey = m.mintFor(m.customerID, api.ScopeAdmin)
 	m.provider, m.customer, m.stranger = m.client(m.providerKey), m.client(m.customerKey), m.client(m.strangerKey)
 	node, _, err := client.Decode[client.EdgeNodeWithKey](m.operator.CreateEdgeNode(ctx, nil, newEdgeNode()))
 	must(m.t, err)
