@@ -1874,7 +1874,7 @@ type RouterAttachment struct {
 
 // SecretRotation defines model for SecretRotation.
 type SecretRotation struct {
-	// OverlapSeconds How long the present secret signs too.
+	// OverlapSeconds How long the present secret signs too; a day, if it is not said.
 	OverlapSeconds *int `json:"overlap_seconds,omitempty"`
 }
 
