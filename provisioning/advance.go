@@ -28,8 +28,9 @@ const (
 type AdvanceArgs struct {
 	OrderID      string `json:"order_id,omitempty"`
 	ConnectionID string `json:"connection_id,omitempty"`
-	Cause        string `json:"cause"`           // log position of the event that asked for it, for tracing
-	Timer        bool   `json:"timer,omitempty"` // it was scheduled for a deadline
+	Cause        string `json:"cause"`                 // log position of the event that asked for it, for tracing
+	Timer        bool   `json:"timer,omitempty"`       // it was scheduled for a deadline
+	Termination  string `json:"termination,omitempty"` // the order that ends the connection at that deadline
 }
 
 // Kind implements river.JobArgs. It is stored with each job and never changes.
@@ -75,8 +76,32 @@ func (w *worker) NextRetry(job *river.Job[AdvanceArgs]) time.Time {
 	return time.Now().Add(w.provisioner.backOff(job.Attempt))
 }
 
-// advance does the saga's steps until it has to wait or is done, and returns that last step.
+// advance does the steps of the named order's saga or, of a connection, of all the orders whose fate is bound to its, until
+// each has to wait or is done. It returns that last step: of several, the one that waits for the nearest time.
 func (p *Provisioner) advance(ctx context.Context, args AdvanceArgs) (Step, error) {
+	if args.OrderID != "" {
+		return p.advanceOrder(ctx, args)
+	}
+	c, _, err := loadConnection(ctx, p.options.Log, args.ConnectionID)
+	if err != nil {
+		return Step{}, err
+	}
+	nearest := Step{Kind: Done}
+	for i, id := range c.OrderIDs() {
+		args.OrderID = id
+		step, err := p.advanceOrder(ctx, args)
+		if err != nil {
+			return Step{}, err
+		}
+		if i == 0 || !step.Until.IsZero() && (nearest.Until.IsZero() || step.Until.Before(nearest.Until)) {
+			nearest = step
+		}
+	}
+	return nearest, nil
+}
+
+// advanceOrder does the steps of one order's saga.
+func (p *Provisioner) advanceOrder(ctx context.Context, args AdvanceArgs) (Step, error) {
 	const op = "provisioning.advance"
 	races := 0
 	for range maxStepsPerJob + maxRacesPerJob {
@@ -105,19 +130,10 @@ func (p *Provisioner) advance(ctx context.Context, args AdvanceArgs) (Step, erro
 // load reads both halves of the saga. A connection that nobody asked for yet is the zero state.
 func (p *Provisioner) load(ctx context.Context, args AdvanceArgs) (s saga, err error) {
 	s.cause = args.Cause
-	orderID, connectionID := args.OrderID, args.ConnectionID
-	if orderID == "" {
-		if s.connection, s.connectionVersion, err = loadConnection(ctx, p.options.Log, connectionID); err != nil {
-			return s, err
-		}
-		orderID = s.connection.OrderID
-	}
-	if s.order, s.orderVersion, err = events.Load(ctx, p.options.Log, order.Stream(orderID), order.Evolve); err != nil {
+	if s.order, s.orderVersion, err = events.Load(ctx, p.options.Log, order.Stream(args.OrderID), order.Evolve); err != nil {
 		return s, err
 	}
-	if connectionID == "" {
-		s.connection, s.connectionVersion, err = loadConnection(ctx, p.options.Log, s.order.ConnectionID)
-	}
+	s.connection, s.connectionVersion, err = loadConnection(ctx, p.options.Log, s.order.ConnectionID)
 	return s, err
 }
 

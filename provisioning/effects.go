@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"time"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
@@ -47,9 +48,28 @@ func (p *Provisioner) do(ctx context.Context, s saga, step Step, races int) erro
 		return p.append(ctx, s, change{order: []order.Command{order.Complete{At: now}}})
 	case RequestUndo:
 		return p.append(ctx, s, change{connection: []connection.Command{connection.RequestCancellation{Reason: step.Reason, At: now}}})
-	case RequestTermination: // billed for no time at all: the order was never completed
-		return p.append(ctx, s, change{connection: []connection.Command{
-			connection.RequestDecommission{Reason: step.Reason, EffectiveAt: *s.connection.BillingFrom, At: now}}})
+	case RequestTermination:
+		// Of an order that was never completed: billed for no time at all.
+		end := connection.RequestDecommission{Reason: step.Reason, EffectiveAt: *s.connection.BillingFrom, At: now}
+		if s.order.ItemKind() == order.ItemRemove {
+			end.EffectiveAt, end.OrderID = s.connection.Termination.EffectiveAt, s.order.ID
+		}
+		return p.append(ctx, s, change{connection: []connection.Command{end}})
+	case FailOrder:
+		return p.append(ctx, s, change{order: []order.Command{s.giveUp(step.Reason, now)}})
+	case RequestChange:
+		return p.requestChange(ctx, s, now)
+	case ConfirmChange:
+		return p.append(ctx, s, change{connection: []connection.Command{connection.ConfirmChange{OrderID: s.order.ID, At: now}}})
+	case AbandonChange:
+		c := change{
+			connection: []connection.Command{connection.AbandonChange{OrderID: s.order.ID, Reason: step.Reason, At: now}},
+			ask:        func(ctx context.Context, tx pgx.Tx) error { return hold(ctx, tx, id, s.connection.BandwidthMbps, nil) },
+		}
+		if !s.order.Final() {
+			c.order = []order.Command{s.giveUp(step.Reason, now)}
+		}
+		return p.append(ctx, s, c)
 	case Undo:
 		return p.undo(ctx, s, step.Reason)
 	case FinishDecommission:
@@ -80,6 +100,14 @@ func (p *Provisioner) undo(ctx context.Context, s saga, reason string) error {
 		c.order = append(c.order, order.Fail{Reason: reason, At: now})
 	}
 	return p.append(ctx, s, c)
+}
+
+// giveUp ends an order of which nothing is left.
+func (s saga) giveUp(reason string, now time.Time) order.Command {
+	if s.order.State == order.StateCancelling {
+		return order.FinishCancel{At: now}
+	}
+	return order.Fail{Reason: reason, At: now}
 }
 
 // append decides a change on the saga as it was loaded and records it at exactly those versions.

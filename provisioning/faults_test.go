@@ -10,6 +10,7 @@ import (
 
 	"crossbill/domain"
 	"crossbill/domain/connection"
+	"crossbill/domain/listing"
 	"crossbill/domain/order"
 	"crossbill/events"
 )
@@ -47,8 +48,9 @@ type line struct {
 	clock    time.Time
 	position events.Position
 	jobs     []AdvanceArgs
-	timers   []time.Time
-	twice    bool // every job is run once more, as after a crash between its last append and its completion
+	timers   []timer
+	more     []string // orders placed since, for the same connection
+	twice    bool     // every job is run once more, as after a crash between its last append and its completion
 }
 
 func (w *world) line(f *faulty) *line {
@@ -65,6 +67,14 @@ func (w *world) line(f *faulty) *line {
 	l.p, l.position, l.edge = p, head.Position, w.edge(f, func() time.Time { return l.clock })
 	return l
 }
+
+// timer is a job for later.
+type timer struct {
+	at  time.Time
+	job AdvanceArgs
+}
+
+func sooner(x, y timer) int { return x.at.Compare(y.at) }
 
 // settle runs until nothing happens any more; with jump, until nothing is waited for either.
 func (l *line) settle(jump bool) {
@@ -87,14 +97,15 @@ func (l *line) settle(jump bool) {
 		case !jump || len(l.timers) == 0:
 			return
 		}
-		slices.SortFunc(l.timers, time.Time.Compare)
-		if l.timers[0].After(l.clock) {
-			l.clock = l.timers[0]
+		slices.SortStableFunc(l.timers, sooner)
+		if l.timers[0].at.After(l.clock) {
+			l.clock = l.timers[0].at
 		}
+		l.jobs = append(l.jobs, l.timers[0].job)
 		l.timers = l.timers[1:]
-		l.jobs = append(l.jobs, AdvanceArgs{ConnectionID: l.d.connection, Timer: true})
 	}
-	l.Fatalf("it never came to rest: %v", l.history(l.d))
+	_, c := l.states(l.d)
+	l.Fatalf("it never came to rest, %+v: %v", c, l.history(l.d))
 }
 
 // collect reads what is new in the log, as the process manager does.
@@ -106,11 +117,13 @@ func (l *line) collect() {
 	}
 	for _, r := range page {
 		l.position = r.Position
-		if args, ok := concerned(r); ok {
+		args, ok := concerned(r)
+		if ok {
 			l.jobs = append(l.jobs, args)
 		}
-		if deadline := deadlineSet(r.Event); !deadline.IsZero() {
-			l.timers = append(l.timers, deadline)
+		if deadline := l.p.deadlineSet(r.Event); !deadline.IsZero() {
+			args.Timer = true
+			l.timers = append(l.timers, timer{deadline, args})
 		}
 	}
 }
@@ -126,10 +139,11 @@ func (l *line) run(job AdvanceArgs) {
 		l.Fatal(err)
 	}
 	if wait := step.Until.Sub(l.clock); !step.Until.IsZero() && (job.Timer || wait <= longestSnooze) {
-		l.timers = append(l.timers, step.Until)
+		job.Timer = true
+		l.timers = append(l.timers, timer{step.Until, job})
 	}
 	if l.twice {
-		if again, err := l.p.advance(context.Background(), job); err != nil || again.Kind != step.Kind {
+		if again, err := l.p.advance(context.Background(), job); err != nil || !again.Until.Equal(step.Until) {
 			l.Fatalf("the second run of a job came to %v, %v after %v", again, err, step)
 		}
 	}
@@ -143,8 +157,9 @@ type scenario struct {
 	acts       []func(l *line) // what the parties do, each when all is quiet
 	order      string
 	connection string
-	reason     string // part of the order's
-	appends    int    // of the saga and the edge node together: fewer is a test that misses steps
+	reason     string        // part of the order's
+	then       func(l *line) // what must be true besides
+	appends    int           // of the saga and the edge node together: fewer is a test that misses steps
 }
 
 func accept(l *line) { l.commandOrder(l.d, order.Accept{By: "the provider", At: l.clock}) }
@@ -160,15 +175,16 @@ func answer(l *line) { l.commandOrder(l.d, order.Answer{Number: 1, Answer: "Rack
 func later(d time.Duration) func(l *line) {
 	return func(l *line) {
 		until := l.clock.Add(d)
-		slices.SortFunc(l.timers, time.Time.Compare)
-		for len(l.timers) > 0 && l.timers[0].Before(until) {
-			if l.timers[0].After(l.clock) {
-				l.clock = l.timers[0]
+		slices.SortStableFunc(l.timers, sooner)
+		for len(l.timers) > 0 && l.timers[0].at.Before(until) {
+			if l.timers[0].at.After(l.clock) {
+				l.clock = l.timers[0].at
 			}
+			job := l.timers[0].job
 			l.timers = l.timers[1:]
-			l.run(AdvanceArgs{ConnectionID: l.d.connection, Timer: true})
+			l.run(job)
 			l.settle(false)
-			slices.SortFunc(l.timers, time.Time.Compare)
+			slices.SortStableFunc(l.timers, sooner)
 		}
 		l.clock = until
 	}
@@ -178,7 +194,125 @@ func terminate(l *line) {
 	l.commandConnection(l.d, connection.RequestDecommission{Reason: "no longer needed", At: l.clock})
 }
 
+// reorder places an order that brings the connection to a bandwidth and the next version of its listing.
+func reorder(mbps int, approval string) func(l *line) {
+	return func(l *line) {
+		l.Helper()
+		o, c := l.states(l.d)
+		id := l.id(domain.PrefixOrder)
+		l.more = append(l.more, id)
+		l.record(order.Stream(id), order.Placed{OrderID: id, QuoteID: l.id(domain.PrefixQuote), CustomerID: o.CustomerID, ProviderID: o.ProviderID,
+			ListingID: o.ListingID, ListingVersion: c.ListingVersion + 1, ConnectionID: l.d.connection, PortID: o.PortID, BandwidthMbps: mbps, BGP: o.BGP,
+			Approval: approval, Deadline: l.clock.Add(72 * time.Hour), At: l.clock, Item: order.ItemModify})
+	}
+}
+
+// end places an order that ends the connection at a date.
+func end(in time.Duration) func(l *line) {
+	return func(l *line) {
+		l.Helper()
+		_, c := l.states(l.d)
+		id := l.id(domain.PrefixOrder)
+		l.more = append(l.more, id)
+		placed, err := order.Decide(order.State{}, order.PlaceRemoval{OrderID: id, Connection: c, At: l.clock})
+		if err != nil {
+			l.Fatal(err)
+		}
+		l.record(order.Stream(id), placed...)
+		l.commandConnection(l.d, connection.ScheduleTermination{OrderID: id, Reason: "moving", EffectiveAt: l.clock.Add(in), At: l.clock})
+	}
+}
+
+func quiet(*line) {}
+
+// wants holds the orders placed later to their states, with a part of their reasons.
+func wants(states ...string) func(l *line) {
+	return func(l *line) {
+		l.Helper()
+		for i, id := range l.more {
+			o, _, err := events.Load(context.Background(), l.log, order.Stream(id), order.Evolve)
+			if err != nil {
+				l.Fatal(err)
+			}
+			state, reason, _ := strings.Cut(states[i], ": ")
+			if o.State != state || !strings.Contains(o.Reason, reason) {
+				l.Errorf("order %d came to be %s (%s), want %s", i+1, o.State, o.Reason, states[i])
+			}
+		}
+	}
+}
+
+// sold is what a connection must be sold as in the end.
+func (l *line) sold(mbps, spans, suspensions int) {
+	l.Helper()
+	_, c := l.states(l.d)
+	if c.BandwidthMbps != mbps || len(c.Spans) != spans || len(c.Suspensions) != suspensions || c.Spans[spans-1].BandwidthMbps != mbps || c.Change != nil {
+		l.Errorf("it is sold at %d Mbps in %+v, suspended %+v", c.BandwidthMbps, c.Spans, c.Suspensions)
+	}
+}
+
+func suspend(l *line) {
+	l.commandConnection(l.d, connection.RequestSuspension{Reason: "away", At: l.clock})
+}
+
+func resume(l *line) { l.commandConnection(l.d, connection.RequestResumption{At: l.clock}) }
+
 var scenarios = []scenario{
+	{name: "more bandwidth", acts: []func(*line){quiet, reorder(400, listing.ApprovalAutomatic)},
+		then:  func(l *line) { wants("completed")(l); l.sold(400, 2, 0) },
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 13},
+	{name: "less bandwidth", wish: func(*world) wish { return wish{mbps: 500} }, acts: []func(*line){quiet, reorder(50, listing.ApprovalAutomatic)},
+		then:  func(l *line) { wants("completed")(l); l.sold(50, 2, 0) },
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 13},
+	{name: "another plan", acts: []func(*line){quiet, reorder(100, listing.ApprovalAutomatic)},
+		then:  func(l *line) { wants("completed")(l); l.sold(100, 2, 0) },
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 13},
+	{name: "a change that the provider never answers", acts: []func(*line){quiet, reorder(400, listing.ApprovalManual)},
+		then:  func(l *line) { wants("failed: did not answer by")(l); l.sold(100, 1, 0) },
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 10},
+	{name: "a change that there is no room for", acts: []func(*line){quiet, reorder(20_000, listing.ApprovalAutomatic)},
+		then: func(l *line) {
+			wants("failed: has 9900 Mbps of its 10000 left, and 19900 more are needed")(l)
+			l.sold(100, 1, 0)
+		},
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 11},
+	{name: "a change that the edge never applies", edge: func(e *scriptedEdge) { e.noChange = true },
+		acts:  []func(*line){quiet, reorder(400, listing.ApprovalAutomatic)},
+		then:  func(l *line) { wants("failed: the edge node did not apply the change by")(l); l.sold(100, 1, 0) },
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 12},
+	{name: "two changes at once", edge: func(e *scriptedEdge) { e.noChange = true },
+		acts: []func(*line){quiet, reorder(400, listing.ApprovalAutomatic), reorder(300, listing.ApprovalAutomatic)},
+		then: func(l *line) {
+			wants("failed: did not apply", "failed: is being changed by the order")(l)
+			l.sold(100, 1, 0)
+		},
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 14},
+	{name: "ended while it is changed", edge: func(e *scriptedEdge) { e.noChange = true },
+		acts:  []func(*line){quiet, reorder(400, listing.ApprovalAutomatic), terminate},
+		then:  func(l *line) { wants("failed: is being taken down")(l); l.sold(100, 1, 0) },
+		order: order.StateCompleted, connection: connection.StateDecommissioned, appends: 14},
+	{name: "a change of what is suspended", acts: []func(*line){quiet, suspend, reorder(400, listing.ApprovalAutomatic)},
+		then:  func(l *line) { wants("failed: is suspended")(l); l.sold(100, 1, 1) },
+		order: order.StateCompleted, connection: connection.StateSuspended, appends: 12},
+	{name: "suspended and resumed", acts: []func(*line){quiet, suspend, resume},
+		then:  func(l *line) { l.sold(100, 1, 1) },
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 11},
+	{name: "ended while it is suspended", acts: []func(*line){quiet, suspend, terminate},
+		then:  func(l *line) { l.sold(100, 1, 1) },
+		order: order.StateCompleted, connection: connection.StateDecommissioned, appends: 12},
+	{name: "ended at a date", acts: []func(*line){quiet, end(240 * time.Hour)},
+		then: func(l *line) {
+			wants("completed")(l)
+			_, c := l.states(l.d)
+			if held := c.BillingTo.Sub(*c.BillingFrom); held < 240*time.Hour || held > 241*time.Hour || c.TerminationOrderID != l.more[0] {
+				l.Errorf("billed for %s, ended by %s", held, c.TerminationOrderID)
+			}
+		},
+		order: order.StateCompleted, connection: connection.StateDecommissioned, appends: 13},
+	{name: "the end is taken back", acts: []func(*line){quiet, end(240 * time.Hour), func(l *line) {
+		l.commandConnection(l.d, connection.UnscheduleTermination{OrderID: l.more[0], At: l.clock})
+	}}, then: func(l *line) { wants("in_progress")(l) }, // the caller of the API cancels the order in the same append
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 9},
 	{name: "manual approval", wish: func(*world) wish { return wish{manual: true} }, acts: []func(*line){accept},
 		order: order.StateCompleted, connection: connection.StateProduction, appends: 8},
 	{name: "automatic approval", order: order.StateCompleted, connection: connection.StateProduction, appends: 9},
@@ -259,6 +393,9 @@ func (s scenario) play(w *world, f *faulty, twice bool) {
 	}
 	l.settle(true)
 	w.check(l.d, s.order, s.connection)
+	if s.then != nil {
+		s.then(l)
+	}
 	if o, _ := w.states(l.d); !strings.Contains(o.Reason, s.reason) {
 		w.Errorf("the reason is %q, want one with %q", o.Reason, s.reason)
 	}

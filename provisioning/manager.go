@@ -41,8 +41,11 @@ func (p *Provisioner) start(ctx context.Context, tx pgx.Tx, batch []events.Recor
 			queued[recorded.Stream] = len(jobs)
 			jobs = append(jobs, river.InsertManyParams{Args: args, InsertOpts: insertOpts(time.Time{})})
 		}
-		if deadline := deadlineSet(recorded.Event); !deadline.IsZero() {
+		if deadline := p.deadlineSet(recorded.Event); !deadline.IsZero() {
 			args.Timer = true
+			if scheduled, ok := recorded.Event.(connection.TerminationScheduled); ok {
+				args.Termination = scheduled.OrderID
+			}
 			jobs = append(jobs, river.InsertManyParams{Args: args, InsertOpts: insertOpts(deadline)})
 		}
 	}
@@ -52,6 +55,26 @@ func (p *Provisioner) start(ctx context.Context, tx pgx.Tx, batch []events.Recor
 	if _, err := p.client.InsertManyFastTx(ctx, tx, jobs); err != nil {
 		return domain.Errorf(domain.Unavailable, "provisioning.start", "the jobs could not be queued: %w", err).
 			WithHint("run the migrations first: the table river_job is made by provisioning.Migrate")
+	}
+	return dropTimers(ctx, tx, batch)
+}
+
+// dropTimers removes the timers of terminations that batch takes back. One that stayed would do no harm, but wait for years.
+func dropTimers(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error {
+	var orders []string
+	for _, recorded := range batch {
+		if e, ok := recorded.Event.(connection.TerminationUnscheduled); ok {
+			orders = append(orders, e.OrderID)
+		}
+	}
+	if len(orders) == 0 {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `
+		DELETE FROM river_job WHERE kind = $1 AND state = 'scheduled' -- index river_job_prioritized_fetching_index or a scan: it is rare
+		AND args ->> 'termination' = ANY ($2)`, AdvanceArgs{}.Kind(), orders)
+	if err != nil {
+		return domain.Errorf(domain.Unavailable, "provisioning.dropTimers", "the timers could not be removed: %w", err)
 	}
 	return nil
 }
@@ -63,7 +86,10 @@ func concerned(recorded events.Recorded) (AdvanceArgs, bool) {
 		if e.State != connection.SessionEstablished {
 			return AdvanceArgs{}, false // a saga waits for sessions to come up; one that goes down is the operators' matter
 		}
-	case order.Completed, connection.Decommissioned:
+	case connection.MessageChanged, connection.SessionConfigured, connection.SecretSet, connection.SecretRemoved:
+		return AdvanceArgs{}, false
+	case connection.Decommissioned: // all that is left to do is to complete the order that asked for it, if one did
+	case order.Completed:
 		return AdvanceArgs{}, false
 	}
 	args := AdvanceArgs{Cause: strconv.FormatInt(int64(recorded.Position), 10)}
@@ -79,7 +105,7 @@ func concerned(recorded events.Recorded) (AdvanceArgs, bool) {
 	return args, true
 }
 
-func deadlineSet(event domain.Event) time.Time {
+func (p *Provisioner) deadlineSet(event domain.Event) time.Time {
 	switch e := event.(type) {
 	case order.Placed:
 		return e.Deadline
@@ -91,6 +117,10 @@ func deadlineSet(event domain.Event) time.Time {
 		return e.Deadline
 	case connection.TestingStarted:
 		return e.Deadline
+	case connection.ChangeRequested:
+		return e.At.Add(p.options.ChangeWithin)
+	case connection.TerminationScheduled:
+		return e.EffectiveAt
 	}
 	return time.Time{}
 }

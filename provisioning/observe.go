@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"crossbill/domain"
 	"crossbill/domain/connection"
 	"crossbill/events"
@@ -15,8 +17,8 @@ import (
 // Limits on a report.
 const (
 	MaxObservations  = 1000 // connections; with five events each it still is one append
-	MaxMessage       = 500  // characters
-	observationTries = 20   // a report whose connections move on under it is read against them again
+	MaxMessage       = connection.MaxMessage
+	observationTries = 20 // a report whose connections move on under it is read against them again
 )
 
 // Kinds of edge.
@@ -32,8 +34,11 @@ type Observation struct {
 	Probe        *ProbeObservation // a test packet's fate
 	OpenedAt     *time.Time        // when traffic began to cross
 	ClosedAt     *time.Time        // when traffic stopped crossing
+	SuspendedAt  *time.Time        // since when it does not for a while
+	ResumedAt    *time.Time        // when it last began to cross
+	Bandwidth    int               // Mbps that the node applies; 0 if it says none
 	Removed      bool              // nothing of it is left on the node, and its readings are delivered
-	Message      string            // for people; it is checked and not recorded
+	Message      string            // for people
 }
 
 // SessionObservation is a BGP session as the node sees it now.
@@ -144,17 +149,22 @@ func (r *report) read(ctx context.Context, log *events.Log, pointer string, o Ob
 	if o.OpenedAt != nil {
 		r.decide(c, pointer, connection.Activate{EdgeNodeID: r.node, OpenedAt: *o.OpenedAt, At: r.at})
 	}
-	var p domain.Problems
-	p.OptionalText(pointer+"/message", o.Message, MaxMessage)
+	if o.Bandwidth != 0 {
+		r.decide(c, pointer, connection.ReportBandwidth{EdgeNodeID: r.node, BandwidthMbps: o.Bandwidth, At: r.at})
+	}
+	if o.SuspendedAt != nil {
+		r.decide(c, pointer, connection.ReportSuspended{EdgeNodeID: r.node, SuspendedAt: *o.SuspendedAt, At: r.at})
+	}
+	if o.ResumedAt != nil {
+		r.decide(c, pointer, connection.ReportResumed{EdgeNodeID: r.node, ResumedAt: *o.ResumedAt, At: r.at})
+	}
+	r.decide(c, pointer, connection.ReportMessage{EdgeNodeID: r.node, Message: o.Message, At: r.at})
 	if o.Removed { // closed_at alone is half the way: the readings are still to come
 		closed := r.at // a node that never let traffic cross has no closing time to tell
 		if o.ClosedAt != nil {
 			closed = *o.ClosedAt
 		}
 		r.decide(c, pointer, connection.CloseEdge{EdgeNodeID: r.node, ClosedAt: closed, At: r.at})
-	}
-	for _, f := range p {
-		r.add(domain.Invalid, "", f)
 	}
 	return nil
 }
@@ -205,8 +215,22 @@ func (r *report) err(op string) error {
 	return &domain.Error{Code: r.code, Op: op, Message: message, Hint: r.hint, Fields: r.wrong}
 }
 
+// settle gives back in tx what a connection that is narrower now takes no more of its ports, in the append that says so.
+func (r *report) settle(ctx context.Context, tx pgx.Tx) error {
+	for _, c := range r.order {
+		for _, e := range c.events {
+			if changed, ok := e.(connection.Changed); ok {
+				if err := hold(ctx, tx, c.state.ID, changed.BandwidthMbps, nil); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
 func (r *report) append() events.Append {
-	var a events.Append
+	a := events.Append{Ask: r.settle}
 	for _, c := range r.order {
 		if len(c.events) == 0 {
 			continue

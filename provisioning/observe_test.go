@@ -119,12 +119,15 @@ func TestObserveRecordsNews(t *testing.T) {
 	}
 	before := w.head()
 	position, err := Observe(t.Context(), w.log, w.node, KindEBPF, now(), report...)
-	if err != nil || position != before+3 || w.head() != position {
-		t.Fatalf("position %d after %d (%v), want three events", position, before, err)
+	if err != nil || position != before+4 || w.head() != position {
+		t.Fatalf("position %d after %d (%v), want three session's events and a message", position, before, err)
 	}
 	_, c := w.states(onTest)
 	if c.Sessions["a"].State != "established" || c.Sessions["a"].PrefixesReceived != 1 || c.Sessions["z"].State != "connect" {
 		t.Errorf("sessions are %v", c.Sessions)
+	}
+	if _, c := w.states(production); c.EdgeMessage == nil || c.EdgeMessage.Message != "the peer is gone" || c.Status()[0] != *c.EdgeMessage {
+		t.Errorf("the message is %+v", c.EdgeMessage)
 	}
 	page, err := w.log.ReadAll(t.Context(), before, 10)
 	if err != nil {
@@ -141,7 +144,7 @@ func TestObserveRecordsNews(t *testing.T) {
 		}
 	}
 	for range 3 {
-		if position, err := Observe(t.Context(), w.log, w.node, KindEBPF, now(), report...); err != nil || position != 0 || w.head() != page[2].Position {
+		if position, err := Observe(t.Context(), w.log, w.node, KindEBPF, now(), report...); err != nil || position != 0 || w.head() != page[3].Position {
 			t.Fatalf("the same report again: position %d (%v)", position, err)
 		}
 	}

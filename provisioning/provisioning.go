@@ -32,6 +32,7 @@ const (
 	DefaultTestingDeadline = 2 * time.Minute
 	DefaultProbeAttempts   = 5
 	DefaultProbePause      = time.Second
+	DefaultChangeWithin    = 2 * time.Minute
 	DefaultWorkers         = 8
 )
 
@@ -61,6 +62,7 @@ type Options struct {
 	TestingDeadline time.Duration    // from the start of testing to production
 	ProbeAttempts   int              // test packets before the connection is given up
 	ProbePause      time.Duration    // after a failed one, times the number of attempts made
+	ChangeWithin    time.Duration    // from the request of a change to the edge node's word
 	Workers         int              // jobs at once on this node
 }
 
@@ -117,11 +119,13 @@ func New(o Options) (*Provisioner, error) {
 	o.TestingDeadline = defaulted(o.TestingDeadline, DefaultTestingDeadline)
 	o.ProbeAttempts = defaulted(o.ProbeAttempts, DefaultProbeAttempts)
 	o.ProbePause = defaulted(o.ProbePause, DefaultProbePause)
+	o.ChangeWithin = defaulted(o.ChangeWithin, DefaultChangeWithin)
 	o.Workers = defaulted(o.Workers, DefaultWorkers)
 
 	p := &Provisioner{options: o, appender: o.Log, backOff: backOff, policy: Policy{
 		ProbeAttempts: o.ProbeAttempts,
 		ProbePause:    o.ProbePause,
+		ChangeWithin:  o.ChangeWithin,
 	}}
 	workers := river.NewWorkers()
 	if err := river.AddWorkerSafely(workers, &worker{provisioner: p}); err != nil {

@@ -97,6 +97,26 @@ func reserve(ctx context.Context, tx pgx.Tx, owner string, mbps int, got connect
 	return nil
 }
 
+// hold sets in tx what the connection takes of its ports' bandwidth. With capacity it returns a Conflict when a port's
+// would be passed.
+func hold(ctx context.Context, tx pgx.Tx, connectionID string, mbps int, capacity map[string]int) error {
+	const op = "provisioning.hold"
+	const update = `UPDATE reservations SET mbps = $3 WHERE owner = $1 AND kind = $2` // index reservations_owner
+	if _, err := tx.Exec(ctx, update, connectionID, reservedVLAN, mbps); err != nil {
+		return domain.Errorf(domain.Unavailable, op, "the reservation failed: %w", err)
+	}
+	for portID, most := range capacity {
+		load, err := portLoad(ctx, tx, portID)
+		if err != nil {
+			return domain.Errorf(domain.Unavailable, op, "the port's load could not be read: %w", err)
+		}
+		if load > int64(most) {
+			return domain.Errorf(domain.Conflict, op, "%s has no capacity left", portID)
+		}
+	}
+	return nil
+}
+
 // release gives back in tx all that the connection holds.
 func release(ctx context.Context, tx pgx.Tx, connectionID string) error {
 	if _, err := tx.Exec(ctx, `DELETE FROM reservations WHERE owner = $1`, connectionID); err != nil { // index reservations_owner

@@ -26,12 +26,16 @@ const (
 	RequestTermination StepKind = "request_termination" // likewise, of a connection whose order ended as it went into production
 	Undo               StepKind = "undo"                // cancels the connection, releases what it holds, fails the order or ends its cancellation
 	FinishDecommission StepKind = "finish_decommission" // the edge node has taken it down: releases what it holds, ends the order's cancellation
+	FailOrder          StepKind = "fail_order"          // it can't be carried out, and nothing was begun for it
+	RequestChange      StepKind = "request_change"      // another bandwidth or plan; what a wider one needs is reserved before
+	ConfirmChange      StepKind = "confirm_change"      // of the plan alone: nothing for the edge node to do
+	AbandonChange      StepKind = "abandon_change"      // the old terms stay in force, the order fails
 )
 
 // Step is one thing to do.
 type Step struct {
 	Kind    StepKind
-	Reason  string    // with RequestUndo, RequestTermination and Undo: what the customer is told
+	Reason  string    // with RequestUndo, RequestTermination, Undo, FailOrder and AbandonChange: what the customer is told
 	Attempt int       // with RequestProbe: 1 is the first
 	Until   time.Time // with Wait: when time alone changes the answer; zero if only an event does
 }
@@ -40,12 +44,19 @@ type Step struct {
 type Policy struct {
 	ProbeAttempts int
 	ProbePause    time.Duration // after a failed probe, times the number of those that failed
+	ChangeWithin  time.Duration // the edge node applies a change, or it is given up
 }
 
 // Next says what the saga of an order and its connection is to do now. It is a function of its arguments alone: the
 // same states give the same step on every node and at every repetition, and each step changes the states such that
 // Next goes on from there. That is all that makes a crash at any point harmless.
 func Next(o order.State, c connection.State, now time.Time, policy Policy) Step {
+	switch o.ItemKind() {
+	case order.ItemModify:
+		return nextOfChange(o, c, now, policy)
+	case order.ItemRemove:
+		return nextOfRemoval(o, c, now)
+	}
 	switch c.State {
 	case connection.StateRequested, connection.StateAllocated:
 		return beforeTheEdge(o, c, now)
@@ -56,7 +67,8 @@ func Next(o order.State, c connection.State, now time.Time, policy Policy) Step 
 			return Step{Kind: Wait}
 		}
 		return Step{Kind: Undo, Reason: c.Reason}
-	case connection.StateProduction, connection.StateDecommissionRequested, connection.StateDecommissioned:
+	case connection.StateProduction, connection.StateChangePending, connection.StateSuspended,
+		connection.StateDecommissionRequested, connection.StateDecommissioned:
 		switch {
 		case o.State == order.StateInProgress: // even if terminated before the saga came to it: it was delivered
 			return Step{Kind: CompleteOrder}

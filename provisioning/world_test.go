@@ -213,11 +213,17 @@ func (w *world) check(d deal, wantOrder, wantConnection string) {
 		}
 	}
 	wantHeld := 0
-	if wantConnection == connection.StateProduction {
+	if wantConnection == connection.StateProduction || wantConnection == connection.StateSuspended {
 		wantHeld = 3 // a tag and two VLANs
 	}
-	if held := w.held(d.connection); len(held) != wantHeld {
+	held := w.held(d.connection)
+	if len(held) != wantHeld {
 		w.Errorf("a connection that is %s holds %v", c.State, held)
+	}
+	for _, r := range held {
+		if want := map[string]int{reservedVLAN: c.BandwidthMbps, reservedTag: 0}[r.Kind]; r.Mbps != want {
+			w.Errorf("a connection of %d Mbps holds %+v", c.BandwidthMbps, r)
+		}
 	}
 	if lost := o.Final() && o.State != order.StateCompleted; lost != (c.State == connection.StateCancelled) {
 		w.Errorf("order %s but connection %s", o.State, c.State)
@@ -225,7 +231,7 @@ func (w *world) check(d deal, wantOrder, wantConnection string) {
 	if lost := c.State == connection.StateCancelled; lost && (o.Reason == "" || c.Reason == "") {
 		w.Errorf("no reason is given: order %q, connection %q", o.Reason, c.Reason)
 	}
-	if c.OnEdge != (c.State == connection.StateProduction) {
+	if c.OnEdge != (wantHeld > 0) {
 		w.Errorf("the edge node was left with the connection: %+v", c)
 	}
 }
@@ -238,15 +244,20 @@ type scriptedEdge struct {
 	now        func() time.Time
 	noBGP      bool
 	noGate     bool
-	failProbes int // so many fail; -1: all do
+	failProbes int  // so many fail; -1: all do
+	noChange   bool // it does not apply another bandwidth
 
-	mu     sync.Mutex
-	opened map[string]time.Time
-	failed map[string]bool // by probe
+	mu        sync.Mutex
+	opened    map[string]time.Time
+	suspended map[string]time.Time
+	resumed   map[string]time.Time
+	applied   map[string]int
+	failed    map[string]bool // by probe
 }
 
 func (w *world) edge(to appender, now func() time.Time) *scriptedEdge {
-	return &scriptedEdge{w: w, to: to, now: now, opened: map[string]time.Time{}, failed: map[string]bool{}}
+	return &scriptedEdge{w: w, to: to, now: now, opened: map[string]time.Time{}, suspended: map[string]time.Time{}, resumed: map[string]time.Time{},
+		applied: map[string]int{}, failed: map[string]bool{}}
 }
 
 // tick reports once and returns whether that was news.
@@ -288,6 +299,22 @@ func (e *scriptedEdge) tick(d deal) (news bool, err error) {
 			opened := e.opened[c.ID]
 			o.OpenedAt = &opened
 		}
+		if suspended, was := e.suspended[c.ID]; c.DesiredPhase() == connection.PhaseSuspended {
+			if !was {
+				e.suspended[c.ID], suspended = at, at
+			}
+			o.SuspendedAt = &suspended
+		} else if was {
+			delete(e.suspended, c.ID)
+			e.resumed[c.ID] = at
+		}
+		if resumed, was := e.resumed[c.ID]; was && o.SuspendedAt == nil {
+			o.ResumedAt = &resumed
+		}
+		if e.applied[c.ID] == 0 || !e.noChange {
+			e.applied[c.ID] = c.DesiredMbps()
+		}
+		o.Bandwidth = e.applied[c.ID]
 	}
 	position, err := observe(context.Background(), e.w.log, e.to, c.EdgeNodeID, KindSoftware, at, []Observation{o})
 	return position > 0, err
