@@ -7,6 +7,7 @@ import (
 
 	"crossbill/domain"
 	"crossbill/domain/billingrun"
+	"crossbill/domain/feeallowance"
 	"crossbill/domain/invoice"
 	"crossbill/domain/settlement"
 	"crossbill/events"
@@ -88,7 +89,7 @@ func (r *run) fitting(invoices []invoice.Issued) (int, error) {
 			return 0, err
 		}
 		bytes += size
-		streams += 2 + 2*len(connectionsOf(i)) // its number and itself; each connection's period, and at worst a settlement of its own
+		streams += 3 + 2*len(connectionsOf(i)) // its number, itself and its use of the free tier; each connection's period, and at worst a settlement of its own
 		if n > 0 && (bytes > maxCloseBytes || streams > maxCloseStreams) {
 			return n, nil
 		}
@@ -180,6 +181,16 @@ func (c *closing) appends(result RunResult, last bool) (events.Append, error) {
 		add(invoice.NumberStream(Issuer), events.ExpectedVersion(c.firstNumber+int64(n)), nil, i.InvoiceID, c.numbers[n])
 		add(invoice.Stream(i.InvoiceID), events.NoStream, []string{i.CustomerID}, i.InvoiceID, issued...)
 	}
+	for _, i := range c.invoices {
+		if i.FreeBefore == nil {
+			continue
+		}
+		version, used, err := c.allowance(i)
+		if err != nil {
+			return a, err
+		}
+		add(feeallowance.Stream(i.CustomerID), events.ExpectedVersion(version), []string{i.CustomerID}, i.InvoiceID, used...)
+	}
 	for _, s := range c.settlements {
 		issued, err := settlement.Decide(settlement.State{}, settlement.Issue{Settlement: s})
 		if err != nil {
@@ -207,6 +218,32 @@ func (c *closing) appends(result RunResult, last bool) (events.Append, error) {
 		add(billingrun.Stream(c.id), events.NoStream, nil, c.id, completed...)
 	}
 	return a, nil
+}
+
+// allowance decides what an invoice uses of its customer's free tier, and returns the version of the customer's stream
+// that it goes on from. The append only succeeds if that is still the last: no two invoices use the same.
+func (c *closing) allowance(i invoice.Issued) (version int64, used []domain.Event, err error) {
+	after, err := useOf(*i.FreeBefore, i.Lines)
+	if err != nil {
+		return 0, nil, err
+	}
+	passthrough, err := after.Passthrough.Add(i.FreeBefore.Passthrough.Neg())
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, id := range connectionsOf(i) {
+		version = max(version, c.open[id].freeVersion) // those without a free tier did not look
+	}
+	version += c.allowances[i.CustomerID]
+	c.allowances[i.CustomerID]++
+	used, err = feeallowance.Decide(feeallowance.State{}, feeallowance.Use{Used: feeallowance.Used{
+		CustomerID: i.CustomerID, PeriodStart: i.PeriodStart, InvoiceID: i.InvoiceID, Connections: after.Connections - i.FreeBefore.Connections,
+		Passthrough: passthrough, RunID: i.RunID, At: i.At,
+	}})
+	if err != nil {
+		return 0, nil, defect(err)
+	}
+	return version, used, nil
 }
 
 // closedPeriod is an open connection and what closes its period.

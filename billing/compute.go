@@ -6,9 +6,9 @@ import (
 	"slices"
 	"unicode/utf8"
 
-	"crossbill/billing/rating"
 	"crossbill/domain"
 	"crossbill/domain/invoice"
+	"crossbill/domain/pricing"
 )
 
 // Compute makes the content of an invoice of facts: one customer, one currency, one period, one position. It has no
@@ -28,13 +28,21 @@ func Compute(facts []Facts) (invoice.Issued, error) {
 		CustomerID: first.Connection.CustomerID, PeriodStart: first.Period.From, PeriodEnd: first.Period.To, Currency: currency,
 		Passthrough: zero, Fee: zero, Total: zero, LogPosition: int64(first.Position),
 	}
+	used, tiered := freeBefore(facts)
+	if tiered {
+		before := used // which goes on from there
+		i.FreeBefore = &before
+	}
 	for n, f := range facts {
 		if f.Connection.CustomerID != i.CustomerID || f.Currency() != currency || !f.Period.Equal(first.Period) ||
 			f.Position != first.Position || n > 0 && f.Connection.ID == facts[n-1].Connection.ID {
 			return invoice.Issued{}, domain.Errorf(domain.Internal, op, "%s and %s can't be on one invoice", first.Connection.ID, f.Connection.ID)
 		}
-		lines, err := f.lines(rating.FreeUse{})
+		lines, err := f.lines(used)
 		if err != nil {
+			return invoice.Issued{}, err
+		}
+		if used, err = useOf(used, lines); err != nil {
 			return invoice.Issued{}, err
 		}
 		for _, l := range lines {
@@ -54,10 +62,37 @@ func Compute(facts []Facts) (invoice.Issued, error) {
 	return i, err
 }
 
+// freeBefore returns what was used of the customer's free tier before the invoice of facts, and whether it has one.
+func freeBefore(facts []Facts) (used pricing.FreeUse, tiered bool) {
+	for n := range facts {
+		if facts[n].hasFreeTier() {
+			used = facts[n].FreeBefore
+			used.Passthrough.Currency = facts[n].Currency()
+			return used, true
+		}
+	}
+	return used, false
+}
+
+// useOf adds what one connection's lines use of the free tier.
+func useOf(used pricing.FreeUse, lines []invoice.Line) (_ pricing.FreeUse, err error) {
+	for _, l := range lines {
+		switch {
+		case l.Kind == invoice.LineFee: // each connection has one
+			used.Connections++
+		default:
+			if used, err = used.Add(0, l.Amount); err != nil {
+				return used, err
+			}
+		}
+	}
+	return used, nil
+}
+
 func byConnection(a, b Facts) int { return cmp.Compare(a.Connection.ID, b.Connection.ID) }
 
 // lines returns the connection's lines: the passthrough lines, then the fee.
-func (f *Facts) lines(used rating.FreeUse) ([]invoice.Line, error) {
+func (f *Facts) lines(used pricing.FreeUse) ([]invoice.Line, error) {
 	items, fee, err := f.rate(used)
 	if err != nil {
 		return nil, err
@@ -109,7 +144,7 @@ func drafts(facts []Facts) ([]invoice.Issued, error) {
 	for len(facts) > 0 {
 		n, bytes := 0, 0
 		for ; n < len(facts) && sameInvoice(facts[0], facts[n]); n++ {
-			lines, err := facts[n].lines(rating.FreeUse{})
+			lines, err := facts[n].lines(pricing.FreeUse{})
 			if err != nil {
 				return nil, err
 			}
@@ -125,6 +160,15 @@ func drafts(facts []Facts) ([]invoice.Issued, error) {
 		i, err := Compute(facts[:n])
 		if err != nil {
 			return nil, err
+		}
+		if i.FreeBefore != nil { // another invoice of the same customer goes on from there
+			used, err := useOf(*i.FreeBefore, i.Lines)
+			if err != nil {
+				return nil, err
+			}
+			for k := n; k < len(facts) && sameInvoice(facts[0], facts[k]); k++ {
+				facts[k].FreeBefore = used
+			}
 		}
 		all, facts = append(all, i), facts[n:]
 	}

@@ -6,10 +6,11 @@ import (
 	"encoding/json"
 	"slices"
 
-	"crossbill/billing/rating"
 	"crossbill/domain"
 	"crossbill/domain/connection"
+	"crossbill/domain/feeallowance"
 	"crossbill/domain/invoice"
+	"crossbill/domain/pricing"
 	"crossbill/domain/quote"
 	"crossbill/domain/reading"
 	"crossbill/events"
@@ -48,6 +49,12 @@ func Explain(ctx context.Context, log Log, i invoice.Content, number int) (Expla
 	if err := r.read(ctx, log); err != nil {
 		return Explanation{}, err
 	}
+	if line.Kind == invoice.LineFee && i.FreeBefore != nil {
+		var err error
+		if r.used, err = usedBefore(ctx, log, i, n); err != nil {
+			return Explanation{}, err
+		}
+	}
 	item, err := r.item()
 	if err != nil {
 		return Explanation{}, err
@@ -64,6 +71,7 @@ func Explain(ctx context.Context, log Log, i invoice.Content, number int) (Expla
 type replay struct {
 	line   invoice.Line
 	facts  Facts
+	used   pricing.FreeUse // of the free tier, before the line's connection
 	events []EvidenceEvent
 }
 
@@ -117,6 +125,13 @@ func (r *replay) read(ctx context.Context, log Log) error {
 		return err
 	}
 	f.closeBuckets()
+	if r.line.Kind == invoice.LineFee && f.hasFreeTier() {
+		tier, err := r.scan(ctx, log, feeallowance.Stream(f.Connection.CustomerID), f.addAllowance, &f.allowance)
+		if err != nil {
+			return err
+		}
+		named += tier
+	}
 	if known+named != len(r.line.Evidence) {
 		return domain.Errorf(domain.Internal, op, "line %d names evidence that has nothing to do with it", r.line.Number)
 	}
@@ -146,9 +161,37 @@ func (r *replay) scan(ctx context.Context, log Log, stream string, add func(even
 	return named, nil
 }
 
+// usedBefore returns what of the customer's free tier was used before the connection of an invoice's line n: on its
+// invoices before, which must be what the invoice says, and by the connections above the line.
+func usedBefore(ctx context.Context, log Log, i invoice.Content, n int) (pricing.FreeUse, error) {
+	before, err := allowanceBefore(ctx, log, i)
+	if err != nil {
+		return before, err
+	}
+	if before != *i.FreeBefore {
+		return before, domain.Errorf(domain.Internal, "billing.Explain", "%d connections with %s used the free tier before %s, which says %d with %s",
+			before.Connections, before.Passthrough, i.Number, i.FreeBefore.Connections, i.FreeBefore.Passthrough).WithHint("verify the log")
+	}
+	above := i.Lines[:n]
+	for len(above) > 0 && above[len(above)-1].ConnectionID == i.Lines[n].ConnectionID {
+		above = above[:len(above)-1]
+	}
+	return useOf(before, above)
+}
+
+// allowanceBefore returns what of the customer's free tier was used before an invoice. Another invoice of the same run may
+// stand between: so it is what is in the stream before the invoice's own use, and not before the invoice's position.
+func allowanceBefore(ctx context.Context, log Log, i invoice.Content) (pricing.FreeUse, error) {
+	state, _, err := load(ctx, log, feeallowance.Stream(i.CustomerID), maxPosition, feeallowance.Evolve)
+	if err != nil {
+		return pricing.FreeUse{}, err
+	}
+	return state.Before(i.InvoiceID, i.PeriodStart, i.Currency)
+}
+
 // item rates the facts and returns the line's item.
 func (r *replay) item() (item, error) {
-	items, fee, err := r.facts.rate(rating.FreeUse{})
+	items, fee, err := r.facts.rate(r.used)
 	if err != nil {
 		return item{}, err
 	}
@@ -173,6 +216,11 @@ func Recompute(ctx context.Context, log Log, i invoice.Issued) (invoice.Issued, 
 		}
 		if f.Billable.Empty() {
 			return invoice.Issued{}, domain.Errorf(domain.Internal, op, "%s is not billable in the period of %s", id, i.Number)
+		}
+		if f.hasFreeTier() {
+			if f.FreeBefore, err = allowanceBefore(ctx, log, invoice.Content(i)); err != nil {
+				return invoice.Issued{}, err
+			}
 		}
 		facts = append(facts, f)
 	}

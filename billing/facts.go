@@ -8,6 +8,7 @@ import (
 	"crossbill/billing/rating"
 	"crossbill/domain"
 	"crossbill/domain/connection"
+	"crossbill/domain/feeallowance"
 	"crossbill/domain/invoice"
 	"crossbill/domain/pricing"
 	"crossbill/domain/quote"
@@ -25,8 +26,12 @@ type Facts struct {
 	Usage        rating.Usage    // in Billable
 	UsageVersion int64           // of the stream of readings; 0: it has none
 
-	connection, usage ranges // the events that said so
-	buckets           *rating.Buckets
+	// FreeBefore is what the customer's invoices before have used of the fee's free tier in the month, if there is one.
+	FreeBefore  pricing.FreeUse
+	freeVersion int64 // of the stream that says so
+
+	connection, usage, allowance ranges // the events that said so
+	buckets                      *rating.Buckets
 }
 
 // Stretch is a part of what is billable in which one quote is in force.
@@ -69,6 +74,11 @@ func Gather(ctx context.Context, log Log, connectionID string, period Period, up
 			return Facts{}, err
 		}
 		if err := f.checkQuote(op, s); err != nil {
+			return Facts{}, err
+		}
+	}
+	if f.hasFreeTier() {
+		if err := scan(ctx, log, feeallowance.Stream(f.Connection.CustomerID), 1, maxVersion, upTo, f.addAllowance); err != nil {
 			return Facts{}, err
 		}
 	}
@@ -212,6 +222,20 @@ func (f *Facts) checkQuote(op string, s *Stretch) error {
 	return nil
 }
 
+// hasFreeTier reports whether anything may be free of the connection's fee.
+func (f *Facts) hasFreeTier() bool {
+	return len(f.Stretches) > 0 && f.last().priced() && f.last().Quote.Fees().HasFreeTier()
+}
+
+func (f *Facts) addAllowance(e events.Recorded) (err error) {
+	f.freeVersion = e.Version
+	if u, ok := e.Event.(feeallowance.Used); ok && u.Counts(f.Period.From, f.Currency()) {
+		f.allowance.add(e)
+		f.FreeBefore, err = f.FreeBefore.Add(u.Connections, u.Passthrough)
+	}
+	return err
+}
+
 // priced reports whether the stretch's quote was read: to explain one line, only its own is.
 func (s *Stretch) priced() bool { return s.Quote.QuoteID != "" }
 
@@ -291,7 +315,7 @@ type item struct {
 
 // rate rates the facts, as far as their quotes are known: the passthrough items, a stretch after the other, each in its
 // plan's order; and the fee, given what the customer's connections before have used of its free tier.
-func (f *Facts) rate(used rating.FreeUse) (items []item, fee item, err error) {
+func (f *Facts) rate(used pricing.FreeUse) (items []item, fee item, err error) {
 	var parts []rating.Rated
 	for n := range f.Stretches {
 		s := &f.Stretches[n]
@@ -351,5 +375,5 @@ func (f *Facts) evidenceOf(i item) []invoice.Evidence {
 	if usage {
 		evidence = append(evidence, f.usage.evidence()...)
 	}
-	return evidence
+	return append(evidence, f.allowance.evidence()...)
 }

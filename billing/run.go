@@ -65,7 +65,7 @@ func Run(ctx context.Context, log Log, request RunRequest) (RunResult, error) {
 		return RunResult{}, domain.Errorf(domain.Invalid, op, "%.60q is no id of a billing run", request.RunID)
 	}
 	for range maxRunAttempts {
-		r := run{log: log, request: request, open: make(map[string]openConnection)}
+		r := run{log: log, request: request, open: make(map[string]openConnection), allowances: make(map[string]int64)}
 		result, err := r.attempt(ctx)
 		if !errors.As(err, new(lostRace)) {
 			return result, err
@@ -92,6 +92,8 @@ type run struct {
 	upTo    events.Position
 	found   []billingrun.PeriodClosed // billed for this very period already
 	open    map[string]openConnection // to be billed, by id
+
+	allowances map[string]int64 // how many invoices of this run have used a customer's free tier
 }
 
 // openConnection is one that is to be billed, with its closed periods as they were read.

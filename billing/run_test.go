@@ -390,7 +390,7 @@ func TestNothingIsIssuedWithAMargin(t *testing.T) {
 	w := newWorld(t)
 	w.sell(exampleA())
 	before := w.head()
-	r := run{log: w, request: request(march), id: id(domain.PrefixBillingRun, "r"), upTo: before, open: make(map[string]openConnection)}
+	r := run{log: w, request: request(march), id: id(domain.PrefixBillingRun, "r"), upTo: before, open: make(map[string]openConnection), allowances: make(map[string]int64)}
 	if err := r.survey(t.Context()); err != nil {
 		t.Fatal(err)
 	}

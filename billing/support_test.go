@@ -12,6 +12,7 @@ import (
 	"crossbill/domain"
 	"crossbill/domain/billingrun"
 	"crossbill/domain/connection"
+	"crossbill/domain/feeallowance"
 	"crossbill/domain/invoice"
 	"crossbill/domain/pricing"
 	"crossbill/domain/quote"
@@ -40,7 +41,7 @@ type world struct {
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	pool := pgtest.New(t)
-	codec, err := events.NewCodec(connection.Events(), quote.Events(), reading.Events(), invoice.Events(), settlement.Events(), billingrun.Events())
+	codec, err := events.NewCodec(connection.Events(), quote.Events(), reading.Events(), invoice.Events(), settlement.Events(), billingrun.Events(), feeallowance.Events())
 	if err != nil {
 		t.Fatal(err)
 	}

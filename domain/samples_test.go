@@ -10,6 +10,7 @@ import (
 	"crossbill/domain/billingrun"
 	"crossbill/domain/connection"
 	"crossbill/domain/edgenode"
+	"crossbill/domain/feeallowance"
 	"crossbill/domain/feeschedule"
 	"crossbill/domain/internal/scenario"
 	"crossbill/domain/invoice"
@@ -113,6 +114,13 @@ func later() []domain.Event {
 			}},
 			Passthrough: usd(20000), Fee: usd(0), Total: usd(20000), LogPosition: 1234, RunID: runID, At: april,
 		},
+		invoice.Issued{
+			InvoiceID: invoiceID, Number: "CB-000003", CustomerID: customer, PeriodStart: march, PeriodEnd: april, Currency: "USD",
+			Lines:       bookSamples()[0].(invoice.Issued).Lines,
+			Passthrough: usd(34346), Fee: usd(1030), Total: usd(35376), LogPosition: 1234, RunID: runID, At: april,
+			FreeBefore: &pricing.FreeUse{Connections: 1, Passthrough: usd(100)},
+		},
+		feeallowance.Used{CustomerID: customer, PeriodStart: march, InvoiceID: invoiceID, Connections: 1, Passthrough: usd(20000), RunID: runID, At: april},
 		quote.Issued{
 			QuoteID: quoteID, CustomerID: customer, ProviderID: provider, ListingID: listingID, ListingVersion: 2, BandwidthMbps: 100,
 			Plan: everyCharge(), FeeScheduleID: feeID, FeeScheduleVersion: 3, BasisPoints: 300,

@@ -18,28 +18,13 @@ type Rated struct {
 	Items []Item
 }
 
-// FreeUse is what of a customer's free tier its connections before have used in the month, in one currency.
-type FreeUse struct {
-	Connections int          `json:"connections"`
-	Passthrough domain.Money `json:"passthrough"`
-}
-
-// Add adds a connection's passthrough.
-func (u FreeUse) Add(connections int, passthrough domain.Money) (FreeUse, error) {
-	if u.Passthrough.Currency == "" {
-		u.Passthrough.Currency = passthrough.Currency
-	}
-	sum, err := u.Passthrough.Add(passthrough)
-	return FreeUse{u.Connections + connections, sum}, err
-}
-
 // Fee rates the platform's fee on a connection's items of a period: each part's share of the sum of its items, the sum
 // of the shares held to the schedule's bounds and rounded once. The items are rounded already, so that the fee can be
 // checked from the lines that the customer sees. It is an item of its own and no part of any other.
 //
 // Where the month is split, each part has the percentage that its quote froze, and the last one's bounds and free tier
 // hold for the month. A free connection bears no fee, not even the least one; neither does one whose passthrough is free.
-func Fee(parts []Rated, used FreeUse) (Item, error) {
+func Fee(parts []Rated, used pricing.FreeUse) (Item, error) {
 	const op = "rating.Fee"
 	last := parts[len(parts)-1]
 	currency := last.Input.Plan.Currency
@@ -94,7 +79,7 @@ func Fee(parts []Rated, used FreeUse) (Item, error) {
 }
 
 // takeFree takes what is free off the bases, from the first on, and returns how much it was in minor units.
-func (fee *Item) takeFree(schedule pricing.FeeSchedule, used FreeUse, bases []domain.Money, passthrough domain.Money) int64 {
+func (fee *Item) takeFree(schedule pricing.FeeSchedule, used pricing.FreeUse, bases []domain.Money, passthrough domain.Money) int64 {
 	amount := schedule.FreeAmount(passthrough.Currency)
 	left := max(0, amount.Minor-used.Passthrough.Minor)
 	free := min(left, max(0, passthrough.Minor))

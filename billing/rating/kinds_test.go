@@ -180,25 +180,25 @@ func TestFee(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		parts  []Rated
-		used   FreeUse
+		used   pricing.FreeUse
 		amount string
 		step   string
 	}{
-		{"example A", []Rated{part(300, none, 270_97, 343_46)}, FreeUse{}, "18.43", "614.43 × 3 % = 18.4329"},
-		{"two parts of one schedule are rounded once", []Rated{part(300, none, 50), part(300, none, 50)}, FreeUse{}, "0.03", "1.00 × 3 % = 0.03"},
-		{"two percentages", []Rated{part(300, none, 100_00), part(250, none, 100_10)}, FreeUse{}, "5.50", "3 + 2.5025 = 5.5025"},
-		{"the floor", []Rated{part(300, bounds, 1_00)}, FreeUse{}, "5.00", "at least 5.00"},
-		{"the floor of nothing", []Rated{part(300, bounds, 0)}, FreeUse{}, "5.00", "at least 5.00"},
-		{"the cap", []Rated{part(300, bounds, 1_000_00)}, FreeUse{}, "20.00", "at most 20.00"},
-		{"the last part's bounds hold", []Rated{part(300, bounds, 500_00), part(300, none, 500_00)}, FreeUse{}, "30.00", "1000.00 × 3 % = 30"},
-		{"the first connection", []Rated{part(300, connections, 100_00)}, FreeUse{}, "0.00", "connection 1 of the month: the first 2 bear no fee"},
-		{"the second", []Rated{part(300, connections, 100_00)}, FreeUse{1, usd(1)}, "0.00", "connection 2 of the month: the first 2 bear no fee"},
-		{"the third", []Rated{part(300, connections, 1000_00)}, FreeUse{2, usd(1)}, "30.00", "1000.00 × 3 % = 30"},
-		{"all of a free amount", []Rated{part(300, amount, 99_00)}, FreeUse{}, "0.00", "100.00 free a month, 0.00 of it used before: 99.00 − 99.00 = 0.00"},
-		{"past it", []Rated{part(300, amount, 160_00)}, FreeUse{}, "1.80", "100.00 free a month, 0.00 of it used before: 160.00 − 100.00 = 60.00"},
-		{"what is left of it", []Rated{part(300, amount, 160_00)}, FreeUse{1, usd(30_00)}, "2.70", "100.00 free a month, 30.00 of it used before: 160.00 − 70.00 = 90.00"},
-		{"nothing is left", []Rated{part(300, amount, 10_00)}, FreeUse{1, usd(300_00)}, "1.00", "100.00 free a month, 100.00 of it used before: 10.00 − 0.00 = 10.00"},
-		{"free in the first part", []Rated{part(1000, none, 60_00), part(300, amount, 60_00)}, FreeUse{}, "1.00", "0 + 0.6 = 0.6"},
+		{"example A", []Rated{part(300, none, 270_97, 343_46)}, pricing.FreeUse{}, "18.43", "614.43 × 3 % = 18.4329"},
+		{"two parts of one schedule are rounded once", []Rated{part(300, none, 50), part(300, none, 50)}, pricing.FreeUse{}, "0.03", "1.00 × 3 % = 0.03"},
+		{"two percentages", []Rated{part(300, none, 100_00), part(250, none, 100_10)}, pricing.FreeUse{}, "5.50", "3 + 2.5025 = 5.5025"},
+		{"the floor", []Rated{part(300, bounds, 1_00)}, pricing.FreeUse{}, "5.00", "at least 5.00"},
+		{"the floor of nothing", []Rated{part(300, bounds, 0)}, pricing.FreeUse{}, "5.00", "at least 5.00"},
+		{"the cap", []Rated{part(300, bounds, 1_000_00)}, pricing.FreeUse{}, "20.00", "at most 20.00"},
+		{"the last part's bounds hold", []Rated{part(300, bounds, 500_00), part(300, none, 500_00)}, pricing.FreeUse{}, "30.00", "1000.00 × 3 % = 30"},
+		{"the first connection", []Rated{part(300, connections, 100_00)}, pricing.FreeUse{}, "0.00", "connection 1 of the month: the first 2 bear no fee"},
+		{"the second", []Rated{part(300, connections, 100_00)}, pricing.FreeUse{Connections: 1, Passthrough: usd(1)}, "0.00", "connection 2 of the month: the first 2 bear no fee"},
+		{"the third", []Rated{part(300, connections, 1000_00)}, pricing.FreeUse{Connections: 2, Passthrough: usd(1)}, "30.00", "1000.00 × 3 % = 30"},
+		{"all of a free amount", []Rated{part(300, amount, 99_00)}, pricing.FreeUse{}, "0.00", "100.00 free a month, 0.00 of it used before: 99.00 − 99.00 = 0.00"},
+		{"past it", []Rated{part(300, amount, 160_00)}, pricing.FreeUse{}, "1.80", "100.00 free a month, 0.00 of it used before: 160.00 − 100.00 = 60.00"},
+		{"what is left of it", []Rated{part(300, amount, 160_00)}, pricing.FreeUse{Connections: 1, Passthrough: usd(30_00)}, "2.70", "100.00 free a month, 30.00 of it used before: 160.00 − 70.00 = 90.00"},
+		{"nothing is left", []Rated{part(300, amount, 10_00)}, pricing.FreeUse{Connections: 1, Passthrough: usd(300_00)}, "1.00", "100.00 free a month, 100.00 of it used before: 10.00 − 0.00 = 10.00"},
+		{"free in the first part", []Rated{part(1000, none, 60_00), part(300, amount, 60_00)}, pricing.FreeUse{}, "1.00", "0 + 0.6 = 0.6"},
 	} {
 		fee, err := Fee(test.parts, test.used)
 		if err != nil || fee.Amount.Amount() != test.amount || !slices.Contains(fee.Steps, test.step) {
@@ -213,7 +213,7 @@ func TestFreeAmountIsUsedOnce(t *testing.T) {
 	rng := rand.New(rand.NewPCG(13, 14))
 	schedule := pricing.FeeSchedule{BasisPoints: 1000, FeeTerms: pricing.FeeTerms{FreePassthrough: []domain.Money{usd(1000_00)}}}
 	for range 300 {
-		var used FreeUse
+		var used pricing.FreeUse
 		total, billed := int64(0), int64(0)
 		for range 1 + rng.IntN(8) {
 			minor := rng.Int64N(400_00) * 10

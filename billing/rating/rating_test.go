@@ -75,7 +75,7 @@ func TestExampleA(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fee, err := Fee([]Rated{{in, pricing.FeeSchedule{BasisPoints: 300}, items}}, FreeUse{})
+	fee, err := Fee([]Rated{{in, pricing.FeeSchedule{BasisPoints: 300}, items}}, pricing.FreeUse{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +197,7 @@ func TestRateRefuses(t *testing.T) {
 			}
 		})
 	}
-	if _, err := Fee([]Rated{{input(planA(), march, 0, 0), pricing.FeeSchedule{BasisPoints: -1}, nil}}, FreeUse{}); err == nil {
+	if _, err := Fee([]Rated{{input(planA(), march, 0, 0), pricing.FeeSchedule{BasisPoints: -1}, nil}}, pricing.FreeUse{}); err == nil {
 		t.Error("a negative fee was taken")
 	}
 }

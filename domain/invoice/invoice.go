@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"crossbill/domain"
+	"crossbill/domain/pricing"
 )
 
 // States of an invoice.
@@ -75,6 +76,10 @@ type Issued struct {
 	LogPosition int64           `json:"log_position"` // it was computed from the log up to here
 	RunID       string          `json:"run_id"`
 	At          time.Time       `json:"at"`
+
+	// FreeBefore is what the customer's invoices before used of the fee's free tier in this month and currency; nil if no
+	// fee on the invoice has a free tier.
+	FreeBefore *pricing.FreeUse `json:"free_before,omitempty"`
 }
 
 // Paid says that the customer paid the total.

@@ -25,6 +25,21 @@ type FeeTerms struct {
 	FreePassthrough []domain.Money `json:"free_passthrough,omitempty"`
 }
 
+// FreeUse is what of a customer's free tier was used in a month, in one currency. The zero value is nothing.
+type FreeUse struct {
+	Connections int          `json:"connections"`
+	Passthrough domain.Money `json:"passthrough"`
+}
+
+// Add adds connections and their passthrough.
+func (u FreeUse) Add(connections int, passthrough domain.Money) (FreeUse, error) {
+	if u.Passthrough.Currency == "" {
+		u.Passthrough.Currency = passthrough.Currency
+	}
+	sum, err := u.Passthrough.Add(passthrough)
+	return FreeUse{u.Connections + connections, sum}, err
+}
+
 // None reports whether the terms say nothing.
 func (t FeeTerms) None() bool {
 	return len(t.Floors) == 0 && len(t.Caps) == 0 && !t.HasFreeTier()

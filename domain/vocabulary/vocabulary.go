@@ -16,6 +16,7 @@ import (
 	"crossbill/domain/connection"
 	"crossbill/domain/edgenode"
 	"crossbill/domain/exchangerate"
+	"crossbill/domain/feeallowance"
 	"crossbill/domain/feeschedule"
 	"crossbill/domain/invoice"
 	"crossbill/domain/listing"
@@ -35,7 +36,7 @@ func Events() [][]domain.Event {
 	return [][]domain.Event{
 		organisation.Events(), apikey.Events(), edgenode.Events(), port.Events(), feeschedule.Events(), listing.Events(),
 		quote.Events(), order.Events(), connection.Events(), reading.Events(), billingrun.Events(), invoice.Events(),
-		settlement.Events(), subject.Events(), webhook.Events(),
+		settlement.Events(), feeallowance.Events(), subject.Events(), webhook.Events(),
 		billingaccount.Events(), budget.Events(), taxrate.Events(), exchangerate.Events(),
 	}
 }
