@@ -7,6 +7,7 @@ import (
 	"crossbill/domain"
 	"crossbill/domain/apikey"
 	"crossbill/domain/edgenode"
+	"crossbill/domain/location"
 	"crossbill/domain/organisation"
 	"crossbill/domain/port"
 	"crossbill/events"
@@ -19,8 +20,16 @@ func (s *Server) CreateEdgeNode(ctx context.Context, req CreateEdgeNodeRequestOb
 		return nil, err
 	}
 	b := req.Body
+	place := valueOr(b.LocationId, "")
+	var at location.State
+	if place != "" {
+		if at, _, err = events.Load(ctx, s.Log, location.Stream(place), location.Evolve); err != nil {
+			return nil, err
+		}
+	}
 	decided, err := edgenode.Decide(edgenode.State{}, edgenode.Register{
-		EdgeNodeID: id, Name: b.Name, Metro: b.Metro, Facility: b.Facility, ASN: b.Asn, RouterID: b.RouterId, At: s.now(),
+		EdgeNodeID: id, Name: b.Name, Metro: b.Metro, Facility: b.Facility, ASN: b.Asn, RouterID: b.RouterId, LocationID: place,
+		Location: at, At: s.now(),
 	})
 	if err != nil {
 		return nil, err
@@ -31,7 +40,7 @@ func (s *Server) CreateEdgeNode(ctx context.Context, req CreateEdgeNodeRequestOb
 		return nil, err
 	}
 	answer := EdgeNodeWithKey{
-		EdgeNode: EdgeNode{Id: id, Name: b.Name, Metro: b.Metro, Facility: b.Facility, Asn: b.Asn, RouterId: b.RouterId},
+		EdgeNode: EdgeNode{Id: id, Name: b.Name, Metro: b.Metro, Facility: b.Facility, Asn: b.Asn, RouterId: b.RouterId, LocationId: b.LocationId},
 		ApiKey:   ApiKeySecret{Id: keyID},
 	}
 	position, err := s.commit(ctx, events.Append{Streams: []events.StreamAppend{appendTo(edgenode.Stream(id), 0, decided...), keyStream}},
@@ -88,5 +97,9 @@ func (s *Server) GetPort(ctx context.Context, req GetPortRequestObject) (GetPort
 	if err != nil {
 		return nil, err
 	}
-	return GetPort200JSONResponse{Body: portView(state), Headers: GetPort200ResponseHeaders{ETag: etag(version)}}, nil
+	views, err := s.portViews(ctx, state)
+	if err != nil {
+		return nil, err
+	}
+	return GetPort200JSONResponse{Body: views[0], Headers: GetPort200ResponseHeaders{ETag: etag(version)}}, nil
 }

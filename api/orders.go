@@ -6,6 +6,7 @@ import (
 
 	"crossbill/domain"
 	"crossbill/domain/connection"
+	"crossbill/domain/listing"
 	"crossbill/domain/order"
 	"crossbill/domain/organisation"
 	"crossbill/domain/port"
@@ -30,7 +31,8 @@ func (s *Server) PlaceOrder(ctx context.Context, req PlaceOrderRequestObject) (P
 	if err != nil {
 		return nil, err
 	}
-	offered, _, err := s.loadListing(ctx, quoted.ListingID)
+	// What is quoted can be ordered, though the listing may be off the market by now, or hidden from the customer.
+	offered, _, err := events.Load(ctx, s.Log, listing.Stream(quoted.ListingID), listing.Evolve)
 	if err != nil {
 		return nil, err
 	}

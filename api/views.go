@@ -8,7 +8,6 @@ import (
 	"crossbill/domain"
 	"crossbill/domain/connection"
 	"crossbill/domain/invoice"
-	"crossbill/domain/listing"
 	"crossbill/domain/organisation"
 	"crossbill/domain/port"
 	"crossbill/domain/quote"
@@ -29,29 +28,6 @@ func portView(s port.State) Port {
 	return Port{
 		Id: s.ID, EdgeNodeId: s.EdgeNodeID, OrganisationId: s.OrganisationID, Name: s.Name, Interface: s.Interface,
 		CapacityMbps: s.CapacityMbps,
-	}
-}
-
-// listingView shows the published terms; to its provider, the draft if there is one.
-func listingView(s listing.State, toProvider bool) Listing {
-	terms, _ := s.TermsOf(s.Version)
-	if toProvider && s.Draft != nil {
-		terms = *s.Draft
-	}
-	return Listing{Id: s.ID, ProviderId: s.ProviderID, State: ListingState(s.State), Version: s.Version, Terms: termsView(terms)}
-}
-
-func termsView(t listing.Terms) ListingTerms {
-	return ListingTerms{
-		Title: t.Title, Description: t.Description, Category: t.Category, PortId: t.PortID, Metro: t.Metro,
-		BandwidthsMbps: t.BandwidthsMbps, Approval: ListingTermsApproval(t.Approval), Bgp: t.BGP, Plan: t.Plan,
-	}
-}
-
-func termsOf(v ListingTerms) listing.Terms {
-	return listing.Terms{
-		Title: v.Title, Description: v.Description, Category: v.Category, PortID: v.PortId, Metro: v.Metro,
-		BandwidthsMbps: v.BandwidthsMbps, Approval: string(v.Approval), BGP: v.Bgp, Plan: v.Plan,
 	}
 }
 

@@ -15,8 +15,10 @@ import (
 	"crossbill/domain/internal/scenario"
 	"crossbill/domain/invoice"
 	"crossbill/domain/listing"
+	"crossbill/domain/location"
 	"crossbill/domain/order"
 	"crossbill/domain/organisation"
+	"crossbill/domain/policy"
 	"crossbill/domain/port"
 	"crossbill/domain/pricing"
 	"crossbill/domain/quote"
@@ -32,6 +34,7 @@ var (
 	edgeNode     = scenario.ID(domain.PrefixEdgeNode, 1)
 	customerPort = scenario.ID(domain.PrefixPort, 1)
 	providerPort = scenario.ID(domain.PrefixPort, 2)
+	locationID   = scenario.ID(domain.PrefixLocation, 1)
 	listingID    = scenario.ID(domain.PrefixListing, 1)
 	quoteID      = scenario.ID(domain.PrefixQuote, 1)
 	orderID      = scenario.ID(domain.PrefixOrder, 1)
@@ -146,7 +149,7 @@ func later() []domain.Event {
 // samples returns events of every type that together set each field: what the golden files are written from. A field that
 // comes later stands in a further sample of its type, after those there are, for a golden file is never changed.
 func samples() []domain.Event {
-	return slices.Concat(marketplaceSamples(), connectionSamples(), bookSamples(), webhookSamples(), later(), financeSamples())
+	return slices.Concat(marketplaceSamples(), connectionSamples(), bookSamples(), webhookSamples(), later(), financeSamples(), laterListings())
 }
 
 func marketplaceSamples() []domain.Event {
@@ -160,10 +163,15 @@ func marketplaceSamples() []domain.Event {
 		apikey.Revoked{KeyID: keyID, At: at},
 		subject.Erased{Subject: subject.Of(customer, "first"), By: "operator", Reason: subject.ReasonRequest, At: at},
 		edgenode.Registered{EdgeNodeID: edgeNode, Name: "pop-1", Metro: "Amsterdam", Facility: "First hall", ASN: 4200000000, RouterID: "192.0.2.1", At: at},
+		location.Registered{LocationID: locationID, Name: "First hall", Metro: "Amsterdam", Country: "NL",
+			Facility: "Example street 1", PeeringDBID: 1234, At: at},
+		policy.Changed{ListingReview: true, By: keyID, At: at},
 		port.Registered{PortID: customerPort, EdgeNodeID: edgeNode, OrganisationID: customer, Name: "uplink", Interface: "eth1", CapacityMbps: 1000, At: at},
 		feeschedule.Published{FeeScheduleID: feeID, Version: 2, BasisPoints: 300, EffectiveFrom: april, At: at},
 		listing.Drafted{ListingID: listingID, ProviderID: provider, Terms: terms(), At: at},
 		listing.Published{ListingID: listingID, ProviderID: provider, Version: 1, Terms: terms(), At: at},
+		listing.Submitted{ListingID: listingID, EffectiveFrom: april, At: at},
+		listing.Rejected{ListingID: listingID, Reason: "Say which metro", By: keyID, At: at},
 		listing.Retired{ListingID: listingID, At: at},
 		quote.Issued{
 			QuoteID: quoteID, CustomerID: customer, ProviderID: provider, ListingID: listingID, ListingVersion: 1, BandwidthMbps: 100,
@@ -301,5 +309,26 @@ func webhookSamples() []domain.Event {
 		webhook.Rewound{WebhookID: id, After: 7, At: at},
 		webhook.DeadLetterReplayed{WebhookID: id, Position: 8, At: at},
 		webhook.Deleted{WebhookID: id, At: at},
+	}
+}
+
+// fullTerms are terms with everything in them that a listing may leave out.
+func fullTerms() listing.Terms {
+	t := terms()
+	t.LocationID, t.AttachmentTypes = locationID, []string{listing.AttachmentDot1Q}
+	t.Changes = &listing.Changes{InPlace: []string{listing.ChangeBandwidthUp, listing.ChangeBGP}}
+	t.OfferedTo, t.Metering = []string{customer}, listing.MeteringProvider
+	t.SLA = &listing.SLA{Availability: domain.MustDecimal("99.95"), RepairHours: 4}
+	return t
+}
+
+// laterListings returns samples of what came after prices of every kind.
+func laterListings() []domain.Event {
+	return []domain.Event{
+		listing.Drafted{ListingID: listingID, ProviderID: provider, Terms: fullTerms(), At: at},
+		listing.Published{ListingID: listingID, ProviderID: provider, Version: 2, Terms: fullTerms(), EffectiveFrom: april,
+			ApprovedBy: scenario.ID(domain.PrefixAPIKey, 1), At: at},
+		edgenode.Registered{EdgeNodeID: edgeNode, Name: "pop-1", Metro: "Amsterdam", Facility: "First hall", ASN: 4200000000, RouterID: "192.0.2.1",
+			LocationID: locationID, At: at},
 	}
 }

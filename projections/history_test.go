@@ -12,8 +12,10 @@ import (
 	"crossbill/domain/feeschedule"
 	"crossbill/domain/invoice"
 	"crossbill/domain/listing"
+	"crossbill/domain/location"
 	"crossbill/domain/order"
 	"crossbill/domain/organisation"
+	"crossbill/domain/policy"
 	"crossbill/domain/port"
 	"crossbill/domain/pricing"
 	"crossbill/domain/reading"
@@ -143,6 +145,8 @@ func nodeRegistered(edgeNode string) edgenode.Registered {
 func (b *bench) recordHistory() {
 	b.record("organisation-"+cloudCo, organisation.Registered{OrganisationID: cloudCo, Name: "CloudCo", Slug: "cloudco", At: at(0)})
 	b.record("api_key-"+id("key", 1), apikey.Issued{KeyID: id("key", 1), OrganisationID: cloudCo, At: at(0)})
+	b.record("location-"+id("loc", 1), location.Registered{LocationID: id("loc", 1), Name: "FR5", Metro: "Frankfurt", Country: "DE", Facility: "FR5", At: at(0)})
+	b.record(policy.Stream, policy.Changed{ListingReview: true, By: "key_1", At: at(0)})
 	b.record("edge_node-"+node, nodeRegistered(node))
 	for n, owner := range []string{cloudCo, acme, lakeCo} {
 		b.record("port-"+id("prt", n+1), port.Registered{PortID: id("prt", n+1), EdgeNodeID: node, OrganisationID: owner,

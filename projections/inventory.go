@@ -22,12 +22,15 @@ var ports = folder[port.State]{
 	load:   `SELECT port_id, position, version, doc FROM read_ports WHERE port_id = ANY($1)`,
 }
 
-// applyInventory keeps the edge nodes and the ports on them.
+// applyInventory keeps the locations, the edge nodes and the ports on them.
 func applyInventory(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error {
 	if err := applyEdgeNodes(ctx, tx, batch); err != nil {
 		return err
 	}
-	return applyPorts(ctx, tx, batch)
+	if err := applyPorts(ctx, tx, batch); err != nil {
+		return err
+	}
+	return applyLocations(ctx, tx, batch)
 }
 
 func applyEdgeNodes(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error {
@@ -80,4 +83,25 @@ func (q Queries) EdgeNode(ctx context.Context, id string) (edgenode.State, error
 func (q Queries) Port(ctx context.Context, id string) (port.State, error) {
 	return oneDoc[port.State](ctx, q.DB, "projections.Port", "there is no such port",
 		`SELECT position, doc FROM read_ports WHERE port_id = $1`, id)
+}
+
+// PortsOf returns a page of the viewer's ports, newest first, and the token of the next page ("" at the end). It returns
+// an Invalid error for a limit or a token that is none.
+func (q Queries) PortsOf(ctx context.Context, viewer Viewer, limit int, token string) ([]port.State, string, error) {
+	const op = "projections.PortsOf"
+	if err := viewer.check(op); err != nil {
+		return nil, "", err
+	}
+	p, err := listOf("ports", viewer.key()).pageOf(op, limit, token, fromStart)
+	if err != nil {
+		return nil, "", err
+	}
+	if viewer.operator {
+		return docsPage[port.State](ctx, q.DB, op, p, `
+			SELECT position, doc FROM read_ports -- read_ports_position_key
+			WHERE position < $1 ORDER BY position DESC LIMIT $2`, p.place, p.ask())
+	}
+	return docsPage[port.State](ctx, q.DB, op, p, `
+		SELECT position, doc FROM read_ports -- read_ports_organisation
+		WHERE organisation_id = $1 AND position < $2 ORDER BY position DESC LIMIT $3`, viewer.organisation, p.place, p.ask())
 }

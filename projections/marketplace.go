@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
@@ -39,7 +40,7 @@ func applyMarketplace(ctx context.Context, tx pgx.Tx, batch []events.Recorded) e
 			continue
 		}
 		switch ev := e.Event.(type) {
-		case listing.Drafted:
+		case listing.Drafted, listing.Submitted, listing.Rejected:
 		case listing.Published:
 			p := publication{int64(e.Position), ev}
 			if earlier, ok := published[id]; ok { // of the same batch: the first one gave it its place
@@ -124,6 +125,8 @@ type Listing struct {
 	Version    int    // of the published terms
 	State      string // always "published": nothing else is on the market
 	Terms      listing.Terms
+
+	EffectiveFrom time.Time
 }
 
 // ListingSearch says which listings to find. Zero fields do not restrict.

@@ -14,7 +14,8 @@ var models = []Projection{
 	{Name: "budgets", Apply: applyBudgets, Tables: []string{"read_budgets", "read_budget_alerts"}},
 	{Name: "tax_rates", Apply: applyTaxRates, Tables: []string{"read_tax_rates"}},
 	{Name: "exchange_rates", Apply: applyExchangeRates, Tables: []string{"read_exchange_rates"}},
-	{Name: "inventory", Apply: applyInventory, Tables: []string{"read_edge_nodes", "read_ports"}},
+	{Name: "inventory", Apply: applyInventory, Tables: []string{"read_edge_nodes", "read_ports", "read_locations"}},
+	{Name: "own_listings", Apply: applyOwnListings, Tables: []string{"read_own_listings"}},
 	{Name: SlicesModel, Apply: applySlices, Tables: []string{"read_event_slices", "read_event_heads"}},
 }
 

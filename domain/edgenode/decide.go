@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"crossbill/domain"
+	"crossbill/domain/location"
 )
 
 // Limits on what an edge node is called, in characters.
@@ -24,7 +25,9 @@ type Register struct {
 	Metro      string // the city or market it is in
 	Facility   string // the building
 	ASN        uint32
-	RouterID   string // four octets in dotted form, not all zero
+	RouterID   string         // four octets in dotted form, not all zero
+	LocationID string         // where it stands; may be missing
+	Location   location.State // what LocationID names; zero if there is none
 	At         time.Time
 }
 
@@ -48,13 +51,17 @@ func Decide(s State, c Command) ([]domain.Event, error) {
 		// RFC 6286 section 2.1: a BGP identifier is any four octets but zero.
 		id, err := netip.ParseAddr(c.RouterID)
 		p.Check(err == nil && id.Is4() && !id.IsUnspecified(), "/router_id", "must be four octets in dotted form, not all zero")
+		if c.LocationID != "" {
+			p.Check(c.Location.ID == c.LocationID, "/location_id", "there is no such location")
+			p.Check(c.Location.ID == "" || location.SameMetro(c.Metro, c.Location.Metro), "/metro", "must be the metro of the location, %s", c.Location.Metro)
+		}
 		p.Time("/at", c.At)
 		if err := p.Err(op); err != nil {
 			return nil, err
 		}
 		return []domain.Event{Registered{
 			EdgeNodeID: c.EdgeNodeID, Name: c.Name, Metro: c.Metro, Facility: c.Facility, ASN: c.ASN, RouterID: c.RouterID,
-			At: domain.Instant(c.At),
+			LocationID: c.LocationID, At: domain.Instant(c.At),
 		}}, nil
 	}
 	return nil, domain.UnknownCommand(op, c)

@@ -17,7 +17,8 @@ type Registered struct {
 	Metro      string    `json:"metro"`
 	Facility   string    `json:"facility"`
 	ASN        uint32    `json:"asn"`
-	RouterID   string    `json:"router_id"` // the BGP identifier in dotted form (RFC 4271 section 4.2)
+	RouterID   string    `json:"router_id"`             // the BGP identifier in dotted form (RFC 4271 section 4.2)
+	LocationID string    `json:"location_id,omitempty"` // the registered location it stands at; none in nodes of before there were any
 	At         time.Time `json:"at"`
 }
 
@@ -38,6 +39,7 @@ type State struct {
 	Facility     string    `json:"facility"`
 	ASN          uint32    `json:"asn"`
 	RouterID     string    `json:"router_id"`
+	LocationID   string    `json:"location_id,omitempty"`
 	RegisteredAt time.Time `json:"registered_at"`
 }
 
@@ -46,7 +48,7 @@ func Evolve(s State, e domain.Event) State {
 	if e, ok := e.(Registered); ok {
 		return State{
 			ID: e.EdgeNodeID, Name: e.Name, Metro: e.Metro, Facility: e.Facility, ASN: e.ASN, RouterID: e.RouterID,
-			RegisteredAt: e.At,
+			LocationID: e.LocationID, RegisteredAt: e.At,
 		}
 	}
 	return s

@@ -5,16 +5,28 @@ import (
 
 	"crossbill/domain"
 	"crossbill/domain/internal/scenario"
+	"crossbill/domain/location"
 )
 
 func TestRegister(t *testing.T) {
 	t.Parallel()
 	id := scenario.ID(domain.PrefixEdgeNode, 1)
-	register := Register{id, "pop-1", "Amsterdam", "First hall", 64500, "192.0.2.1", scenario.Noon}
-	registered := Registered{id, "pop-1", "Amsterdam", "First hall", 64500, "192.0.2.1", scenario.Noon}
+	register := Register{EdgeNodeID: id, Name: "pop-1", Metro: "Amsterdam", Facility: "First hall", ASN: 64500, RouterID: "192.0.2.1", At: scenario.Noon}
+	registered := Registered{EdgeNodeID: id, Name: "pop-1", Metro: "Amsterdam", Facility: "First hall", ASN: 64500, RouterID: "192.0.2.1", At: scenario.Noon}
+	here := location.State{ID: scenario.ID(domain.PrefixLocation, 1), Metro: "AMSTERDAM"}
+	at := func(locationID string, metro string) Register {
+		c := register
+		c.LocationID, c.Location, c.Metro = locationID, here, metro
+		return c
+	}
+	placed := registered
+	placed.LocationID = here.ID
 	cases := []scenario.Case[Command]{
 		{Name: "registered", When: register, Then: []domain.Event{registered}},
 		{Name: "exists", Given: []domain.Event{registered}, When: register, Code: domain.Conflict},
+		{Name: "at a location", When: at(here.ID, "Amsterdam"), Then: []domain.Event{placed}},
+		{Name: "at another metro's location", When: at(here.ID, "Rotterdam"), Code: domain.Invalid, Fields: []string{"/metro"}},
+		{Name: "at no location", When: at(scenario.ID(domain.PrefixLocation, 2), "Amsterdam"), Code: domain.Invalid, Fields: []string{"/location_id"}},
 		{Name: "everything is wrong at once", When: Register{}, Code: domain.Invalid,
 			Fields: []string{"/edge_node_id", "/name", "/metro", "/facility", "/asn", "/router_id", "/at"}},
 	}

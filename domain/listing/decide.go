@@ -1,40 +1,59 @@
 package listing
 
 import (
-	"bytes"
-	"encoding/json"
-	"slices"
 	"time"
 
 	"crossbill/domain"
+	"crossbill/domain/location"
 	"crossbill/domain/port"
 )
 
-// Limits on what a listing says.
-const (
-	MaxTitle       = 120  // characters
-	MaxDescription = 4000 // characters
-	MaxCategory    = 40   // characters
-	MaxMetro       = 40   // characters
-	MaxBandwidths  = 50
-	MaxVersions    = 1000 // of one listing; its state holds them all
-)
+// MaxVersions is how many versions a listing can have: its state holds them all.
+const MaxVersions = 1000
+
+// MaxAhead is how far ahead a version may be published.
+const MaxAhead = 366 * 24 * time.Hour
 
 // Command is what can be asked of a listing.
 type Command interface{ command() }
 
-// Draft says what the next version offers. It makes the listing, or replaces its draft; the same draft again does nothing.
+// Draft says what the next version offers. It makes the listing, or replaces its draft, which takes back a submission;
+// the same draft again does nothing.
 type Draft struct {
 	ListingID  string
 	ProviderID string // whose it is
 	Terms      Terms
-	Port       port.State // the port that Terms.PortID names; zero if there is none
+	Port       port.State     // the port that Terms.PortID names; zero if there is none
+	Location   location.State // where the port's edge node stands; zero if that is not registered
 	At         time.Time
 }
 
-// Publish makes the draft the next version.
+// Submit asks for the draft to be published. Where listings are not reviewed it publishes it at once. Submitting what is
+// before an operator already, for the same time, does nothing.
+type Submit struct {
+	EffectiveFrom time.Time // when the version is to come into force; zero: as soon as it is published
+	Review        bool      // whether an operator looks at it first
+	At            time.Time
+}
+
+// Publish makes the draft the next version, in force from now: it is Submit for who does not want to hear of a review.
+// Where listings are reviewed it is a Conflict.
 type Publish struct {
+	Review bool // whether an operator looks at listings first
+	At     time.Time
+}
+
+// Approve makes what was submitted the next version.
+type Approve struct {
+	By string // the operator's key
 	At time.Time
+}
+
+// Reject sends what was submitted back, with a reason for the provider.
+type Reject struct {
+	Reason string
+	By     string // the operator's key
+	At     time.Time
 }
 
 // Retire takes the listing off the market for good. Retiring a retired listing does nothing.
@@ -43,12 +62,15 @@ type Retire struct {
 }
 
 func (Draft) command()   {}
+func (Submit) command()  {}
 func (Publish) command() {}
+func (Approve) command() {}
+func (Reject) command()  {}
 func (Retire) command()  {}
 
 // Decide returns the events that a command makes of a state. It returns an Invalid error for wrong terms, with pointers
-// into them; NotFound for a listing that does not exist or is another provider's; a Conflict for one that is retired, or
-// that has nothing new to publish.
+// into them; NotFound for a listing that does not exist or is another provider's; a Conflict for one that is retired, that
+// has nothing new to publish, or nothing to review.
 func Decide(s State, c Command) ([]domain.Event, error) {
 	const op = "listing.Decide"
 	draft, isDraft := c.(Draft)
@@ -61,7 +83,13 @@ func Decide(s State, c Command) ([]domain.Event, error) {
 	switch c := c.(type) {
 	case Draft:
 		return c.decide(op, s)
+	case Submit:
+		return c.decide(op, s)
 	case Publish:
+		return c.decide(op, s)
+	case Approve:
+		return c.decide(op, s)
+	case Reject:
 		return c.decide(op, s)
 	case Retire:
 		if s.State == StateRetired {
@@ -81,7 +109,7 @@ func (c Draft) decide(op string, s State) ([]domain.Event, error) {
 	var p domain.Problems
 	p.ID("/listing_id", domain.PrefixListing, c.ListingID)
 	p.ID("/provider_id", domain.PrefixOrganisation, c.ProviderID)
-	c.Terms.check(&p, c.ProviderID, c.Port)
+	c.Terms.check(&p, c.ProviderID, c.Port, c.Location)
 	p.Time("/at", c.At)
 	if err := p.Err(op); err != nil {
 		return nil, err
@@ -89,8 +117,7 @@ func (c Draft) decide(op string, s State) ([]domain.Event, error) {
 	if s.State == StateRetired {
 		return nil, domain.InState(op, "listing", s.ID, s.State).WithHint("draft a new listing")
 	}
-	terms := c.Terms
-	terms.BandwidthsMbps, terms.BGP.Prefixes = slices.Clone(terms.BandwidthsMbps), slices.Clone(terms.BGP.Prefixes)
+	terms := c.Terms.clone()
 	if s.Draft != nil && sameTerms(*s.Draft, terms) {
 		return nil, nil
 	}
@@ -104,64 +131,107 @@ func (s State) idOr(id string) string {
 	return id
 }
 
-func (c Publish) decide(op string, s State) ([]domain.Event, error) {
+// publishable returns a Conflict unless there is a draft that can become the next version.
+func (s State) publishable(op string) error {
 	switch {
 	case s.State == StateRetired:
-		return nil, domain.InState(op, "listing", s.ID, s.State).WithHint("draft a new listing")
+		return domain.InState(op, "listing", s.ID, s.State).WithHint("draft a new listing")
 	case s.Draft == nil:
-		return nil, domain.Errorf(domain.Conflict, op, "the listing %s has no draft since version %d was published", s.ID, s.Version).
+		return domain.Errorf(domain.Conflict, op, "the listing %s has no draft since version %d was published", s.ID, s.Version).
 			WithHint("draft the new terms first")
 	case s.Version >= MaxVersions:
-		return nil, domain.Errorf(domain.Conflict, op, "the listing %s has %d versions, which is all it can have", s.ID, s.Version).
+		return domain.Errorf(domain.Conflict, op, "the listing %s has %d versions, which is all it can have", s.ID, s.Version).
 			WithHint("draft a new listing")
+	}
+	return nil
+}
+
+// publish makes the draft the next version. A time that passed while an operator looked at it means at once.
+func (s State) publish(effectiveFrom time.Time, approvedBy string, at time.Time) Published {
+	at, effectiveFrom = domain.Instant(at), domain.Instant(effectiveFrom)
+	if !effectiveFrom.After(at) {
+		effectiveFrom = time.Time{}
+	}
+	return Published{
+		ListingID: s.ID, ProviderID: s.ProviderID, Version: s.Version + 1, Terms: *s.Draft, EffectiveFrom: effectiveFrom,
+		ApprovedBy: approvedBy, At: at,
+	}
+}
+
+func (c Submit) decide(op string, s State) ([]domain.Event, error) {
+	if err := s.publishable(op); err != nil {
+		return nil, err
+	}
+	var p domain.Problems
+	p.Time("/at", c.At)
+	p.Check(!c.EffectiveFrom.After(c.At.Add(MaxAhead)), "/effective_from", "must be at most %d days ahead", MaxAhead/(24*time.Hour))
+	if err := p.Err(op); err != nil {
+		return nil, err
+	}
+	from := c.EffectiveFrom
+	if !from.After(c.At) {
+		from = time.Time{}
+	}
+	submitted := Submitted{ListingID: s.ID, EffectiveFrom: domain.Instant(from), At: domain.Instant(c.At)}
+	if c.Review {
+		if s.Submission != nil && s.Submission.EffectiveFrom.Equal(submitted.EffectiveFrom) {
+			return nil, nil
+		}
+		return []domain.Event{submitted}, nil
+	}
+	return []domain.Event{submitted, s.publish(from, "", c.At)}, nil
+}
+
+func (c Publish) decide(op string, s State) ([]domain.Event, error) {
+	if err := s.publishable(op); err != nil {
+		return nil, err
+	}
+	if c.Review {
+		return nil, domain.Errorf(domain.Conflict, op, "listings are reviewed before they are published").WithHint("submit it instead")
 	}
 	var p domain.Problems
 	p.Time("/at", c.At)
 	if err := p.Err(op); err != nil {
 		return nil, err
 	}
-	return []domain.Event{Published{
-		ListingID: s.ID, ProviderID: s.ProviderID, Version: s.Version + 1, Terms: *s.Draft, At: domain.Instant(c.At),
-	}}, nil
+	return []domain.Event{s.publish(time.Time{}, "", c.At)}, nil
 }
 
-func (t Terms) check(p *domain.Problems, providerID string, at port.State) {
-	p.Text("/title", t.Title, MaxTitle)
-	p.LongText("/description", t.Description, MaxDescription)
-	p.Check(validCategory(t.Category), "/category", "must be 1 to %d of a-z, 0-9 and _", MaxCategory)
-	p.Text("/metro", t.Metro, MaxMetro)
-	p.OneOf("/approval", t.Approval, ApprovalAutomatic, ApprovalManual)
-	p.BGP("/bgp", t.BGP)
-	t.Plan.Check(p, "/plan")
-	t.Plan.CheckBandwidths(p, "/plan", t.BandwidthsMbps[:min(len(t.BandwidthsMbps), MaxBandwidths)])
-
-	p.ID("/port_id", domain.PrefixPort, t.PortID)
-	known := at.ID != "" && at.ID == t.PortID && at.OrganisationID == providerID
-	p.Check(known, "/port_id", "is not a port of the provider")
-	p.Check(len(t.BandwidthsMbps) >= 1 && len(t.BandwidthsMbps) <= MaxBandwidths, "/bandwidths_mbps", "must hold 1 to %d bandwidths", MaxBandwidths)
-	if len(t.BandwidthsMbps) > MaxBandwidths {
-		return
+// reviewable returns a Conflict unless something is before an operator.
+func (s State) reviewable(op string) error {
+	if s.Submission == nil {
+		return domain.Errorf(domain.Conflict, op, "the listing %s has nothing to review", s.ID).
+			WithHint("its provider has not submitted a draft, or drafted anew since")
 	}
-	for i, mbps := range t.BandwidthsMbps {
-		here := domain.Pointer("/bandwidths_mbps", i)
-		p.Mbps(here, mbps)
-		p.Check(!slices.Contains(t.BandwidthsMbps[:i], mbps), here, "%d is listed twice", mbps)
-		p.Check(!known || mbps <= at.CapacityMbps, here, "is more than the port's capacity, %d", at.CapacityMbps)
-	}
+	return nil
 }
 
-// sameTerms compares what would be recorded, byte for byte. Both have been validated, so both have JSON.
-func sameTerms(a, b Terms) bool {
-	x, errX := json.Marshal(a)
-	y, errY := json.Marshal(b)
-	return errX == nil && errY == nil && bytes.Equal(x, y)
+func (c Approve) decide(op string, s State) ([]domain.Event, error) {
+	if err := s.reviewable(op); err != nil {
+		return nil, err
+	}
+	if err := s.publishable(op); err != nil {
+		return nil, err
+	}
+	var p domain.Problems
+	p.Check(c.By != "", "/by", "must be given")
+	p.Time("/at", c.At)
+	if err := p.Err(op); err != nil {
+		return nil, err
+	}
+	return []domain.Event{s.publish(s.Submission.EffectiveFrom, c.By, c.At)}, nil
 }
 
-func validCategory(category string) bool {
-	for i := range len(category) {
-		if c := category[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
-			return false
-		}
+func (c Reject) decide(op string, s State) ([]domain.Event, error) {
+	if err := s.reviewable(op); err != nil {
+		return nil, err
 	}
-	return len(category) >= 1 && len(category) <= MaxCategory
+	var p domain.Problems
+	p.Text("/reason", c.Reason, domain.MaxReason)
+	p.Check(c.By != "", "/by", "must be given")
+	p.Time("/at", c.At)
+	if err := p.Err(op); err != nil {
+		return nil, err
+	}
+	return []domain.Event{Rejected{ListingID: s.ID, Reason: c.Reason, By: c.By, At: domain.Instant(c.At)}}, nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"crossbill/domain"
 	"crossbill/domain/internal/scenario"
+	"crossbill/domain/location"
 	"crossbill/domain/port"
 	"crossbill/domain/pricing"
 )
@@ -35,7 +36,7 @@ func drafted(title string) Drafted {
 }
 
 func published(version int, title string) Published {
-	return Published{listingID, provider, version, terms(title), scenario.After(1)}
+	return Published{ListingID: listingID, ProviderID: provider, Version: version, Terms: terms(title), At: scenario.After(1)}
 }
 
 func TestLife(t *testing.T) {
@@ -49,16 +50,16 @@ func TestLife(t *testing.T) {
 		{Name: "draft again the same", Given: market[:1], When: draft("One")},
 		{Name: "draft again", Given: market[:1], When: draft("Two"), Then: []domain.Event{drafted("Two")}},
 		{Name: "draft of another provider's", Given: market[:1], When: other, Code: domain.NotFound},
-		{Name: "publish", Given: market[:1], When: Publish{scenario.After(1)}, Then: []domain.Event{published(1, "One")}},
-		{Name: "publish without a draft", Given: market, When: Publish{scenario.After(1)}, Code: domain.Conflict},
+		{Name: "publish", Given: market[:1], When: Publish{At: scenario.After(1)}, Then: []domain.Event{published(1, "One")}},
+		{Name: "publish without a draft", Given: market, When: Publish{At: scenario.After(1)}, Code: domain.Conflict},
 		{Name: "draft beside what is published", Given: market, When: draft("One"), Then: []domain.Event{drafted("One")}},
-		{Name: "publish again", Given: append(market, drafted("Two")), When: Publish{scenario.After(1)}, Then: []domain.Event{published(2, "Two")}},
+		{Name: "publish again", Given: append(market, drafted("Two")), When: Publish{At: scenario.After(1)}, Then: []domain.Event{published(2, "Two")}},
 		{Name: "retire", Given: market, When: Retire{scenario.After(2)}, Then: []domain.Event{retired}},
 		{Name: "retire a draft", Given: market[:1], When: Retire{scenario.After(2)}, Then: []domain.Event{retired}},
 		{Name: "retire again", Given: append(market, retired), When: Retire{scenario.After(3)}},
 		{Name: "draft a retired one", Given: append(market, retired), When: draft("Two"), Code: domain.Conflict},
-		{Name: "publish a retired one", Given: []domain.Event{drafted("One"), retired}, When: Publish{scenario.After(3)}, Code: domain.Conflict},
-		{Name: "publish nothing", When: Publish{scenario.Noon}, Code: domain.NotFound},
+		{Name: "publish a retired one", Given: []domain.Event{drafted("One"), retired}, When: Publish{At: scenario.After(3)}, Code: domain.Conflict},
+		{Name: "publish nothing", When: Publish{At: scenario.Noon}, Code: domain.NotFound},
 		{Name: "retire nothing", When: Retire{scenario.Noon}, Code: domain.NotFound},
 		{Name: "publish at no time", Given: market[:1], When: Publish{}, Code: domain.Invalid, Fields: []string{"/at"}},
 		{Name: "retire at no time", Given: market[:1], When: Retire{}, Code: domain.Invalid, Fields: []string{"/at"}},
@@ -85,7 +86,7 @@ func TestVersionsEnd(t *testing.T) {
 	t.Parallel()
 	s := scenario.Fold(Evolve, drafted("One"))
 	s.Version, s.State = MaxVersions, StatePublished
-	_, err := Decide(s, Publish{scenario.Noon})
+	_, err := Decide(s, Publish{At: scenario.Noon})
 	scenario.CheckError(t, err, domain.Conflict)
 }
 
@@ -108,6 +109,21 @@ func TestTerms(t *testing.T) {
 		{"title", func(d *Draft) { d.Terms.Title = strings.Repeat("a", MaxTitle+1) }, []string{"/title"}},
 		{"description", func(d *Draft) { d.Terms.Description = "a\x00" }, []string{"/description"}},
 		{"category", func(d *Draft) { d.Terms.Category = "Private" }, []string{"/category"}},
+		{"an unknown category", func(d *Draft) { d.Terms.Category = "connectivity" }, []string{"/category"}},
+		{"every choice", func(d *Draft) {
+			d.Terms.AttachmentTypes, d.Terms.Changes = []string{AttachmentDot1Q}, &Changes{InPlace: []string{ChangeBGP, ChangePlan}}
+			d.Terms.SLA = &SLA{Availability: domain.MustDecimal("99.9999"), RepairHours: 4}
+			d.Terms.Metering, d.Terms.OfferedTo = MeteringProvider, []string{scenario.ID(domain.PrefixOrganisation, 7)}
+		}, nil},
+		{"attachment", func(d *Draft) { d.Terms.AttachmentTypes = []string{"token_ring"} }, []string{"/attachment_types/0"}},
+		{"change", func(d *Draft) { d.Terms.Changes = &Changes{InPlace: []string{ChangeBGP, ChangeBGP, "owner"}} }, []string{"/changes/in_place/1", "/changes/in_place/2"}},
+		{"SLA", func(d *Draft) { d.Terms.SLA = &SLA{} }, []string{"/sla/availability"}},
+		{"more than always", func(d *Draft) { d.Terms.SLA = &SLA{Availability: domain.MustDecimal("100.1"), RepairHours: -1} }, []string{"/sla/availability", "/sla/repair_hours"}},
+		{"finer SLA", func(d *Draft) { d.Terms.SLA = &SLA{Availability: domain.MustDecimal("99.99999")} }, []string{"/sla/availability"}},
+		{"metering", func(d *Draft) { d.Terms.Metering = "customer" }, []string{"/metering"}},
+		{"offered to nobody real", func(d *Draft) { d.Terms.OfferedTo = []string{"me", provider} }, []string{"/offered_to/0", "/offered_to/1"}},
+		{"location", func(d *Draft) { d.Location = location.State{ID: scenario.ID(domain.PrefixLocation, 1), Metro: "Paris"} }, []string{"/location_id", "/metro"}},
+		{"no location", func(d *Draft) { d.Terms.LocationID = scenario.ID(domain.PrefixLocation, 1) }, []string{"/location_id"}},
 		{"approval", func(d *Draft) { d.Terms.Approval = "never" }, []string{"/approval"}},
 		{"no such port", func(d *Draft) { d.Port = port.State{} }, []string{"/port_id"}},
 		{"another's port", func(d *Draft) { d.Port.OrganisationID = scenario.ID(domain.PrefixOrganisation, 9) }, []string{"/port_id"}},

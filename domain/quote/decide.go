@@ -112,19 +112,16 @@ func (s State) Usable(op string, now time.Time) error {
 }
 
 func (c Issue) decide(op string) ([]domain.Event, error) {
-	if c.Listing.State != listing.StatePublished {
-		return nil, domain.Missing(op, "listing").WithHint("search the listings that are on the market")
-	}
-	terms, ok := c.Listing.TermsOf(c.Listing.Version)
+	version, terms, ok := c.Listing.OnOffer(c.CustomerID, c.At)
 	if !ok {
-		return nil, domain.Errorf(domain.Internal, op, "the listing %s has no version %d", c.Listing.ID, c.Listing.Version)
+		return nil, domain.Missing(op, "listing").WithHint("search the listings that are on the market")
 	}
 	if err := c.check(op, terms); err != nil {
 		return nil, err
 	}
 	q := Issued{
 		QuoteID: c.QuoteID, CustomerID: c.CustomerID, ProviderID: c.Listing.ProviderID, ListingID: c.Listing.ID,
-		ListingVersion: c.Listing.Version, BandwidthMbps: c.BandwidthMbps, EstimatedGB: c.EstimatedGB, Plan: terms.Plan,
+		ListingVersion: version, BandwidthMbps: c.BandwidthMbps, EstimatedGB: c.EstimatedGB, Plan: terms.Plan,
 		FeeScheduleID: c.Fee.FeeScheduleID, FeeScheduleVersion: c.Fee.Version, BasisPoints: c.Fee.BasisPoints, EstimatedMbps: c.EstimatedMbps,
 		At: domain.Instant(c.At), ValidUntil: domain.Instant(c.At.Add(c.ValidFor)),
 	}

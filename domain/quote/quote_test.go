@@ -140,7 +140,10 @@ func TestIssue(t *testing.T) {
 		{Name: "no listing", When: with(func(c *Issue) { c.Listing = listing.State{} }), Code: domain.NotFound},
 		{Name: "draft", When: with(func(c *Issue) { c.Listing.State = listing.StateDraft }), Code: domain.NotFound},
 		{Name: "retired", When: with(func(c *Issue) { c.Listing.State = listing.StateRetired }), Code: domain.NotFound},
-		{Name: "no version", When: with(func(c *Issue) { c.Listing.Version = 3 }), Code: domain.Internal},
+		{Name: "not in force yet", When: with(func(c *Issue) {
+			c.Listing.EffectiveFrom = []time.Time{scenario.After(3600), scenario.After(3600)}
+		}), Code: domain.NotFound},
+		{Name: "offered to others", When: with(func(c *Issue) { c.Listing.Versions[1].OfferedTo = []string{provider} }), Code: domain.NotFound},
 		{Name: "nothing else given", When: Issue{Listing: offered()}, Code: domain.Invalid,
 			Fields: []string{"/quote_id", "/customer_id", "/bandwidth_mbps", "/valid_for", "/at", "/fee_schedule_id"}},
 		{Name: "a bandwidth of the version before", When: with(func(c *Issue) { c.BandwidthMbps = 10 }), Code: domain.Invalid, Fields: []string{"/bandwidth_mbps"}},

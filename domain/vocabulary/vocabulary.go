@@ -20,8 +20,10 @@ import (
 	"crossbill/domain/feeschedule"
 	"crossbill/domain/invoice"
 	"crossbill/domain/listing"
+	"crossbill/domain/location"
 	"crossbill/domain/order"
 	"crossbill/domain/organisation"
+	"crossbill/domain/policy"
 	"crossbill/domain/port"
 	"crossbill/domain/quote"
 	"crossbill/domain/reading"
@@ -34,7 +36,7 @@ import (
 // Events returns one zero value of every event type, grouped by the package it belongs to, as a codec takes them.
 func Events() [][]domain.Event {
 	return [][]domain.Event{
-		organisation.Events(), apikey.Events(), edgenode.Events(), port.Events(), feeschedule.Events(), listing.Events(),
+		organisation.Events(), apikey.Events(), location.Events(), policy.Events(), edgenode.Events(), port.Events(), feeschedule.Events(), listing.Events(),
 		quote.Events(), order.Events(), connection.Events(), reading.Events(), billingrun.Events(), invoice.Events(),
 		settlement.Events(), feeallowance.Events(), subject.Events(), webhook.Events(),
 		billingaccount.Events(), budget.Events(), taxrate.Events(), exchangerate.Events(),
