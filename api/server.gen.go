@@ -115,6 +115,78 @@ func (e BudgetScopeKind) Valid() bool {
 	}
 }
 
+// Defines values for Category.
+const (
+	CategoryApplication            Category = "application"
+	CategoryCloudOnRamp            Category = "cloud_on_ramp"
+	CategoryDataCentreInterconnect Category = "data_centre_interconnect"
+	CategoryInternetAccess         Category = "internet_access"
+	CategoryInternetExchange       Category = "internet_exchange"
+	CategoryManagedService         Category = "managed_service"
+	CategoryMedia                  Category = "media"
+	CategoryPrivateConnect         Category = "private_connect"
+	CategorySecurity               Category = "security"
+	CategoryStorage                Category = "storage"
+	CategoryTransport              Category = "transport"
+	CategoryVoice                  Category = "voice"
+)
+
+// Valid indicates whether the value is a known member of the Category enum.
+func (e Category) Valid() bool {
+	switch e {
+	case CategoryApplication:
+		return true
+	case CategoryCloudOnRamp:
+		return true
+	case CategoryDataCentreInterconnect:
+		return true
+	case CategoryInternetAccess:
+		return true
+	case CategoryInternetExchange:
+		return true
+	case CategoryManagedService:
+		return true
+	case CategoryMedia:
+		return true
+	case CategoryPrivateConnect:
+		return true
+	case CategorySecurity:
+		return true
+	case CategoryStorage:
+		return true
+	case CategoryTransport:
+		return true
+	case CategoryVoice:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ChangeKind.
+const (
+	ChangeKindBandwidthDown ChangeKind = "bandwidth_down"
+	ChangeKindBandwidthUp   ChangeKind = "bandwidth_up"
+	ChangeKindBgp           ChangeKind = "bgp"
+	ChangeKindPlan          ChangeKind = "plan"
+)
+
+// Valid indicates whether the value is a known member of the ChangeKind enum.
+func (e ChangeKind) Valid() bool {
+	switch e {
+	case ChangeKindBandwidthDown:
+		return true
+	case ChangeKindBandwidthUp:
+		return true
+	case ChangeKindBgp:
+		return true
+	case ChangeKindPlan:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ConnectionBilling.
 const (
 	ConnectionBillingAccruing ConnectionBilling = "accruing"
@@ -292,11 +364,30 @@ func (e InvoiceLinePart) Valid() bool {
 	}
 }
 
+// Defines values for ListingReviewState.
+const (
+	ListingReviewStateRejected  ListingReviewState = "rejected"
+	ListingReviewStateSubmitted ListingReviewState = "submitted"
+)
+
+// Valid indicates whether the value is a known member of the ListingReviewState enum.
+func (e ListingReviewState) Valid() bool {
+	switch e {
+	case ListingReviewStateRejected:
+		return true
+	case ListingReviewStateSubmitted:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListingState.
 const (
 	ListingStateDraft     ListingState = "draft"
 	ListingStatePublished ListingState = "published"
 	ListingStateRetired   ListingState = "retired"
+	ListingStateSubmitted ListingState = "submitted"
 )
 
 // Valid indicates whether the value is a known member of the ListingState enum.
@@ -307,6 +398,8 @@ func (e ListingState) Valid() bool {
 	case ListingStatePublished:
 		return true
 	case ListingStateRetired:
+		return true
+	case ListingStateSubmitted:
 		return true
 	default:
 		return false
@@ -325,6 +418,39 @@ func (e ListingTermsApproval) Valid() bool {
 	case ListingTermsApprovalAutomatic:
 		return true
 	case ListingTermsApprovalManual:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListingTermsAttachmentTypes.
+const (
+	ListingTermsAttachmentTypesDot1q ListingTermsAttachmentTypes = "dot1q"
+)
+
+// Valid indicates whether the value is a known member of the ListingTermsAttachmentTypes enum.
+func (e ListingTermsAttachmentTypes) Valid() bool {
+	switch e {
+	case ListingTermsAttachmentTypesDot1q:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListingTermsMetering.
+const (
+	ListingTermsMeteringPlatform ListingTermsMetering = "platform"
+	ListingTermsMeteringProvider ListingTermsMetering = "provider"
+)
+
+// Valid indicates whether the value is a known member of the ListingTermsMetering enum.
+func (e ListingTermsMetering) Valid() bool {
+	switch e {
+	case ListingTermsMeteringPlatform:
+		return true
+	case ListingTermsMeteringProvider:
 		return true
 	default:
 		return false
@@ -924,6 +1050,22 @@ type BudgetTerms struct {
 	Thresholds *Thresholds `json:"thresholds,omitempty"`
 }
 
+// Category What a listing is. private_connect: to a partner's network; cloud_on_ramp: to a cloud's private interconnect;
+// internet_access: IP transit, dedicated access; internet_exchange: peering over an exchange's LAN;
+// data_centre_interconnect: between buildings of a metro; transport: Ethernet or wavelengths between metros;
+// security: DDoS protection, scrubbing, web gateways; voice: SIP trunks, unified communications; media: video
+// contribution, content distribution; storage: backup, object storage, replication; application: a software service
+// over a private path; managed_service: anything else that is run for the customer.
+type Category string
+
+// ChangeKind plan: another price plan at the same bandwidth; bgp: prefixes, secrets and limits of the sessions.
+type ChangeKind string
+
+// ChangeMatrix What can be changed without taking the circuit down; without it, everything. Any other change is an outage, and its quote says so.
+type ChangeMatrix struct {
+	InPlace []ChangeKind `json:"in_place"`
+}
+
 // Charge One line of a price plan. Which fields it has depends on its kind and model; prices are in major units.
 // `one_time`: `amount` (or `amounts`) once, when the connection is put into production.
 // `recurring`: `amount` (or `amounts`) a month, prorated by the second.
@@ -1057,12 +1199,13 @@ type EdgeKind string
 // EdgeNode defines model for EdgeNode.
 type EdgeNode struct {
 	// Asn A BGP autonomous system number (RFC 6793).
-	Asn      ASN        `json:"asn"`
-	Facility string     `json:"facility"`
-	Id       EdgeNodeID `json:"id"`
-	Metro    string     `json:"metro"`
-	Name     string     `json:"name"`
-	RouterId string     `json:"router_id"`
+	Asn        ASN         `json:"asn"`
+	Facility   string      `json:"facility"`
+	Id         EdgeNodeID  `json:"id"`
+	LocationId *LocationID `json:"location_id,omitempty"`
+	Metro      string      `json:"metro"`
+	Name       string      `json:"name"`
+	RouterId   string      `json:"router_id"`
 }
 
 // EdgeNodeID defines model for EdgeNodeID.
@@ -1072,6 +1215,37 @@ type EdgeNodeID = string
 type EdgeNodeWithKey struct {
 	ApiKey   ApiKeySecret `json:"api_key"`
 	EdgeNode EdgeNode     `json:"edge_node"`
+}
+
+// Estimate As a quote would have it now.
+type Estimate struct {
+	// BandwidthMbps Bandwidth in 10⁶ bits a second.
+	BandwidthMbps Mbps `json:"bandwidth_mbps"`
+
+	// EstimatedGb An exact decimal number.
+	EstimatedGb Decimal `json:"estimated_gb"`
+
+	// EstimatedMbps An exact decimal number.
+	EstimatedMbps *Decimal `json:"estimated_mbps,omitempty"`
+
+	// Fee An amount in major units with all the digits of its currency.
+	Fee            Money `json:"fee"`
+	FeeBasisPoints int   `json:"fee_basis_points"`
+
+	// FeeTerms Bounds of the platform's fee, and what is free of it.
+	FeeTerms       *FeeTerms   `json:"fee_terms,omitempty"`
+	Lines          []QuoteLine `json:"lines"`
+	ListingId      ListingID   `json:"listing_id"`
+	ListingVersion int         `json:"listing_version"`
+
+	// OneTime What comes on top in the month in which the connection is put into production.
+	OneTime *OneTimePrice `json:"one_time,omitempty"`
+
+	// Passthrough An amount in major units with all the digits of its currency.
+	Passthrough Money `json:"passthrough"`
+
+	// Total An amount in major units with all the digits of its currency.
+	Total Money `json:"total"`
 }
 
 // Event defines model for Event.
@@ -1290,17 +1464,27 @@ type InvoicePage struct {
 
 // Listing defines model for Listing.
 type Listing struct {
-	Id         ListingID      `json:"id"`
-	ProviderId OrganisationID `json:"provider_id"`
-	State      ListingState   `json:"state"`
-	Terms      ListingTerms   `json:"terms"`
+	Draft *ListingTerms `json:"draft,omitempty"`
 
-	// Version The newest published version; 0 before the first.
+	// EffectiveFrom When the version comes or came into force.
+	EffectiveFrom *time.Time  `json:"effective_from,omitempty"`
+	Id            ListingID   `json:"id"`
+	LocationId    *LocationID `json:"location_id,omitempty"`
+
+	// Price What a month costs at the bandwidth and usage that the search was for, the platform's fee included.
+	Price      *ListingPrice  `json:"price,omitempty"`
+	ProviderId OrganisationID `json:"provider_id"`
+
+	// Review Where the draft stands with the operators, if it was ever submitted. For the provider and operators.
+	Review *ListingReview `json:"review,omitempty"`
+
+	// State submitted: never published and before an operator. A published listing may have a draft beside it, and that may be before an operator.
+	State ListingState `json:"state"`
+	Terms ListingTerms `json:"terms"`
+
+	// Version Of the terms: the version in force; for the provider, the newest published one; 0 before the first.
 	Version int `json:"version"`
 }
-
-// ListingState defines model for Listing.State.
-type ListingState string
 
 // ListingID defines model for ListingID.
 type ListingID = string
@@ -1311,27 +1495,129 @@ type ListingPage struct {
 	NextPageToken *string   `json:"next_page_token,omitempty"`
 }
 
+// ListingPrice What a month costs at the bandwidth and usage that the search was for, the platform's fee included.
+type ListingPrice struct {
+	// BandwidthMbps Bandwidth in 10⁶ bits a second.
+	BandwidthMbps Mbps `json:"bandwidth_mbps"`
+
+	// Fee An amount in major units with all the digits of its currency.
+	Fee Money `json:"fee"`
+
+	// Passthrough An amount in major units with all the digits of its currency.
+	Passthrough Money `json:"passthrough"`
+
+	// Total An amount in major units with all the digits of its currency.
+	Total Money `json:"total"`
+}
+
+// ListingReview Where the draft stands with the operators, if it was ever submitted. For the provider and operators.
+type ListingReview struct {
+	At time.Time `json:"at"`
+
+	// EffectiveFrom When the version is to come into force; without it, as soon as it is published.
+	EffectiveFrom *time.Time `json:"effective_from,omitempty"`
+
+	// Reason Why it was rejected.
+	Reason *string            `json:"reason,omitempty"`
+	State  ListingReviewState `json:"state"`
+}
+
+// ListingReviewState defines model for ListingReview.State.
+type ListingReviewState string
+
+// ListingState submitted: never published and before an operator. A published listing may have a draft beside it, and that may be before an operator.
+type ListingState string
+
 // ListingTerms defines model for ListingTerms.
 type ListingTerms struct {
-	Approval       ListingTermsApproval `json:"approval"`
-	BandwidthsMbps []Mbps               `json:"bandwidths_mbps"`
+	Approval ListingTermsApproval `json:"approval"`
+
+	// AttachmentTypes How a customer attaches; without it, dot1q. dot1q: one 802.1Q VLAN on the customer's port.
+	AttachmentTypes *[]ListingTermsAttachmentTypes `json:"attachment_types,omitempty"`
+	BandwidthsMbps  []Mbps                         `json:"bandwidths_mbps"`
 
 	// Bgp A party's side of the BGP sessions of its connections.
 	Bgp BGP `json:"bgp"`
 
-	// Category Example: private_connect
-	Category    string `json:"category"`
-	Description string `json:"description"`
-	Metro       string `json:"metro"`
+	// Category What a listing is. private_connect: to a partner's network; cloud_on_ramp: to a cloud's private interconnect;
+	// internet_access: IP transit, dedicated access; internet_exchange: peering over an exchange's LAN;
+	// data_centre_interconnect: between buildings of a metro; transport: Ethernet or wavelengths between metros;
+	// security: DDoS protection, scrubbing, web gateways; voice: SIP trunks, unified communications; media: video
+	// contribution, content distribution; storage: backup, object storage, replication; application: a software service
+	// over a private path; managed_service: anything else that is run for the customer.
+	Category Category `json:"category"`
+
+	// Changes What can be changed without taking the circuit down; without it, everything. Any other change is an outage, and its quote says so.
+	Changes     *ChangeMatrix `json:"changes,omitempty"`
+	Description string        `json:"description"`
+
+	// Metering Who counts the bytes: the platform's edge node, or the provider's own meters, which send usage events. Without it, platform.
+	Metering *ListingTermsMetering `json:"metering,omitempty"`
+
+	// Metro The metro of the port's location, if that is registered.
+	Metro string `json:"metro"`
+
+	// OfferedTo A private offer: only these organisations find it. Without it everybody does. Shown to the provider and operators only.
+	OfferedTo *[]OrganisationID `json:"offered_to,omitempty"`
 
 	// Plan A provider's price plan.
 	Plan   Plan   `json:"plan"`
 	PortId PortID `json:"port_id"`
-	Title  string `json:"title"`
+
+	// Sla What the provider promises.
+	Sla   *SLA   `json:"sla,omitempty"`
+	Title string `json:"title"`
 }
 
 // ListingTermsApproval defines model for ListingTerms.Approval.
 type ListingTermsApproval string
+
+// ListingTermsAttachmentTypes defines model for ListingTerms.AttachmentTypes.
+type ListingTermsAttachmentTypes string
+
+// ListingTermsMetering Who counts the bytes: the platform's edge node, or the provider's own meters, which send usage events. Without it, platform.
+type ListingTermsMetering string
+
+// ListingVersion defines model for ListingVersion.
+type ListingVersion struct {
+	EffectiveFrom time.Time    `json:"effective_from"`
+	ListingId     ListingID    `json:"listing_id"`
+	LocationId    *LocationID  `json:"location_id,omitempty"`
+	Terms         ListingTerms `json:"terms"`
+	Version       int          `json:"version"`
+}
+
+// ListingVersions defines model for ListingVersions.
+type ListingVersions struct {
+	Items []ListingVersion `json:"items"`
+}
+
+// Location defines model for Location.
+type Location struct {
+	Country     string     `json:"country"`
+	Facility    string     `json:"facility"`
+	Id          LocationID `json:"id"`
+	Metro       string     `json:"metro"`
+	Name        string     `json:"name"`
+	PeeringdbId *int       `json:"peeringdb_id,omitempty"`
+}
+
+// LocationID defines model for LocationID.
+type LocationID = string
+
+// LocationPage defines model for LocationPage.
+type LocationPage struct {
+	Items         []Location `json:"items"`
+	NextPageToken *string    `json:"next_page_token,omitempty"`
+}
+
+// MarketPolicy defines model for MarketPolicy.
+type MarketPolicy struct {
+	ChangedAt *time.Time `json:"changed_at,omitempty"`
+
+	// ListingReview Whether an operator looks at every version before it is published.
+	ListingReview bool `json:"listing_review"`
+}
 
 // Mbps Bandwidth in 10⁶ bits a second.
 type Mbps = int
@@ -1367,13 +1653,26 @@ type NewBudget struct {
 // NewEdgeNode defines model for NewEdgeNode.
 type NewEdgeNode struct {
 	// Asn A BGP autonomous system number (RFC 6793).
-	Asn      ASN    `json:"asn"`
-	Facility string `json:"facility"`
-	Metro    string `json:"metro"`
-	Name     string `json:"name"`
+	Asn        ASN         `json:"asn"`
+	Facility   string      `json:"facility"`
+	LocationId *LocationID `json:"location_id,omitempty"`
+	Metro      string      `json:"metro"`
+	Name       string      `json:"name"`
 
 	// RouterId BGP identifier in dotted form (RFC 4271 section 4.2).
 	RouterId string `json:"router_id"`
+}
+
+// NewEstimate defines model for NewEstimate.
+type NewEstimate struct {
+	// BandwidthMbps Bandwidth in 10⁶ bits a second.
+	BandwidthMbps Mbps `json:"bandwidth_mbps"`
+
+	// EstimatedGb An exact decimal number.
+	EstimatedGb *Decimal `json:"estimated_gb,omitempty"`
+
+	// EstimatedMbps An exact decimal number.
+	EstimatedMbps *Decimal `json:"estimated_mbps,omitempty"`
 }
 
 // NewExchangeRate defines model for NewExchangeRate.
@@ -1411,6 +1710,27 @@ type NewFeeSchedule struct {
 
 	// FreePassthrough How much of a customer's passthrough bears no fee in a month, by currency.
 	FreePassthrough *[]Money `json:"free_passthrough,omitempty"`
+}
+
+// NewLocation defines model for NewLocation.
+type NewLocation struct {
+	// Country ISO 3166-1 alpha-2 code.
+	Country string `json:"country"`
+
+	// Facility The building as people find it.
+	Facility string `json:"facility"`
+
+	// Metro The city or market.
+	Metro string `json:"metro"`
+	Name  string `json:"name"`
+
+	// PeeringdbId Of the facility in PeeringDB.
+	PeeringdbId *int `json:"peeringdb_id,omitempty"`
+}
+
+// NewMarketPolicy defines model for NewMarketPolicy.
+type NewMarketPolicy struct {
+	ListingReview bool `json:"listing_review"`
 }
 
 // NewOrder defines model for NewOrder.
@@ -1685,16 +2005,28 @@ type Plan = pricing.Plan
 // Port defines model for Port.
 type Port struct {
 	// CapacityMbps Bandwidth in 10⁶ bits a second.
-	CapacityMbps   Mbps           `json:"capacity_mbps"`
+	CapacityMbps Mbps `json:"capacity_mbps"`
+
+	// Connections How many connections are on the port at the moment.
+	Connections    *int           `json:"connections,omitempty"`
 	EdgeNodeId     EdgeNodeID     `json:"edge_node_id"`
 	Id             PortID         `json:"id"`
 	Interface      string         `json:"interface"`
 	Name           string         `json:"name"`
 	OrganisationId OrganisationID `json:"organisation_id"`
+
+	// UsedMbps What connections hold of the capacity at the moment.
+	UsedMbps *int64 `json:"used_mbps,omitempty"`
 }
 
 // PortID defines model for PortID.
 type PortID = string
+
+// PortPage defines model for PortPage.
+type PortPage struct {
+	Items         []Port  `json:"items"`
+	NextPageToken *string `json:"next_page_token,omitempty"`
+}
 
 // Prefix An IPv4 prefix in CIDR form.
 //
@@ -1872,6 +2204,17 @@ type RouterAttachment struct {
 	Vlan int `json:"vlan"`
 }
 
+// SLA What the provider promises.
+type SLA struct {
+	// Availability Percent of a calendar month.
+	//
+	// Example: 99.95
+	Availability domain.Decimal `json:"availability"`
+
+	// RepairHours From a reported fault to its repair.
+	RepairHours *int `json:"repair_hours,omitempty"`
+}
+
 // SecretRotation defines model for SecretRotation.
 type SecretRotation struct {
 	// OverlapSeconds How long the present secret signs too; a day, if it is not said.
@@ -1931,6 +2274,12 @@ type SettlementPage struct {
 
 // Side a is the customer's side of a connection, z the provider's.
 type Side string
+
+// Submission defines model for Submission.
+type Submission struct {
+	// EffectiveFrom When the version is to come into force; without it, or in the past, as soon as it is published.
+	EffectiveFrom *time.Time `json:"effective_from,omitempty"`
+}
 
 // TaxCategory A code of EN 16931 (UNTDID 5305): standard, zero rated, exempt, reverse charge, intra-community, export, outside the scope.
 type TaxCategory string
@@ -2386,6 +2735,17 @@ type ListInvoicesParams struct {
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
+// ListListingReviewsParams defines parameters for ListListingReviews.
+type ListListingReviewsParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
 // SearchListingsParams defines parameters for SearchListings.
 type SearchListingsParams struct {
 	// Q Words to find in title and description.
@@ -2409,8 +2769,32 @@ type CreateListingParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// UpdateDraftParams defines parameters for UpdateDraft.
+type UpdateDraftParams struct {
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ApproveListingParams defines parameters for ApproveListing.
+type ApproveListingParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // PublishListingParams defines parameters for PublishListing.
 type PublishListingParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// RejectListingParams defines parameters for RejectListing.
+type RejectListingParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
@@ -2425,6 +2809,32 @@ type RetireListingParams struct {
 
 	// IfMatch Go on only if the thing still has this ETag.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// SubmitListingParams defines parameters for SubmitListing.
+type SubmitListingParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ListLocationsParams defines parameters for ListLocations.
+type ListLocationsParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// CreateLocationParams defines parameters for CreateLocation.
+type CreateLocationParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // GetConsistencyProofParams defines parameters for GetConsistencyProof.
@@ -2443,6 +2853,12 @@ type GetInclusionProofParams struct {
 
 	// Size Of the checkpoint to prove against; without it, the log as it is now.
 	Size *int64 `form:"size,omitempty" json:"size,omitempty"`
+}
+
+// SetMarketPolicyParams defines parameters for SetMarketPolicy.
+type SetMarketPolicyParams struct {
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ListOrdersParams defines parameters for ListOrders.
@@ -2534,10 +2950,34 @@ type CreateOrganisationParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// ListPortsParams defines parameters for ListPorts.
+type ListPortsParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
 // CreatePortParams defines parameters for CreatePort.
 type CreatePortParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ListOwnListingsParams defines parameters for ListOwnListings.
+type ListOwnListingsParams struct {
+	// State Only listings in this state.
+	State *ListingState `form:"state,omitempty" json:"state,omitempty"`
+	Limit *Limit        `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
 // CreateQuoteParams defines parameters for CreateQuote.
@@ -2690,6 +3130,24 @@ type PublishFeeScheduleJSONRequestBody = NewFeeSchedule
 
 // CreateListingJSONRequestBody defines body for CreateListing for application/json ContentType.
 type CreateListingJSONRequestBody = ListingTerms
+
+// UpdateDraftJSONRequestBody defines body for UpdateDraft for application/json ContentType.
+type UpdateDraftJSONRequestBody = ListingTerms
+
+// EstimateListingJSONRequestBody defines body for EstimateListing for application/json ContentType.
+type EstimateListingJSONRequestBody = NewEstimate
+
+// RejectListingJSONRequestBody defines body for RejectListing for application/json ContentType.
+type RejectListingJSONRequestBody = Reason
+
+// SubmitListingJSONRequestBody defines body for SubmitListing for application/json ContentType.
+type SubmitListingJSONRequestBody = Submission
+
+// CreateLocationJSONRequestBody defines body for CreateLocation for application/json ContentType.
+type CreateLocationJSONRequestBody = NewLocation
+
+// SetMarketPolicyJSONRequestBody defines body for SetMarketPolicy for application/json ContentType.
+type SetMarketPolicyJSONRequestBody = NewMarketPolicy
 
 // PlaceOrderJSONRequestBody defines body for PlaceOrder for application/json ContentType.
 type PlaceOrderJSONRequestBody = NewOrder
@@ -2846,6 +3304,9 @@ type ServerInterface interface {
 	// PayInvoice Ask the payment service for the invoice's payment
 	// (POST /v1/invoices/{invoice_id}:pay)
 	PayInvoice(w http.ResponseWriter, r *http.Request, invoiceId InvoiceID)
+	// ListListingReviews What providers submitted and no operator has decided on, longest waiting first
+	// (GET /v1/listing-reviews)
+	ListListingReviews(w http.ResponseWriter, r *http.Request, params ListListingReviewsParams)
 	// SearchListings Search the published listings
 	// (GET /v1/listings)
 	SearchListings(w http.ResponseWriter, r *http.Request, params SearchListingsParams)
@@ -2855,12 +3316,42 @@ type ServerInterface interface {
 	// GetListing One listing, as published; its provider also sees the draft
 	// (GET /v1/listings/{listing_id})
 	GetListing(w http.ResponseWriter, r *http.Request, listingId ListingID)
+	// UpdateDraft Say anew what the next version offers
+	// (PUT /v1/listings/{listing_id}/draft)
+	UpdateDraft(w http.ResponseWriter, r *http.Request, listingId ListingID, params UpdateDraftParams)
+	// ListListingVersions The published versions of a listing, newest first
+	// (GET /v1/listings/{listing_id}/versions)
+	ListListingVersions(w http.ResponseWriter, r *http.Request, listingId ListingID)
+	// GetListingVersion One published version of a listing, which never changes
+	// (GET /v1/listings/{listing_id}/versions/{version})
+	GetListingVersion(w http.ResponseWriter, r *http.Request, listingId ListingID, version int)
+	// ApproveListing Publish what a provider submitted
+	// (POST /v1/listings/{listing_id}:approve)
+	ApproveListing(w http.ResponseWriter, r *http.Request, listingId ListingID, params ApproveListingParams)
+	// EstimateListing What the listing costs a month at a stated usage
+	// (POST /v1/listings/{listing_id}:estimate)
+	EstimateListing(w http.ResponseWriter, r *http.Request, listingId ListingID)
 	// PublishListing Publish the draft as the listing's next version, which never changes again
 	// (POST /v1/listings/{listing_id}:publish)
 	PublishListing(w http.ResponseWriter, r *http.Request, listingId ListingID, params PublishListingParams)
+	// RejectListing Send what a provider submitted back, with a reason
+	// (POST /v1/listings/{listing_id}:reject)
+	RejectListing(w http.ResponseWriter, r *http.Request, listingId ListingID, params RejectListingParams)
 	// RetireListing Take the listing off the market; what was sold goes on
 	// (POST /v1/listings/{listing_id}:retire)
 	RetireListing(w http.ResponseWriter, r *http.Request, listingId ListingID, params RetireListingParams)
+	// SubmitListing Ask for the draft to be published, now or from a time on
+	// (POST /v1/listings/{listing_id}:submit)
+	SubmitListing(w http.ResponseWriter, r *http.Request, listingId ListingID, params SubmitListingParams)
+	// ListLocations Where the platform is: facilities in metros, newest first
+	// (GET /v1/locations)
+	ListLocations(w http.ResponseWriter, r *http.Request, params ListLocationsParams)
+	// CreateLocation Register a location
+	// (POST /v1/locations)
+	CreateLocation(w http.ResponseWriter, r *http.Request, params CreateLocationParams)
+	// GetLocation One location
+	// (GET /v1/locations/{location_id})
+	GetLocation(w http.ResponseWriter, r *http.Request, locationId LocationID)
 	// GetCheckpoint The log's size and root, signed (C2SP tlog-checkpoint)
 	// (GET /v1/log/checkpoint)
 	GetCheckpoint(w http.ResponseWriter, r *http.Request)
@@ -2873,6 +3364,12 @@ type ServerInterface interface {
 	// GetInclusionProof Prove that the event at a position is in the log (RFC 6962 section 2.1.1)
 	// (GET /v1/log/proof/inclusion)
 	GetInclusionProof(w http.ResponseWriter, r *http.Request, params GetInclusionProofParams)
+	// GetMarketPolicy The rules of the market in force
+	// (GET /v1/market-policy)
+	GetMarketPolicy(w http.ResponseWriter, r *http.Request)
+	// SetMarketPolicy Switch the rules of the market
+	// (PUT /v1/market-policy)
+	SetMarketPolicy(w http.ResponseWriter, r *http.Request, params SetMarketPolicyParams)
 	// ListOrders The orders the caller's organisation placed or received, newest first
 	// (GET /v1/orders)
 	ListOrders(w http.ResponseWriter, r *http.Request, params ListOrdersParams)
@@ -2909,12 +3406,18 @@ type ServerInterface interface {
 	// GetOrganisation One organisation
 	// (GET /v1/organisations/{organisation_id})
 	GetOrganisation(w http.ResponseWriter, r *http.Request, organisationId OrganisationID)
+	// ListPorts The ports of the caller's organisation with what connections hold of them, newest first
+	// (GET /v1/ports)
+	ListPorts(w http.ResponseWriter, r *http.Request, params ListPortsParams)
 	// CreatePort Register a port of an organisation on an edge node
 	// (POST /v1/ports)
 	CreatePort(w http.ResponseWriter, r *http.Request, params CreatePortParams)
 	// GetPort One port of the caller's organisation
 	// (GET /v1/ports/{port_id})
 	GetPort(w http.ResponseWriter, r *http.Request, portId PortID)
+	// ListOwnListings The listings of the caller's organisation with their drafts, newest first
+	// (GET /v1/provider/listings)
+	ListOwnListings(w http.ResponseWriter, r *http.Request, params ListOwnListingsParams)
 	// CreateQuote Ask for a price, frozen until the quote's end of validity
 	// (POST /v1/quotes)
 	CreateQuote(w http.ResponseWriter, r *http.Request, params CreateQuoteParams)
@@ -4786,6 +5289,65 @@ func (siw *ServerInterfaceWrapper) PayInvoice(w http.ResponseWriter, r *http.Req
 	handler.ServeHTTP(w, r)
 }
 
+// ListListingReviews operation middleware
+func (siw *ServerInterfaceWrapper) ListListingReviews(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListListingReviewsParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_token", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListListingReviews(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // SearchListings operation middleware
 func (siw *ServerInterfaceWrapper) SearchListings(w http.ResponseWriter, r *http.Request) {
 
@@ -4951,6 +5513,212 @@ func (siw *ServerInterfaceWrapper) GetListing(w http.ResponseWriter, r *http.Req
 	handler.ServeHTTP(w, r)
 }
 
+// UpdateDraft operation middleware
+func (siw *ServerInterfaceWrapper) UpdateDraft(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "listing_id" -------------
+	var listingId ListingID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "listing_id", mux.Vars(r)["listing_id"], &listingId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "listing_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UpdateDraftParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UpdateDraft(w, r, listingId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListListingVersions operation middleware
+func (siw *ServerInterfaceWrapper) ListListingVersions(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "listing_id" -------------
+	var listingId ListingID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "listing_id", mux.Vars(r)["listing_id"], &listingId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "listing_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListListingVersions(w, r, listingId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetListingVersion operation middleware
+func (siw *ServerInterfaceWrapper) GetListingVersion(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "listing_id" -------------
+	var listingId ListingID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "listing_id", mux.Vars(r)["listing_id"], &listingId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "listing_id", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "version" -------------
+	var version int
+
+	err = runtime.BindStyledParameterWithOptions("simple", "version", mux.Vars(r)["version"], &version, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "version", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetListingVersion(w, r, listingId, version)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ApproveListing operation middleware
+func (siw *ServerInterfaceWrapper) ApproveListing(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "listing_id" -------------
+	var listingId ListingID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "listing_id", mux.Vars(r)["listing_id"], &listingId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "listing_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ApproveListingParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ApproveListing(w, r, listingId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// EstimateListing operation middleware
+func (siw *ServerInterfaceWrapper) EstimateListing(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "listing_id" -------------
+	var listingId ListingID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "listing_id", mux.Vars(r)["listing_id"], &listingId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "listing_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.EstimateListing(w, r, listingId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // PublishListing operation middleware
 func (siw *ServerInterfaceWrapper) PublishListing(w http.ResponseWriter, r *http.Request) {
 
@@ -5020,6 +5788,75 @@ func (siw *ServerInterfaceWrapper) PublishListing(w http.ResponseWriter, r *http
 	handler.ServeHTTP(w, r)
 }
 
+// RejectListing operation middleware
+func (siw *ServerInterfaceWrapper) RejectListing(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "listing_id" -------------
+	var listingId ListingID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "listing_id", mux.Vars(r)["listing_id"], &listingId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "listing_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RejectListingParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RejectListing(w, r, listingId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // RetireListing operation middleware
 func (siw *ServerInterfaceWrapper) RetireListing(w http.ResponseWriter, r *http.Request) {
 
@@ -5080,6 +5917,201 @@ func (siw *ServerInterfaceWrapper) RetireListing(w http.ResponseWriter, r *http.
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.RetireListing(w, r, listingId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// SubmitListing operation middleware
+func (siw *ServerInterfaceWrapper) SubmitListing(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "listing_id" -------------
+	var listingId ListingID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "listing_id", mux.Vars(r)["listing_id"], &listingId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "listing_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SubmitListingParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SubmitListing(w, r, listingId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListLocations operation middleware
+func (siw *ServerInterfaceWrapper) ListLocations(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListLocationsParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_token", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListLocations(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateLocation operation middleware
+func (siw *ServerInterfaceWrapper) CreateLocation(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateLocationParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateLocation(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetLocation operation middleware
+func (siw *ServerInterfaceWrapper) GetLocation(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "location_id" -------------
+	var locationId LocationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "location_id", mux.Vars(r)["location_id"], &locationId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "location_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetLocation(w, r, locationId)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -5200,6 +6232,61 @@ func (siw *ServerInterfaceWrapper) GetInclusionProof(w http.ResponseWriter, r *h
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetInclusionProof(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetMarketPolicy operation middleware
+func (siw *ServerInterfaceWrapper) GetMarketPolicy(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetMarketPolicy(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// SetMarketPolicy operation middleware
+func (siw *ServerInterfaceWrapper) SetMarketPolicy(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SetMarketPolicyParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SetMarketPolicy(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -5898,6 +6985,65 @@ func (siw *ServerInterfaceWrapper) GetOrganisation(w http.ResponseWriter, r *htt
 	handler.ServeHTTP(w, r)
 }
 
+// ListPorts operation middleware
+func (siw *ServerInterfaceWrapper) ListPorts(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListPortsParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_token", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListPorts(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // CreatePort operation middleware
 func (siw *ServerInterfaceWrapper) CreatePort(w http.ResponseWriter, r *http.Request) {
 
@@ -5956,6 +7102,78 @@ func (siw *ServerInterfaceWrapper) GetPort(w http.ResponseWriter, r *http.Reques
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetPort(w, r, portId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListOwnListings operation middleware
+func (siw *ServerInterfaceWrapper) ListOwnListings(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListOwnListingsParams
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", r.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "state"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "state", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_token", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListOwnListings(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -7037,9 +8255,17 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/edge-nodes/{edge_node_id}/readings", wrapper.SendReadings).Methods(http.MethodPost)
 
+	r.HandleFunc(options.BaseURL+"/v1/ports", wrapper.ListPorts).Methods(http.MethodGet)
+
 	r.HandleFunc(options.BaseURL+"/v1/ports", wrapper.CreatePort).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/ports/{port_id}", wrapper.GetPort).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/locations", wrapper.ListLocations).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/locations", wrapper.CreateLocation).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/locations/{location_id}", wrapper.GetLocation).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/fee-schedules", wrapper.ListFeeSchedules).Methods(http.MethodGet)
 
@@ -7051,9 +8277,31 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/listings/{listing_id}", wrapper.GetListing).Methods(http.MethodGet)
 
+	r.HandleFunc(options.BaseURL+"/v1/listings/{listing_id}/draft", wrapper.UpdateDraft).Methods(http.MethodPut)
+
+	r.HandleFunc(options.BaseURL+"/v1/listings/{listing_id}/versions", wrapper.ListListingVersions).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/listings/{listing_id}/versions/{version}", wrapper.GetListingVersion).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/listings/{listing_id}:estimate", wrapper.EstimateListing).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/listings/{listing_id}:submit", wrapper.SubmitListing).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/listings/{listing_id}:approve", wrapper.ApproveListing).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/listings/{listing_id}:reject", wrapper.RejectListing).Methods(http.MethodPost)
+
 	r.HandleFunc(options.BaseURL+"/v1/listings/{listing_id}:publish", wrapper.PublishListing).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/listings/{listing_id}:retire", wrapper.RetireListing).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/provider/listings", wrapper.ListOwnListings).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/listing-reviews", wrapper.ListListingReviews).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/market-policy", wrapper.GetMarketPolicy).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/market-policy", wrapper.SetMarketPolicy).Methods(http.MethodPut)
 
 	r.HandleFunc(options.BaseURL+"/v1/quotes", wrapper.CreateQuote).Methods(http.MethodPost)
 
@@ -8883,6 +10131,45 @@ func (response PayInvoicedefaultApplicationProblemPlusJSONResponse) VisitPayInvo
 	return err
 }
 
+type ListListingReviewsRequestObject struct {
+	Params ListListingReviewsParams
+}
+
+type ListListingReviewsResponseObject interface {
+	VisitListListingReviewsResponse(w http.ResponseWriter) error
+}
+
+type ListListingReviews200JSONResponse ListingPage
+
+func (response ListListingReviews200JSONResponse) VisitListListingReviewsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListListingReviewsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListListingReviewsdefaultApplicationProblemPlusJSONResponse) VisitListListingReviewsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type SearchListingsRequestObject struct {
 	Params SearchListingsParams
 }
@@ -9021,6 +10308,230 @@ func (response GetListingdefaultApplicationProblemPlusJSONResponse) VisitGetList
 	return err
 }
 
+type UpdateDraftRequestObject struct {
+	ListingId ListingID `json:"listing_id"`
+	Params    UpdateDraftParams
+	Body      *UpdateDraftJSONRequestBody
+}
+
+type UpdateDraftResponseObject interface {
+	VisitUpdateDraftResponse(w http.ResponseWriter) error
+}
+
+type UpdateDraft200ResponseHeaders struct {
+	CrossbillPosition *int64
+	ETag              *string
+}
+
+type UpdateDraft200JSONResponse struct {
+	Body    Listing
+	Headers UpdateDraft200ResponseHeaders
+}
+
+func (response UpdateDraft200JSONResponse) VisitUpdateDraftResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateDraftdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UpdateDraftdefaultApplicationProblemPlusJSONResponse) VisitUpdateDraftResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListListingVersionsRequestObject struct {
+	ListingId ListingID `json:"listing_id"`
+}
+
+type ListListingVersionsResponseObject interface {
+	VisitListListingVersionsResponse(w http.ResponseWriter) error
+}
+
+type ListListingVersions200JSONResponse ListingVersions
+
+func (response ListListingVersions200JSONResponse) VisitListListingVersionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListListingVersionsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListListingVersionsdefaultApplicationProblemPlusJSONResponse) VisitListListingVersionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetListingVersionRequestObject struct {
+	ListingId ListingID `json:"listing_id"`
+	Version   int       `json:"version"`
+}
+
+type GetListingVersionResponseObject interface {
+	VisitGetListingVersionResponse(w http.ResponseWriter) error
+}
+
+type GetListingVersion200JSONResponse ListingVersion
+
+func (response GetListingVersion200JSONResponse) VisitGetListingVersionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetListingVersiondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetListingVersiondefaultApplicationProblemPlusJSONResponse) VisitGetListingVersionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveListingRequestObject struct {
+	ListingId ListingID `json:"listing_id"`
+	Params    ApproveListingParams
+}
+
+type ApproveListingResponseObject interface {
+	VisitApproveListingResponse(w http.ResponseWriter) error
+}
+
+type ApproveListing200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type ApproveListing200JSONResponse struct {
+	Body    Listing
+	Headers ApproveListing200ResponseHeaders
+}
+
+func (response ApproveListing200JSONResponse) VisitApproveListingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ApproveListingdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ApproveListingdefaultApplicationProblemPlusJSONResponse) VisitApproveListingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EstimateListingRequestObject struct {
+	ListingId ListingID `json:"listing_id"`
+	Body      *EstimateListingJSONRequestBody
+}
+
+type EstimateListingResponseObject interface {
+	VisitEstimateListingResponse(w http.ResponseWriter) error
+}
+
+type EstimateListing200JSONResponse Estimate
+
+func (response EstimateListing200JSONResponse) VisitEstimateListingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EstimateListingdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response EstimateListingdefaultApplicationProblemPlusJSONResponse) VisitEstimateListingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PublishListingRequestObject struct {
 	ListingId ListingID `json:"listing_id"`
 	Params    PublishListingParams
@@ -9071,6 +10582,57 @@ func (response PublishListingdefaultApplicationProblemPlusJSONResponse) VisitPub
 	return err
 }
 
+type RejectListingRequestObject struct {
+	ListingId ListingID `json:"listing_id"`
+	Params    RejectListingParams
+	Body      *RejectListingJSONRequestBody
+}
+
+type RejectListingResponseObject interface {
+	VisitRejectListingResponse(w http.ResponseWriter) error
+}
+
+type RejectListing200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type RejectListing200JSONResponse struct {
+	Body    Listing
+	Headers RejectListing200ResponseHeaders
+}
+
+func (response RejectListing200JSONResponse) VisitRejectListingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RejectListingdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RejectListingdefaultApplicationProblemPlusJSONResponse) VisitRejectListingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RetireListingRequestObject struct {
 	ListingId ListingID `json:"listing_id"`
 	Params    RetireListingParams
@@ -9110,6 +10672,195 @@ type RetireListingdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response RetireListingdefaultApplicationProblemPlusJSONResponse) VisitRetireListingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SubmitListingRequestObject struct {
+	ListingId ListingID `json:"listing_id"`
+	Params    SubmitListingParams
+	Body      *SubmitListingJSONRequestBody
+}
+
+type SubmitListingResponseObject interface {
+	VisitSubmitListingResponse(w http.ResponseWriter) error
+}
+
+type SubmitListing200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type SubmitListing200JSONResponse struct {
+	Body    Listing
+	Headers SubmitListing200ResponseHeaders
+}
+
+func (response SubmitListing200JSONResponse) VisitSubmitListingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SubmitListingdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SubmitListingdefaultApplicationProblemPlusJSONResponse) VisitSubmitListingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLocationsRequestObject struct {
+	Params ListLocationsParams
+}
+
+type ListLocationsResponseObject interface {
+	VisitListLocationsResponse(w http.ResponseWriter) error
+}
+
+type ListLocations200JSONResponse LocationPage
+
+func (response ListLocations200JSONResponse) VisitListLocationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLocationsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListLocationsdefaultApplicationProblemPlusJSONResponse) VisitListLocationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateLocationRequestObject struct {
+	Params CreateLocationParams
+	Body   *CreateLocationJSONRequestBody
+}
+
+type CreateLocationResponseObject interface {
+	VisitCreateLocationResponse(w http.ResponseWriter) error
+}
+
+type CreateLocation201ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type CreateLocation201JSONResponse struct {
+	Body    Location
+	Headers CreateLocation201ResponseHeaders
+}
+
+func (response CreateLocation201JSONResponse) VisitCreateLocationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateLocationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateLocationdefaultApplicationProblemPlusJSONResponse) VisitCreateLocationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLocationRequestObject struct {
+	LocationId LocationID `json:"location_id"`
+}
+
+type GetLocationResponseObject interface {
+	VisitGetLocationResponse(w http.ResponseWriter) error
+}
+
+type GetLocation200ResponseHeaders struct {
+	ETag *string
+}
+
+type GetLocation200JSONResponse struct {
+	Body    Location
+	Headers GetLocation200ResponseHeaders
+}
+
+func (response GetLocation200JSONResponse) VisitGetLocationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetLocationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetLocationdefaultApplicationProblemPlusJSONResponse) VisitGetLocationResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -9258,6 +11009,108 @@ type GetInclusionProofdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetInclusionProofdefaultApplicationProblemPlusJSONResponse) VisitGetInclusionProofResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetMarketPolicyRequestObject struct {
+}
+
+type GetMarketPolicyResponseObject interface {
+	VisitGetMarketPolicyResponse(w http.ResponseWriter) error
+}
+
+type GetMarketPolicy200ResponseHeaders struct {
+	ETag *string
+}
+
+type GetMarketPolicy200JSONResponse struct {
+	Body    MarketPolicy
+	Headers GetMarketPolicy200ResponseHeaders
+}
+
+func (response GetMarketPolicy200JSONResponse) VisitGetMarketPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetMarketPolicydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetMarketPolicydefaultApplicationProblemPlusJSONResponse) VisitGetMarketPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetMarketPolicyRequestObject struct {
+	Params SetMarketPolicyParams
+	Body   *SetMarketPolicyJSONRequestBody
+}
+
+type SetMarketPolicyResponseObject interface {
+	VisitSetMarketPolicyResponse(w http.ResponseWriter) error
+}
+
+type SetMarketPolicy200ResponseHeaders struct {
+	CrossbillPosition *int64
+	ETag              *string
+}
+
+type SetMarketPolicy200JSONResponse struct {
+	Body    MarketPolicy
+	Headers SetMarketPolicy200ResponseHeaders
+}
+
+func (response SetMarketPolicy200JSONResponse) VisitSetMarketPolicyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetMarketPolicydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SetMarketPolicydefaultApplicationProblemPlusJSONResponse) VisitSetMarketPolicyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -9915,6 +11768,45 @@ func (response GetOrganisationdefaultApplicationProblemPlusJSONResponse) VisitGe
 	return err
 }
 
+type ListPortsRequestObject struct {
+	Params ListPortsParams
+}
+
+type ListPortsResponseObject interface {
+	VisitListPortsResponse(w http.ResponseWriter) error
+}
+
+type ListPorts200JSONResponse PortPage
+
+func (response ListPorts200JSONResponse) VisitListPortsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListPortsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListPortsdefaultApplicationProblemPlusJSONResponse) VisitListPortsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreatePortRequestObject struct {
 	Params CreatePortParams
 	Body   *CreatePortJSONRequestBody
@@ -10003,6 +11895,45 @@ type GetPortdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetPortdefaultApplicationProblemPlusJSONResponse) VisitGetPortResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListOwnListingsRequestObject struct {
+	Params ListOwnListingsParams
+}
+
+type ListOwnListingsResponseObject interface {
+	VisitListOwnListingsResponse(w http.ResponseWriter) error
+}
+
+type ListOwnListings200JSONResponse ListingPage
+
+func (response ListOwnListings200JSONResponse) VisitListOwnListingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListOwnListingsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListOwnListingsdefaultApplicationProblemPlusJSONResponse) VisitListOwnListingsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -10997,6 +12928,9 @@ type StrictServerInterface interface {
 	// PayInvoice Ask the payment service for the invoice's payment
 	// (POST /v1/invoices/{invoice_id}:pay)
 	PayInvoice(ctx context.Context, request PayInvoiceRequestObject) (PayInvoiceResponseObject, error)
+	// ListListingReviews What providers submitted and no operator has decided on, longest waiting first
+	// (GET /v1/listing-reviews)
+	ListListingReviews(ctx context.Context, request ListListingReviewsRequestObject) (ListListingReviewsResponseObject, error)
 	// SearchListings Search the published listings
 	// (GET /v1/listings)
 	SearchListings(ctx context.Context, request SearchListingsRequestObject) (SearchListingsResponseObject, error)
@@ -11006,12 +12940,42 @@ type StrictServerInterface interface {
 	// GetListing One listing, as published; its provider also sees the draft
 	// (GET /v1/listings/{listing_id})
 	GetListing(ctx context.Context, request GetListingRequestObject) (GetListingResponseObject, error)
+	// UpdateDraft Say anew what the next version offers
+	// (PUT /v1/listings/{listing_id}/draft)
+	UpdateDraft(ctx context.Context, request UpdateDraftRequestObject) (UpdateDraftResponseObject, error)
+	// ListListingVersions The published versions of a listing, newest first
+	// (GET /v1/listings/{listing_id}/versions)
+	ListListingVersions(ctx context.Context, request ListListingVersionsRequestObject) (ListListingVersionsResponseObject, error)
+	// GetListingVersion One published version of a listing, which never changes
+	// (GET /v1/listings/{listing_id}/versions/{version})
+	GetListingVersion(ctx context.Context, request GetListingVersionRequestObject) (GetListingVersionResponseObject, error)
+	// ApproveListing Publish what a provider submitted
+	// (POST /v1/listings/{listing_id}:approve)
+	ApproveListing(ctx context.Context, request ApproveListingRequestObject) (ApproveListingResponseObject, error)
+	// EstimateListing What the listing costs a month at a stated usage
+	// (POST /v1/listings/{listing_id}:estimate)
+	EstimateListing(ctx context.Context, request EstimateListingRequestObject) (EstimateListingResponseObject, error)
 	// PublishListing Publish the draft as the listing's next version, which never changes again
 	// (POST /v1/listings/{listing_id}:publish)
 	PublishListing(ctx context.Context, request PublishListingRequestObject) (PublishListingResponseObject, error)
+	// RejectListing Send what a provider submitted back, with a reason
+	// (POST /v1/listings/{listing_id}:reject)
+	RejectListing(ctx context.Context, request RejectListingRequestObject) (RejectListingResponseObject, error)
 	// RetireListing Take the listing off the market; what was sold goes on
 	// (POST /v1/listings/{listing_id}:retire)
 	RetireListing(ctx context.Context, request RetireListingRequestObject) (RetireListingResponseObject, error)
+	// SubmitListing Ask for the draft to be published, now or from a time on
+	// (POST /v1/listings/{listing_id}:submit)
+	SubmitListing(ctx context.Context, request SubmitListingRequestObject) (SubmitListingResponseObject, error)
+	// ListLocations Where the platform is: facilities in metros, newest first
+	// (GET /v1/locations)
+	ListLocations(ctx context.Context, request ListLocationsRequestObject) (ListLocationsResponseObject, error)
+	// CreateLocation Register a location
+	// (POST /v1/locations)
+	CreateLocation(ctx context.Context, request CreateLocationRequestObject) (CreateLocationResponseObject, error)
+	// GetLocation One location
+	// (GET /v1/locations/{location_id})
+	GetLocation(ctx context.Context, request GetLocationRequestObject) (GetLocationResponseObject, error)
 	// GetCheckpoint The log's size and root, signed (C2SP tlog-checkpoint)
 	// (GET /v1/log/checkpoint)
 	GetCheckpoint(ctx context.Context, request GetCheckpointRequestObject) (GetCheckpointResponseObject, error)
@@ -11024,6 +12988,12 @@ type StrictServerInterface interface {
 	// GetInclusionProof Prove that the event at a position is in the log (RFC 6962 section 2.1.1)
 	// (GET /v1/log/proof/inclusion)
 	GetInclusionProof(ctx context.Context, request GetInclusionProofRequestObject) (GetInclusionProofResponseObject, error)
+	// GetMarketPolicy The rules of the market in force
+	// (GET /v1/market-policy)
+	GetMarketPolicy(ctx context.Context, request GetMarketPolicyRequestObject) (GetMarketPolicyResponseObject, error)
+	// SetMarketPolicy Switch the rules of the market
+	// (PUT /v1/market-policy)
+	SetMarketPolicy(ctx context.Context, request SetMarketPolicyRequestObject) (SetMarketPolicyResponseObject, error)
 	// ListOrders The orders the caller's organisation placed or received, newest first
 	// (GET /v1/orders)
 	ListOrders(ctx context.Context, request ListOrdersRequestObject) (ListOrdersResponseObject, error)
@@ -11060,12 +13030,18 @@ type StrictServerInterface interface {
 	// GetOrganisation One organisation
 	// (GET /v1/organisations/{organisation_id})
 	GetOrganisation(ctx context.Context, request GetOrganisationRequestObject) (GetOrganisationResponseObject, error)
+	// ListPorts The ports of the caller's organisation with what connections hold of them, newest first
+	// (GET /v1/ports)
+	ListPorts(ctx context.Context, request ListPortsRequestObject) (ListPortsResponseObject, error)
 	// CreatePort Register a port of an organisation on an edge node
 	// (POST /v1/ports)
 	CreatePort(ctx context.Context, request CreatePortRequestObject) (CreatePortResponseObject, error)
 	// GetPort One port of the caller's organisation
 	// (GET /v1/ports/{port_id})
 	GetPort(ctx context.Context, request GetPortRequestObject) (GetPortResponseObject, error)
+	// ListOwnListings The listings of the caller's organisation with their drafts, newest first
+	// (GET /v1/provider/listings)
+	ListOwnListings(ctx context.Context, request ListOwnListingsRequestObject) (ListOwnListingsResponseObject, error)
 	// CreateQuote Ask for a price, frozen until the quote's end of validity
 	// (POST /v1/quotes)
 	CreateQuote(ctx context.Context, request CreateQuoteRequestObject) (CreateQuoteResponseObject, error)
@@ -12214,6 +14190,32 @@ func (sh *strictHandler) PayInvoice(w http.ResponseWriter, r *http.Request, invo
 	}
 }
 
+// ListListingReviews operation middleware
+func (sh *strictHandler) ListListingReviews(w http.ResponseWriter, r *http.Request, params ListListingReviewsParams) {
+	var request ListListingReviewsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListListingReviews(ctx, request.(ListListingReviewsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListListingReviews")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListListingReviewsResponseObject); ok {
+		if err := validResponse.VisitListListingReviewsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // SearchListings operation middleware
 func (sh *strictHandler) SearchListings(w http.ResponseWriter, r *http.Request, params SearchListingsParams) {
 	var request SearchListingsRequestObject
@@ -12299,6 +14301,153 @@ func (sh *strictHandler) GetListing(w http.ResponseWriter, r *http.Request, list
 	}
 }
 
+// UpdateDraft operation middleware
+func (sh *strictHandler) UpdateDraft(w http.ResponseWriter, r *http.Request, listingId ListingID, params UpdateDraftParams) {
+	var request UpdateDraftRequestObject
+
+	request.ListingId = listingId
+	request.Params = params
+
+	var body UpdateDraftJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateDraft(ctx, request.(UpdateDraftRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateDraft")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UpdateDraftResponseObject); ok {
+		if err := validResponse.VisitUpdateDraftResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListListingVersions operation middleware
+func (sh *strictHandler) ListListingVersions(w http.ResponseWriter, r *http.Request, listingId ListingID) {
+	var request ListListingVersionsRequestObject
+
+	request.ListingId = listingId
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListListingVersions(ctx, request.(ListListingVersionsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListListingVersions")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListListingVersionsResponseObject); ok {
+		if err := validResponse.VisitListListingVersionsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetListingVersion operation middleware
+func (sh *strictHandler) GetListingVersion(w http.ResponseWriter, r *http.Request, listingId ListingID, version int) {
+	var request GetListingVersionRequestObject
+
+	request.ListingId = listingId
+	request.Version = version
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetListingVersion(ctx, request.(GetListingVersionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetListingVersion")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetListingVersionResponseObject); ok {
+		if err := validResponse.VisitGetListingVersionResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ApproveListing operation middleware
+func (sh *strictHandler) ApproveListing(w http.ResponseWriter, r *http.Request, listingId ListingID, params ApproveListingParams) {
+	var request ApproveListingRequestObject
+
+	request.ListingId = listingId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ApproveListing(ctx, request.(ApproveListingRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ApproveListing")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ApproveListingResponseObject); ok {
+		if err := validResponse.VisitApproveListingResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// EstimateListing operation middleware
+func (sh *strictHandler) EstimateListing(w http.ResponseWriter, r *http.Request, listingId ListingID) {
+	var request EstimateListingRequestObject
+
+	request.ListingId = listingId
+
+	var body EstimateListingJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.EstimateListing(ctx, request.(EstimateListingRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EstimateListing")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(EstimateListingResponseObject); ok {
+		if err := validResponse.VisitEstimateListingResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // PublishListing operation middleware
 func (sh *strictHandler) PublishListing(w http.ResponseWriter, r *http.Request, listingId ListingID, params PublishListingParams) {
 	var request PublishListingRequestObject
@@ -12326,6 +14475,40 @@ func (sh *strictHandler) PublishListing(w http.ResponseWriter, r *http.Request, 
 	}
 }
 
+// RejectListing operation middleware
+func (sh *strictHandler) RejectListing(w http.ResponseWriter, r *http.Request, listingId ListingID, params RejectListingParams) {
+	var request RejectListingRequestObject
+
+	request.ListingId = listingId
+	request.Params = params
+
+	var body RejectListingJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RejectListing(ctx, request.(RejectListingRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RejectListing")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RejectListingResponseObject); ok {
+		if err := validResponse.VisitRejectListingResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // RetireListing operation middleware
 func (sh *strictHandler) RetireListing(w http.ResponseWriter, r *http.Request, listingId ListingID, params RetireListingParams) {
 	var request RetireListingRequestObject
@@ -12346,6 +14529,125 @@ func (sh *strictHandler) RetireListing(w http.ResponseWriter, r *http.Request, l
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(RetireListingResponseObject); ok {
 		if err := validResponse.VisitRetireListingResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SubmitListing operation middleware
+func (sh *strictHandler) SubmitListing(w http.ResponseWriter, r *http.Request, listingId ListingID, params SubmitListingParams) {
+	var request SubmitListingRequestObject
+
+	request.ListingId = listingId
+	request.Params = params
+
+	var body SubmitListingJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.SubmitListing(ctx, request.(SubmitListingRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SubmitListing")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SubmitListingResponseObject); ok {
+		if err := validResponse.VisitSubmitListingResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListLocations operation middleware
+func (sh *strictHandler) ListLocations(w http.ResponseWriter, r *http.Request, params ListLocationsParams) {
+	var request ListLocationsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListLocations(ctx, request.(ListLocationsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListLocations")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListLocationsResponseObject); ok {
+		if err := validResponse.VisitListLocationsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateLocation operation middleware
+func (sh *strictHandler) CreateLocation(w http.ResponseWriter, r *http.Request, params CreateLocationParams) {
+	var request CreateLocationRequestObject
+
+	request.Params = params
+
+	var body CreateLocationJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateLocation(ctx, request.(CreateLocationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateLocation")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateLocationResponseObject); ok {
+		if err := validResponse.VisitCreateLocationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetLocation operation middleware
+func (sh *strictHandler) GetLocation(w http.ResponseWriter, r *http.Request, locationId LocationID) {
+	var request GetLocationRequestObject
+
+	request.LocationId = locationId
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetLocation(ctx, request.(GetLocationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetLocation")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetLocationResponseObject); ok {
+		if err := validResponse.VisitGetLocationResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -12446,6 +14748,63 @@ func (sh *strictHandler) GetInclusionProof(w http.ResponseWriter, r *http.Reques
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetInclusionProofResponseObject); ok {
 		if err := validResponse.VisitGetInclusionProofResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetMarketPolicy operation middleware
+func (sh *strictHandler) GetMarketPolicy(w http.ResponseWriter, r *http.Request) {
+	var request GetMarketPolicyRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetMarketPolicy(ctx, request.(GetMarketPolicyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetMarketPolicy")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetMarketPolicyResponseObject); ok {
+		if err := validResponse.VisitGetMarketPolicyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SetMarketPolicy operation middleware
+func (sh *strictHandler) SetMarketPolicy(w http.ResponseWriter, r *http.Request, params SetMarketPolicyParams) {
+	var request SetMarketPolicyRequestObject
+
+	request.Params = params
+
+	var body SetMarketPolicyJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.SetMarketPolicy(ctx, request.(SetMarketPolicyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetMarketPolicy")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SetMarketPolicyResponseObject); ok {
+		if err := validResponse.VisitSetMarketPolicyResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -12821,6 +15180,32 @@ func (sh *strictHandler) GetOrganisation(w http.ResponseWriter, r *http.Request,
 	}
 }
 
+// ListPorts operation middleware
+func (sh *strictHandler) ListPorts(w http.ResponseWriter, r *http.Request, params ListPortsParams) {
+	var request ListPortsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListPorts(ctx, request.(ListPortsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListPorts")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListPortsResponseObject); ok {
+		if err := validResponse.VisitListPortsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // CreatePort operation middleware
 func (sh *strictHandler) CreatePort(w http.ResponseWriter, r *http.Request, params CreatePortParams) {
 	var request CreatePortRequestObject
@@ -12873,6 +15258,32 @@ func (sh *strictHandler) GetPort(w http.ResponseWriter, r *http.Request, portId 
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetPortResponseObject); ok {
 		if err := validResponse.VisitGetPortResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListOwnListings operation middleware
+func (sh *strictHandler) ListOwnListings(w http.ResponseWriter, r *http.Request, params ListOwnListingsParams) {
+	var request ListOwnListingsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListOwnListings(ctx, request.(ListOwnListingsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListOwnListings")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListOwnListingsResponseObject); ok {
+		if err := validResponse.VisitListOwnListingsResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

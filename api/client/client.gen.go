@@ -115,6 +115,78 @@ func (e BudgetScopeKind) Valid() bool {
 	}
 }
 
+// Defines values for Category.
+const (
+	CategoryApplication            Category = "application"
+	CategoryCloudOnRamp            Category = "cloud_on_ramp"
+	CategoryDataCentreInterconnect Category = "data_centre_interconnect"
+	CategoryInternetAccess         Category = "internet_access"
+	CategoryInternetExchange       Category = "internet_exchange"
+	CategoryManagedService         Category = "managed_service"
+	CategoryMedia                  Category = "media"
+	CategoryPrivateConnect         Category = "private_connect"
+	CategorySecurity               Category = "security"
+	CategoryStorage                Category = "storage"
+	CategoryTransport              Category = "transport"
+	CategoryVoice                  Category = "voice"
+)
+
+// Valid indicates whether the value is a known member of the Category enum.
+func (e Category) Valid() bool {
+	switch e {
+	case CategoryApplication:
+		return true
+	case CategoryCloudOnRamp:
+		return true
+	case CategoryDataCentreInterconnect:
+		return true
+	case CategoryInternetAccess:
+		return true
+	case CategoryInternetExchange:
+		return true
+	case CategoryManagedService:
+		return true
+	case CategoryMedia:
+		return true
+	case CategoryPrivateConnect:
+		return true
+	case CategorySecurity:
+		return true
+	case CategoryStorage:
+		return true
+	case CategoryTransport:
+		return true
+	case CategoryVoice:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ChangeKind.
+const (
+	ChangeKindBandwidthDown ChangeKind = "bandwidth_down"
+	ChangeKindBandwidthUp   ChangeKind = "bandwidth_up"
+	ChangeKindBgp           ChangeKind = "bgp"
+	ChangeKindPlan          ChangeKind = "plan"
+)
+
+// Valid indicates whether the value is a known member of the ChangeKind enum.
+func (e ChangeKind) Valid() bool {
+	switch e {
+	case ChangeKindBandwidthDown:
+		return true
+	case ChangeKindBandwidthUp:
+		return true
+	case ChangeKindBgp:
+		return true
+	case ChangeKindPlan:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ConnectionBilling.
 const (
 	ConnectionBillingAccruing ConnectionBilling = "accruing"
@@ -292,11 +364,30 @@ func (e InvoiceLinePart) Valid() bool {
 	}
 }
 
+// Defines values for ListingReviewState.
+const (
+	ListingReviewStateRejected  ListingReviewState = "rejected"
+	ListingReviewStateSubmitted ListingReviewState = "submitted"
+)
+
+// Valid indicates whether the value is a known member of the ListingReviewState enum.
+func (e ListingReviewState) Valid() bool {
+	switch e {
+	case ListingReviewStateRejected:
+		return true
+	case ListingReviewStateSubmitted:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListingState.
 const (
 	ListingStateDraft     ListingState = "draft"
 	ListingStatePublished ListingState = "published"
 	ListingStateRetired   ListingState = "retired"
+	ListingStateSubmitted ListingState = "submitted"
 )
 
 // Valid indicates whether the value is a known member of the ListingState enum.
@@ -307,6 +398,8 @@ func (e ListingState) Valid() bool {
 	case ListingStatePublished:
 		return true
 	case ListingStateRetired:
+		return true
+	case ListingStateSubmitted:
 		return true
 	default:
 		return false
@@ -325,6 +418,39 @@ func (e ListingTermsApproval) Valid() bool {
 	case ListingTermsApprovalAutomatic:
 		return true
 	case ListingTermsApprovalManual:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListingTermsAttachmentTypes.
+const (
+	ListingTermsAttachmentTypesDot1q ListingTermsAttachmentTypes = "dot1q"
+)
+
+// Valid indicates whether the value is a known member of the ListingTermsAttachmentTypes enum.
+func (e ListingTermsAttachmentTypes) Valid() bool {
+	switch e {
+	case ListingTermsAttachmentTypesDot1q:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListingTermsMetering.
+const (
+	ListingTermsMeteringPlatform ListingTermsMetering = "platform"
+	ListingTermsMeteringProvider ListingTermsMetering = "provider"
+)
+
+// Valid indicates whether the value is a known member of the ListingTermsMetering enum.
+func (e ListingTermsMetering) Valid() bool {
+	switch e {
+	case ListingTermsMeteringPlatform:
+		return true
+	case ListingTermsMeteringProvider:
 		return true
 	default:
 		return false
@@ -924,6 +1050,22 @@ type BudgetTerms struct {
 	Thresholds *Thresholds `json:"thresholds,omitempty"`
 }
 
+// Category What a listing is. private_connect: to a partner's network; cloud_on_ramp: to a cloud's private interconnect;
+// internet_access: IP transit, dedicated access; internet_exchange: peering over an exchange's LAN;
+// data_centre_interconnect: between buildings of a metro; transport: Ethernet or wavelengths between metros;
+// security: DDoS protection, scrubbing, web gateways; voice: SIP trunks, unified communications; media: video
+// contribution, content distribution; storage: backup, object storage, replication; application: a software service
+// over a private path; managed_service: anything else that is run for the customer.
+type Category string
+
+// ChangeKind plan: another price plan at the same bandwidth; bgp: prefixes, secrets and limits of the sessions.
+type ChangeKind string
+
+// ChangeMatrix What can be changed without taking the circuit down; without it, everything. Any other change is an outage, and its quote says so.
+type ChangeMatrix struct {
+	InPlace []ChangeKind `json:"in_place"`
+}
+
 // Charge One line of a price plan. Which fields it has depends on its kind and model; prices are in major units.
 // `one_time`: `amount` (or `amounts`) once, when the connection is put into production.
 // `recurring`: `amount` (or `amounts`) a month, prorated by the second.
@@ -1057,12 +1199,13 @@ type EdgeKind string
 // EdgeNode defines model for EdgeNode.
 type EdgeNode struct {
 	// Asn A BGP autonomous system number (RFC 6793).
-	Asn      ASN        `json:"asn"`
-	Facility string     `json:"facility"`
-	Id       EdgeNodeID `json:"id"`
-	Metro    string     `json:"metro"`
-	Name     string     `json:"name"`
-	RouterId string     `json:"router_id"`
+	Asn        ASN         `json:"asn"`
+	Facility   string      `json:"facility"`
+	Id         EdgeNodeID  `json:"id"`
+	LocationId *LocationID `json:"location_id,omitempty"`
+	Metro      string      `json:"metro"`
+	Name       string      `json:"name"`
+	RouterId   string      `json:"router_id"`
 }
 
 // EdgeNodeID defines model for EdgeNodeID.
@@ -1072,6 +1215,37 @@ type EdgeNodeID = string
 type EdgeNodeWithKey struct {
 	ApiKey   ApiKeySecret `json:"api_key"`
 	EdgeNode EdgeNode     `json:"edge_node"`
+}
+
+// Estimate As a quote would have it now.
+type Estimate struct {
+	// BandwidthMbps Bandwidth in 10⁶ bits a second.
+	BandwidthMbps Mbps `json:"bandwidth_mbps"`
+
+	// EstimatedGb An exact decimal number.
+	EstimatedGb Decimal `json:"estimated_gb"`
+
+	// EstimatedMbps An exact decimal number.
+	EstimatedMbps *Decimal `json:"estimated_mbps,omitempty"`
+
+	// Fee An amount in major units with all the digits of its currency.
+	Fee            Money `json:"fee"`
+	FeeBasisPoints int   `json:"fee_basis_points"`
+
+	// FeeTerms Bounds of the platform's fee, and what is free of it.
+	FeeTerms       *FeeTerms   `json:"fee_terms,omitempty"`
+	Lines          []QuoteLine `json:"lines"`
+	ListingId      ListingID   `json:"listing_id"`
+	ListingVersion int         `json:"listing_version"`
+
+	// OneTime What comes on top in the month in which the connection is put into production.
+	OneTime *OneTimePrice `json:"one_time,omitempty"`
+
+	// Passthrough An amount in major units with all the digits of its currency.
+	Passthrough Money `json:"passthrough"`
+
+	// Total An amount in major units with all the digits of its currency.
+	Total Money `json:"total"`
 }
 
 // Event defines model for Event.
@@ -1290,17 +1464,27 @@ type InvoicePage struct {
 
 // Listing defines model for Listing.
 type Listing struct {
-	Id         ListingID      `json:"id"`
-	ProviderId OrganisationID `json:"provider_id"`
-	State      ListingState   `json:"state"`
-	Terms      ListingTerms   `json:"terms"`
+	Draft *ListingTerms `json:"draft,omitempty"`
 
-	// Version The newest published version; 0 before the first.
+	// EffectiveFrom When the version comes or came into force.
+	EffectiveFrom *time.Time  `json:"effective_from,omitempty"`
+	Id            ListingID   `json:"id"`
+	LocationId    *LocationID `json:"location_id,omitempty"`
+
+	// Price What a month costs at the bandwidth and usage that the search was for, the platform's fee included.
+	Price      *ListingPrice  `json:"price,omitempty"`
+	ProviderId OrganisationID `json:"provider_id"`
+
+	// Review Where the draft stands with the operators, if it was ever submitted. For the provider and operators.
+	Review *ListingReview `json:"review,omitempty"`
+
+	// State submitted: never published and before an operator. A published listing may have a draft beside it, and that may be before an operator.
+	State ListingState `json:"state"`
+	Terms ListingTerms `json:"terms"`
+
+	// Version Of the terms: the version in force; for the provider, the newest published one; 0 before the first.
 	Version int `json:"version"`
 }
-
-// ListingState defines model for Listing.State.
-type ListingState string
 
 // ListingID defines model for ListingID.
 type ListingID = string
@@ -1311,27 +1495,129 @@ type ListingPage struct {
 	NextPageToken *string   `json:"next_page_token,omitempty"`
 }
 
+// ListingPrice What a month costs at the bandwidth and usage that the search was for, the platform's fee included.
+type ListingPrice struct {
+	// BandwidthMbps Bandwidth in 10⁶ bits a second.
+	BandwidthMbps Mbps `json:"bandwidth_mbps"`
+
+	// Fee An amount in major units with all the digits of its currency.
+	Fee Money `json:"fee"`
+
+	// Passthrough An amount in major units with all the digits of its currency.
+	Passthrough Money `json:"passthrough"`
+
+	// Total An amount in major units with all the digits of its currency.
+	Total Money `json:"total"`
+}
+
+// ListingReview Where the draft stands with the operators, if it was ever submitted. For the provider and operators.
+type ListingReview struct {
+	At time.Time `json:"at"`
+
+	// EffectiveFrom When the version is to come into force; without it, as soon as it is published.
+	EffectiveFrom *time.Time `json:"effective_from,omitempty"`
+
+	// Reason Why it was rejected.
+	Reason *string            `json:"reason,omitempty"`
+	State  ListingReviewState `json:"state"`
+}
+
+// ListingReviewState defines model for ListingReview.State.
+type ListingReviewState string
+
+// ListingState submitted: never published and before an operator. A published listing may have a draft beside it, and that may be before an operator.
+type ListingState string
+
 // ListingTerms defines model for ListingTerms.
 type ListingTerms struct {
-	Approval       ListingTermsApproval `json:"approval"`
-	BandwidthsMbps []Mbps               `json:"bandwidths_mbps"`
+	Approval ListingTermsApproval `json:"approval"`
+
+	// AttachmentTypes How a customer attaches; without it, dot1q. dot1q: one 802.1Q VLAN on the customer's port.
+	AttachmentTypes *[]ListingTermsAttachmentTypes `json:"attachment_types,omitempty"`
+	BandwidthsMbps  []Mbps                         `json:"bandwidths_mbps"`
 
 	// Bgp A party's side of the BGP sessions of its connections.
 	Bgp BGP `json:"bgp"`
 
-	// Category Example: private_connect
-	Category    string `json:"category"`
-	Description string `json:"description"`
-	Metro       string `json:"metro"`
+	// Category What a listing is. private_connect: to a partner's network; cloud_on_ramp: to a cloud's private interconnect;
+	// internet_access: IP transit, dedicated access; internet_exchange: peering over an exchange's LAN;
+	// data_centre_interconnect: between buildings of a metro; transport: Ethernet or wavelengths between metros;
+	// security: DDoS protection, scrubbing, web gateways; voice: SIP trunks, unified communications; media: video
+	// contribution, content distribution; storage: backup, object storage, replication; application: a software service
+	// over a private path; managed_service: anything else that is run for the customer.
+	Category Category `json:"category"`
+
+	// Changes What can be changed without taking the circuit down; without it, everything. Any other change is an outage, and its quote says so.
+	Changes     *ChangeMatrix `json:"changes,omitempty"`
+	Description string        `json:"description"`
+
+	// Metering Who counts the bytes: the platform's edge node, or the provider's own meters, which send usage events. Without it, platform.
+	Metering *ListingTermsMetering `json:"metering,omitempty"`
+
+	// Metro The metro of the port's location, if that is registered.
+	Metro string `json:"metro"`
+
+	// OfferedTo A private offer: only these organisations find it. Without it everybody does. Shown to the provider and operators only.
+	OfferedTo *[]OrganisationID `json:"offered_to,omitempty"`
 
 	// Plan A provider's price plan.
 	Plan   Plan   `json:"plan"`
 	PortId PortID `json:"port_id"`
-	Title  string `json:"title"`
+
+	// Sla What the provider promises.
+	Sla   *SLA   `json:"sla,omitempty"`
+	Title string `json:"title"`
 }
 
 // ListingTermsApproval defines model for ListingTerms.Approval.
 type ListingTermsApproval string
+
+// ListingTermsAttachmentTypes defines model for ListingTerms.AttachmentTypes.
+type ListingTermsAttachmentTypes string
+
+// ListingTermsMetering Who counts the bytes: the platform's edge node, or the provider's own meters, which send usage events. Without it, platform.
+type ListingTermsMetering string
+
+// ListingVersion defines model for ListingVersion.
+type ListingVersion struct {
+	EffectiveFrom time.Time    `json:"effective_from"`
+	ListingId     ListingID    `json:"listing_id"`
+	LocationId    *LocationID  `json:"location_id,omitempty"`
+	Terms         ListingTerms `json:"terms"`
+	Version       int          `json:"version"`
+}
+
+// ListingVersions defines model for ListingVersions.
+type ListingVersions struct {
+	Items []ListingVersion `json:"items"`
+}
+
+// Location defines model for Location.
+type Location struct {
+	Country     string     `json:"country"`
+	Facility    string     `json:"facility"`
+	Id          LocationID `json:"id"`
+	Metro       string     `json:"metro"`
+	Name        string     `json:"name"`
+	PeeringdbId *int       `json:"peeringdb_id,omitempty"`
+}
+
+// LocationID defines model for LocationID.
+type LocationID = string
+
+// LocationPage defines model for LocationPage.
+type LocationPage struct {
+	Items         []Location `json:"items"`
+	NextPageToken *string    `json:"next_page_token,omitempty"`
+}
+
+// MarketPolicy defines model for MarketPolicy.
+type MarketPolicy struct {
+	ChangedAt *time.Time `json:"changed_at,omitempty"`
+
+	// ListingReview Whether an operator looks at every version before it is published.
+	ListingReview bool `json:"listing_review"`
+}
 
 // Mbps Bandwidth in 10⁶ bits a second.
 type Mbps = int
@@ -1367,13 +1653,26 @@ type NewBudget struct {
 // NewEdgeNode defines model for NewEdgeNode.
 type NewEdgeNode struct {
 	// Asn A BGP autonomous system number (RFC 6793).
-	Asn      ASN    `json:"asn"`
-	Facility string `json:"facility"`
-	Metro    string `json:"metro"`
-	Name     string `json:"name"`
+	Asn        ASN         `json:"asn"`
+	Facility   string      `json:"facility"`
+	LocationId *LocationID `json:"location_id,omitempty"`
+	Metro      string      `json:"metro"`
+	Name       string      `json:"name"`
 
 	// RouterId BGP identifier in dotted form (RFC 4271 section 4.2).
 	RouterId string `json:"router_id"`
+}
+
+// NewEstimate defines model for NewEstimate.
+type NewEstimate struct {
+	// BandwidthMbps Bandwidth in 10⁶ bits a second.
+	BandwidthMbps Mbps `json:"bandwidth_mbps"`
+
+	// EstimatedGb An exact decimal number.
+	EstimatedGb *Decimal `json:"estimated_gb,omitempty"`
+
+	// EstimatedMbps An exact decimal number.
+	EstimatedMbps *Decimal `json:"estimated_mbps,omitempty"`
 }
 
 // NewExchangeRate defines model for NewExchangeRate.
@@ -1411,6 +1710,27 @@ type NewFeeSchedule struct {
 
 	// FreePassthrough How much of a customer's passthrough bears no fee in a month, by currency.
 	FreePassthrough *[]Money `json:"free_passthrough,omitempty"`
+}
+
+// NewLocation defines model for NewLocation.
+type NewLocation struct {
+	// Country ISO 3166-1 alpha-2 code.
+	Country string `json:"country"`
+
+	// Facility The building as people find it.
+	Facility string `json:"facility"`
+
+	// Metro The city or market.
+	Metro string `json:"metro"`
+	Name  string `json:"name"`
+
+	// PeeringdbId Of the facility in PeeringDB.
+	PeeringdbId *int `json:"peeringdb_id,omitempty"`
+}
+
+// NewMarketPolicy defines model for NewMarketPolicy.
+type NewMarketPolicy struct {
+	ListingReview bool `json:"listing_review"`
 }
 
 // NewOrder defines model for NewOrder.
@@ -1685,16 +2005,28 @@ type Plan = pricing.Plan
 // Port defines model for Port.
 type Port struct {
 	// CapacityMbps Bandwidth in 10⁶ bits a second.
-	CapacityMbps   Mbps           `json:"capacity_mbps"`
+	CapacityMbps Mbps `json:"capacity_mbps"`
+
+	// Connections How many connections are on the port at the moment.
+	Connections    *int           `json:"connections,omitempty"`
 	EdgeNodeId     EdgeNodeID     `json:"edge_node_id"`
 	Id             PortID         `json:"id"`
 	Interface      string         `json:"interface"`
 	Name           string         `json:"name"`
 	OrganisationId OrganisationID `json:"organisation_id"`
+
+	// UsedMbps What connections hold of the capacity at the moment.
+	UsedMbps *int64 `json:"used_mbps,omitempty"`
 }
 
 // PortID defines model for PortID.
 type PortID = string
+
+// PortPage defines model for PortPage.
+type PortPage struct {
+	Items         []Port  `json:"items"`
+	NextPageToken *string `json:"next_page_token,omitempty"`
+}
 
 // Prefix An IPv4 prefix in CIDR form.
 //
@@ -1872,6 +2204,17 @@ type RouterAttachment struct {
 	Vlan int `json:"vlan"`
 }
 
+// SLA What the provider promises.
+type SLA struct {
+	// Availability Percent of a calendar month.
+	//
+	// Example: 99.95
+	Availability domain.Decimal `json:"availability"`
+
+	// RepairHours From a reported fault to its repair.
+	RepairHours *int `json:"repair_hours,omitempty"`
+}
+
 // SecretRotation defines model for SecretRotation.
 type SecretRotation struct {
 	// OverlapSeconds How long the present secret signs too; a day, if it is not said.
@@ -1931,6 +2274,12 @@ type SettlementPage struct {
 
 // Side a is the customer's side of a connection, z the provider's.
 type Side string
+
+// Submission defines model for Submission.
+type Submission struct {
+	// EffectiveFrom When the version is to come into force; without it, or in the past, as soon as it is published.
+	EffectiveFrom *time.Time `json:"effective_from,omitempty"`
+}
 
 // TaxCategory A code of EN 16931 (UNTDID 5305): standard, zero rated, exempt, reverse charge, intra-community, export, outside the scope.
 type TaxCategory string
@@ -2386,6 +2735,17 @@ type ListInvoicesParams struct {
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
+// ListListingReviewsParams defines parameters for ListListingReviews.
+type ListListingReviewsParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
 // SearchListingsParams defines parameters for SearchListings.
 type SearchListingsParams struct {
 	// Q Words to find in title and description.
@@ -2409,8 +2769,32 @@ type CreateListingParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// UpdateDraftParams defines parameters for UpdateDraft.
+type UpdateDraftParams struct {
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ApproveListingParams defines parameters for ApproveListing.
+type ApproveListingParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // PublishListingParams defines parameters for PublishListing.
 type PublishListingParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// RejectListingParams defines parameters for RejectListing.
+type RejectListingParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
@@ -2425,6 +2809,32 @@ type RetireListingParams struct {
 
 	// IfMatch Go on only if the thing still has this ETag.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// SubmitListingParams defines parameters for SubmitListing.
+type SubmitListingParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ListLocationsParams defines parameters for ListLocations.
+type ListLocationsParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// CreateLocationParams defines parameters for CreateLocation.
+type CreateLocationParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // GetConsistencyProofParams defines parameters for GetConsistencyProof.
@@ -2443,6 +2853,12 @@ type GetInclusionProofParams struct {
 
 	// Size Of the checkpoint to prove against; without it, the log as it is now.
 	Size *int64 `form:"size,omitempty" json:"size,omitempty"`
+}
+
+// SetMarketPolicyParams defines parameters for SetMarketPolicy.
+type SetMarketPolicyParams struct {
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ListOrdersParams defines parameters for ListOrders.
@@ -2534,10 +2950,34 @@ type CreateOrganisationParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// ListPortsParams defines parameters for ListPorts.
+type ListPortsParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
 // CreatePortParams defines parameters for CreatePort.
 type CreatePortParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ListOwnListingsParams defines parameters for ListOwnListings.
+type ListOwnListingsParams struct {
+	// State Only listings in this state.
+	State *ListingState `form:"state,omitempty" json:"state,omitempty"`
+	Limit *Limit        `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
 // CreateQuoteParams defines parameters for CreateQuote.
@@ -2690,6 +3130,24 @@ type PublishFeeScheduleJSONRequestBody = NewFeeSchedule
 
 // CreateListingJSONRequestBody defines body for CreateListing for application/json ContentType.
 type CreateListingJSONRequestBody = ListingTerms
+
+// UpdateDraftJSONRequestBody defines body for UpdateDraft for application/json ContentType.
+type UpdateDraftJSONRequestBody = ListingTerms
+
+// EstimateListingJSONRequestBody defines body for EstimateListing for application/json ContentType.
+type EstimateListingJSONRequestBody = NewEstimate
+
+// RejectListingJSONRequestBody defines body for RejectListing for application/json ContentType.
+type RejectListingJSONRequestBody = Reason
+
+// SubmitListingJSONRequestBody defines body for SubmitListing for application/json ContentType.
+type SubmitListingJSONRequestBody = Submission
+
+// CreateLocationJSONRequestBody defines body for CreateLocation for application/json ContentType.
+type CreateLocationJSONRequestBody = NewLocation
+
+// SetMarketPolicyJSONRequestBody defines body for SetMarketPolicy for application/json ContentType.
+type SetMarketPolicyJSONRequestBody = NewMarketPolicy
 
 // PlaceOrderJSONRequestBody defines body for PlaceOrder for application/json ContentType.
 type PlaceOrderJSONRequestBody = NewOrder
@@ -3156,6 +3614,13 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/invoices/{invoice_id}:pay (the `PayInvoice` operationId).
 	PayInvoice(ctx context.Context, invoiceId InvoiceID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListListingReviews What providers submitted and no operator has decided on, longest waiting first
+	//
+	// For operators.
+	//
+	// Corresponds with GET /v1/listing-reviews (the `ListListingReviews` operationId).
+	ListListingReviews(ctx context.Context, params *ListListingReviewsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// SearchListings Search the published listings
 	//
 	// Corresponds with GET /v1/listings (the `SearchListings` operationId).
@@ -3180,15 +3645,132 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/listings/{listing_id} (the `GetListing` operationId).
 	GetListing(ctx context.Context, listingId ListingID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// UpdateDraftWithBody Say anew what the next version offers
+	//
+	// What is published stays as it is until a later version takes its place.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /v1/listings/{listing_id}/draft (the `UpdateDraft` operationId).
+	UpdateDraftWithBody(ctx context.Context, listingId ListingID, params *UpdateDraftParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateDraft Say anew what the next version offers
+	//
+	// What is published stays as it is until a later version takes its place.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /v1/listings/{listing_id}/draft (the `UpdateDraft` operationId).
+	UpdateDraft(ctx context.Context, listingId ListingID, params *UpdateDraftParams, body UpdateDraftJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListListingVersions The published versions of a listing, newest first
+	//
+	// Its provider sees every version; others see those that were in force and offered to them.
+	//
+	// Corresponds with GET /v1/listings/{listing_id}/versions (the `ListListingVersions` operationId).
+	ListListingVersions(ctx context.Context, listingId ListingID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetListingVersion One published version of a listing, which never changes
+	//
+	// Corresponds with GET /v1/listings/{listing_id}/versions/{version} (the `GetListingVersion` operationId).
+	GetListingVersion(ctx context.Context, listingId ListingID, version int, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ApproveListing Publish what a provider submitted
+	//
+	// For operators.
+	//
+	// Corresponds with POST /v1/listings/{listing_id}:approve (the `ApproveListing` operationId).
+	ApproveListing(ctx context.Context, listingId ListingID, params *ApproveListingParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EstimateListingWithBody What the listing costs a month at a stated usage
+	//
+	// Nothing is recorded: a quote freezes a price, an estimate only tells it.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/listings/{listing_id}:estimate (the `EstimateListing` operationId).
+	EstimateListingWithBody(ctx context.Context, listingId ListingID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EstimateListing What the listing costs a month at a stated usage
+	//
+	// Nothing is recorded: a quote freezes a price, an estimate only tells it.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/listings/{listing_id}:estimate (the `EstimateListing` operationId).
+	EstimateListing(ctx context.Context, listingId ListingID, body EstimateListingJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// PublishListing Publish the draft as the listing's next version, which never changes again
+	//
+	// Where operators review listings this is refused; submit the draft instead.
 	//
 	// Corresponds with POST /v1/listings/{listing_id}:publish (the `PublishListing` operationId).
 	PublishListing(ctx context.Context, listingId ListingID, params *PublishListingParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RejectListingWithBody Send what a provider submitted back, with a reason
+	//
+	// For operators.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/listings/{listing_id}:reject (the `RejectListing` operationId).
+	RejectListingWithBody(ctx context.Context, listingId ListingID, params *RejectListingParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RejectListing Send what a provider submitted back, with a reason
+	//
+	// For operators.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/listings/{listing_id}:reject (the `RejectListing` operationId).
+	RejectListing(ctx context.Context, listingId ListingID, params *RejectListingParams, body RejectListingJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RetireListing Take the listing off the market; what was sold goes on
 	//
 	// Corresponds with POST /v1/listings/{listing_id}:retire (the `RetireListing` operationId).
 	RetireListing(ctx context.Context, listingId ListingID, params *RetireListingParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SubmitListingWithBody Ask for the draft to be published, now or from a time on
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/listings/{listing_id}:submit (the `SubmitListing` operationId).
+	SubmitListingWithBody(ctx context.Context, listingId ListingID, params *SubmitListingParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SubmitListing Ask for the draft to be published, now or from a time on
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/listings/{listing_id}:submit (the `SubmitListing` operationId).
+	SubmitListing(ctx context.Context, listingId ListingID, params *SubmitListingParams, body SubmitListingJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListLocations Where the platform is: facilities in metros, newest first
+	//
+	// Corresponds with GET /v1/locations (the `ListLocations` operationId).
+	ListLocations(ctx context.Context, params *ListLocationsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateLocationWithBody Register a location
+	//
+	// For operators. Edge nodes name the location they stand at.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/locations (the `CreateLocation` operationId).
+	CreateLocationWithBody(ctx context.Context, params *CreateLocationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateLocation Register a location
+	//
+	// For operators. Edge nodes name the location they stand at.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/locations (the `CreateLocation` operationId).
+	CreateLocation(ctx context.Context, params *CreateLocationParams, body CreateLocationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetLocation One location
+	//
+	// Corresponds with GET /v1/locations/{location_id} (the `GetLocation` operationId).
+	GetLocation(ctx context.Context, locationId LocationID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetCheckpoint The log's size and root, signed (C2SP tlog-checkpoint)
 	//
@@ -3211,6 +3793,29 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/log/proof/inclusion (the `GetInclusionProof` operationId).
 	GetInclusionProof(ctx context.Context, params *GetInclusionProofParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetMarketPolicy The rules of the market in force
+	//
+	// Corresponds with GET /v1/market-policy (the `GetMarketPolicy` operationId).
+	GetMarketPolicy(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetMarketPolicyWithBody Switch the rules of the market
+	//
+	// For operators. What is published stays published.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /v1/market-policy (the `SetMarketPolicy` operationId).
+	SetMarketPolicyWithBody(ctx context.Context, params *SetMarketPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetMarketPolicy Switch the rules of the market
+	//
+	// For operators. What is published stays published.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /v1/market-policy (the `SetMarketPolicy` operationId).
+	SetMarketPolicy(ctx context.Context, params *SetMarketPolicyParams, body SetMarketPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListOrders The orders the caller's organisation placed or received, newest first
 	//
@@ -3368,6 +3973,11 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/organisations/{organisation_id} (the `GetOrganisation` operationId).
 	GetOrganisation(ctx context.Context, organisationId OrganisationID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListPorts The ports of the caller's organisation with what connections hold of them, newest first
+	//
+	// Corresponds with GET /v1/ports (the `ListPorts` operationId).
+	ListPorts(ctx context.Context, params *ListPortsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// CreatePortWithBody Register a port of an organisation on an edge node
 	//
 	// For operators.
@@ -3390,6 +4000,11 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/ports/{port_id} (the `GetPort` operationId).
 	GetPort(ctx context.Context, portId PortID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListOwnListings The listings of the caller's organisation with their drafts, newest first
+	//
+	// Corresponds with GET /v1/provider/listings (the `ListOwnListings` operationId).
+	ListOwnListings(ctx context.Context, params *ListOwnListingsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateQuoteWithBody Ask for a price, frozen until the quote's end of validity
 	//
@@ -4394,6 +5009,23 @@ func (c *Client) PayInvoice(ctx context.Context, invoiceId InvoiceID, reqEditors
 	return c.Client.Do(req)
 }
 
+// ListListingReviews What providers submitted and no operator has decided on, longest waiting first
+//
+// For operators.
+//
+// Corresponds with GET /v1/listing-reviews (the `ListListingReviews` operationId).
+func (c *Client) ListListingReviews(ctx context.Context, params *ListListingReviewsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListListingReviewsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // SearchListings Search the published listings
 //
 // Corresponds with GET /v1/listings (the `SearchListings` operationId).
@@ -4458,11 +5090,176 @@ func (c *Client) GetListing(ctx context.Context, listingId ListingID, reqEditors
 	return c.Client.Do(req)
 }
 
+// UpdateDraftWithBody Say anew what the next version offers
+//
+// What is published stays as it is until a later version takes its place.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /v1/listings/{listing_id}/draft (the `UpdateDraft` operationId).
+func (c *Client) UpdateDraftWithBody(ctx context.Context, listingId ListingID, params *UpdateDraftParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateDraftRequestWithBody(c.Server, listingId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateDraft Say anew what the next version offers
+//
+// What is published stays as it is until a later version takes its place.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /v1/listings/{listing_id}/draft (the `UpdateDraft` operationId).
+func (c *Client) UpdateDraft(ctx context.Context, listingId ListingID, params *UpdateDraftParams, body UpdateDraftJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateDraftRequest(c.Server, listingId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListListingVersions The published versions of a listing, newest first
+//
+// Its provider sees every version; others see those that were in force and offered to them.
+//
+// Corresponds with GET /v1/listings/{listing_id}/versions (the `ListListingVersions` operationId).
+func (c *Client) ListListingVersions(ctx context.Context, listingId ListingID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListListingVersionsRequest(c.Server, listingId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetListingVersion One published version of a listing, which never changes
+//
+// Corresponds with GET /v1/listings/{listing_id}/versions/{version} (the `GetListingVersion` operationId).
+func (c *Client) GetListingVersion(ctx context.Context, listingId ListingID, version int, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetListingVersionRequest(c.Server, listingId, version)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ApproveListing Publish what a provider submitted
+//
+// For operators.
+//
+// Corresponds with POST /v1/listings/{listing_id}:approve (the `ApproveListing` operationId).
+func (c *Client) ApproveListing(ctx context.Context, listingId ListingID, params *ApproveListingParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewApproveListingRequest(c.Server, listingId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EstimateListingWithBody What the listing costs a month at a stated usage
+//
+// Nothing is recorded: a quote freezes a price, an estimate only tells it.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/listings/{listing_id}:estimate (the `EstimateListing` operationId).
+func (c *Client) EstimateListingWithBody(ctx context.Context, listingId ListingID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEstimateListingRequestWithBody(c.Server, listingId, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EstimateListing What the listing costs a month at a stated usage
+//
+// Nothing is recorded: a quote freezes a price, an estimate only tells it.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/listings/{listing_id}:estimate (the `EstimateListing` operationId).
+func (c *Client) EstimateListing(ctx context.Context, listingId ListingID, body EstimateListingJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEstimateListingRequest(c.Server, listingId, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // PublishListing Publish the draft as the listing's next version, which never changes again
+//
+// Where operators review listings this is refused; submit the draft instead.
 //
 // Corresponds with POST /v1/listings/{listing_id}:publish (the `PublishListing` operationId).
 func (c *Client) PublishListing(ctx context.Context, listingId ListingID, params *PublishListingParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPublishListingRequest(c.Server, listingId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RejectListingWithBody Send what a provider submitted back, with a reason
+//
+// For operators.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/listings/{listing_id}:reject (the `RejectListing` operationId).
+func (c *Client) RejectListingWithBody(ctx context.Context, listingId ListingID, params *RejectListingParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRejectListingRequestWithBody(c.Server, listingId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RejectListing Send what a provider submitted back, with a reason
+//
+// For operators.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/listings/{listing_id}:reject (the `RejectListing` operationId).
+func (c *Client) RejectListing(ctx context.Context, listingId ListingID, params *RejectListingParams, body RejectListingJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRejectListingRequest(c.Server, listingId, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4478,6 +5275,108 @@ func (c *Client) PublishListing(ctx context.Context, listingId ListingID, params
 // Corresponds with POST /v1/listings/{listing_id}:retire (the `RetireListing` operationId).
 func (c *Client) RetireListing(ctx context.Context, listingId ListingID, params *RetireListingParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRetireListingRequest(c.Server, listingId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SubmitListingWithBody Ask for the draft to be published, now or from a time on
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/listings/{listing_id}:submit (the `SubmitListing` operationId).
+func (c *Client) SubmitListingWithBody(ctx context.Context, listingId ListingID, params *SubmitListingParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSubmitListingRequestWithBody(c.Server, listingId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SubmitListing Ask for the draft to be published, now or from a time on
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/listings/{listing_id}:submit (the `SubmitListing` operationId).
+func (c *Client) SubmitListing(ctx context.Context, listingId ListingID, params *SubmitListingParams, body SubmitListingJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSubmitListingRequest(c.Server, listingId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListLocations Where the platform is: facilities in metros, newest first
+//
+// Corresponds with GET /v1/locations (the `ListLocations` operationId).
+func (c *Client) ListLocations(ctx context.Context, params *ListLocationsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListLocationsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateLocationWithBody Register a location
+//
+// For operators. Edge nodes name the location they stand at.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/locations (the `CreateLocation` operationId).
+func (c *Client) CreateLocationWithBody(ctx context.Context, params *CreateLocationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateLocationRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateLocation Register a location
+//
+// For operators. Edge nodes name the location they stand at.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/locations (the `CreateLocation` operationId).
+func (c *Client) CreateLocation(ctx context.Context, params *CreateLocationParams, body CreateLocationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateLocationRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetLocation One location
+//
+// Corresponds with GET /v1/locations/{location_id} (the `GetLocation` operationId).
+func (c *Client) GetLocation(ctx context.Context, locationId LocationID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetLocationRequest(c.Server, locationId)
 	if err != nil {
 		return nil, err
 	}
@@ -4540,6 +5439,59 @@ func (c *Client) GetConsistencyProof(ctx context.Context, params *GetConsistency
 // Corresponds with GET /v1/log/proof/inclusion (the `GetInclusionProof` operationId).
 func (c *Client) GetInclusionProof(ctx context.Context, params *GetInclusionProofParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetInclusionProofRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetMarketPolicy The rules of the market in force
+//
+// Corresponds with GET /v1/market-policy (the `GetMarketPolicy` operationId).
+func (c *Client) GetMarketPolicy(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetMarketPolicyRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetMarketPolicyWithBody Switch the rules of the market
+//
+// For operators. What is published stays published.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /v1/market-policy (the `SetMarketPolicy` operationId).
+func (c *Client) SetMarketPolicyWithBody(ctx context.Context, params *SetMarketPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetMarketPolicyRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetMarketPolicy Switch the rules of the market
+//
+// For operators. What is published stays published.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /v1/market-policy (the `SetMarketPolicy` operationId).
+func (c *Client) SetMarketPolicy(ctx context.Context, params *SetMarketPolicyParams, body SetMarketPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetMarketPolicyRequest(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4896,6 +5848,21 @@ func (c *Client) GetOrganisation(ctx context.Context, organisationId Organisatio
 	return c.Client.Do(req)
 }
 
+// ListPorts The ports of the caller's organisation with what connections hold of them, newest first
+//
+// Corresponds with GET /v1/ports (the `ListPorts` operationId).
+func (c *Client) ListPorts(ctx context.Context, params *ListPortsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListPortsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // CreatePortWithBody Register a port of an organisation on an edge node
 //
 // For operators.
@@ -4939,6 +5906,21 @@ func (c *Client) CreatePort(ctx context.Context, params *CreatePortParams, body 
 // Corresponds with GET /v1/ports/{port_id} (the `GetPort` operationId).
 func (c *Client) GetPort(ctx context.Context, portId PortID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetPortRequest(c.Server, portId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListOwnListings The listings of the caller's organisation with their drafts, newest first
+//
+// Corresponds with GET /v1/provider/listings (the `ListOwnListings` operationId).
+func (c *Client) ListOwnListings(ctx context.Context, params *ListOwnListingsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListOwnListingsRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -7600,6 +8582,84 @@ func NewPayInvoiceRequest(server string, invoiceId InvoiceID) (*http.Request, er
 	return req, nil
 }
 
+// NewListListingReviewsRequest constructs an http.Request for the ListListingReviews method
+func NewListListingReviewsRequest(server string, params *ListListingReviewsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/listing-reviews")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_token", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewSearchListingsRequest constructs an http.Request for the SearchListings method
 func NewSearchListingsRequest(server string, params *SearchListingsParams) (*http.Request, error) {
 	var err error
@@ -7803,6 +8863,250 @@ func NewGetListingRequest(server string, listingId ListingID) (*http.Request, er
 	return req, nil
 }
 
+// NewUpdateDraftRequest calls the generic UpdateDraft builder with application/json body
+func NewUpdateDraftRequest(server string, listingId ListingID, params *UpdateDraftParams, body UpdateDraftJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateDraftRequestWithBody(server, listingId, params, "application/json", bodyReader)
+}
+
+// NewUpdateDraftRequestWithBody constructs an http.Request for the UpdateDraft method, with any body, and a specified content type
+func NewUpdateDraftRequestWithBody(server string, listingId ListingID, params *UpdateDraftParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "listing_id", listingId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/listings/%s/draft", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListListingVersionsRequest constructs an http.Request for the ListListingVersions method
+func NewListListingVersionsRequest(server string, listingId ListingID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "listing_id", listingId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/listings/%s/versions", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetListingVersionRequest constructs an http.Request for the GetListingVersion method
+func NewGetListingVersionRequest(server string, listingId ListingID, version int) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "listing_id", listingId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "version", version, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/listings/%s/versions/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewApproveListingRequest constructs an http.Request for the ApproveListing method
+func NewApproveListingRequest(server string, listingId ListingID, params *ApproveListingParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "listing_id", listingId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/listings/%s:approve", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewEstimateListingRequest calls the generic EstimateListing builder with application/json body
+func NewEstimateListingRequest(server string, listingId ListingID, body EstimateListingJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewEstimateListingRequestWithBody(server, listingId, "application/json", bodyReader)
+}
+
+// NewEstimateListingRequestWithBody constructs an http.Request for the EstimateListing method, with any body, and a specified content type
+func NewEstimateListingRequestWithBody(server string, listingId ListingID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "listing_id", listingId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/listings/%s:estimate", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewPublishListingRequest constructs an http.Request for the PublishListing method
 func NewPublishListingRequest(server string, listingId ListingID, params *PublishListingParams) (*http.Request, error) {
 	var err error
@@ -7833,6 +9137,79 @@ func NewPublishListingRequest(server string, listingId ListingID, params *Publis
 	if err != nil {
 		return nil, err
 	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewRejectListingRequest calls the generic RejectListing builder with application/json body
+func NewRejectListingRequest(server string, listingId ListingID, params *RejectListingParams, body RejectListingJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRejectListingRequestWithBody(server, listingId, params, "application/json", bodyReader)
+}
+
+// NewRejectListingRequestWithBody constructs an http.Request for the RejectListing method, with any body, and a specified content type
+func NewRejectListingRequestWithBody(server string, listingId ListingID, params *RejectListingParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "listing_id", listingId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/listings/%s:reject", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	if params != nil {
 
@@ -7918,6 +9295,246 @@ func NewRetireListingRequest(server string, listingId ListingID, params *RetireL
 			req.Header.Set("If-Match", headerParam1)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewSubmitListingRequest calls the generic SubmitListing builder with application/json body
+func NewSubmitListingRequest(server string, listingId ListingID, params *SubmitListingParams, body SubmitListingJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSubmitListingRequestWithBody(server, listingId, params, "application/json", bodyReader)
+}
+
+// NewSubmitListingRequestWithBody constructs an http.Request for the SubmitListing method, with any body, and a specified content type
+func NewSubmitListingRequestWithBody(server string, listingId ListingID, params *SubmitListingParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "listing_id", listingId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/listings/%s:submit", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListLocationsRequest constructs an http.Request for the ListLocations method
+func NewListLocationsRequest(server string, params *ListLocationsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/locations")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_token", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateLocationRequest calls the generic CreateLocation builder with application/json body
+func NewCreateLocationRequest(server string, params *CreateLocationParams, body CreateLocationJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateLocationRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewCreateLocationRequestWithBody constructs an http.Request for the CreateLocation method, with any body, and a specified content type
+func NewCreateLocationRequestWithBody(server string, params *CreateLocationParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/locations")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetLocationRequest constructs an http.Request for the GetLocation method
+func NewGetLocationRequest(server string, locationId LocationID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "location_id", locationId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/locations/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -8096,6 +9713,88 @@ func NewGetInclusionProofRequest(server string, params *GetInclusionProofParams)
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetMarketPolicyRequest constructs an http.Request for the GetMarketPolicy method
+func NewGetMarketPolicyRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/market-policy")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSetMarketPolicyRequest calls the generic SetMarketPolicy builder with application/json body
+func NewSetMarketPolicyRequest(server string, params *SetMarketPolicyParams, body SetMarketPolicyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetMarketPolicyRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewSetMarketPolicyRequestWithBody constructs an http.Request for the SetMarketPolicy method, with any body, and a specified content type
+func NewSetMarketPolicyRequestWithBody(server string, params *SetMarketPolicyParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/market-policy")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -8869,6 +10568,84 @@ func NewGetOrganisationRequest(server string, organisationId OrganisationID) (*h
 	return req, nil
 }
 
+// NewListPortsRequest constructs an http.Request for the ListPorts method
+func NewListPortsRequest(server string, params *ListPortsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/ports")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_token", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewCreatePortRequest calls the generic CreatePort builder with application/json body
 func NewCreatePortRequest(server string, params *CreatePortParams, body CreatePortJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -8948,6 +10725,96 @@ func NewGetPortRequest(server string, portId PortID) (*http.Request, error) {
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListOwnListingsRequest constructs an http.Request for the ListOwnListings method
+func NewListOwnListingsRequest(server string, params *ListOwnListingsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/provider/listings")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_token", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -10502,6 +12369,15 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/invoices/{invoice_id}:pay (the `PayInvoice` operationId).
 	PayInvoiceWithResponse(ctx context.Context, invoiceId InvoiceID, reqEditors ...RequestEditorFn) (*PayInvoiceResponse, error)
 
+	// ListListingReviewsWithResponse What providers submitted and no operator has decided on, longest waiting first
+	//
+	// For operators.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/listing-reviews (the `ListListingReviews` operationId).
+	ListListingReviewsWithResponse(ctx context.Context, params *ListListingReviewsParams, reqEditors ...RequestEditorFn) (*ListListingReviewsResponse, error)
+
 	// SearchListingsWithResponse Search the published listings
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -10530,12 +12406,93 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/listings/{listing_id} (the `GetListing` operationId).
 	GetListingWithResponse(ctx context.Context, listingId ListingID, reqEditors ...RequestEditorFn) (*GetListingResponse, error)
 
+	// UpdateDraftWithBodyWithResponse Say anew what the next version offers
+	//
+	// What is published stays as it is until a later version takes its place.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/listings/{listing_id}/draft (the `UpdateDraft` operationId).
+	UpdateDraftWithBodyWithResponse(ctx context.Context, listingId ListingID, params *UpdateDraftParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateDraftResponse, error)
+
+	// UpdateDraftWithResponse Say anew what the next version offers
+	//
+	// What is published stays as it is until a later version takes its place.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/listings/{listing_id}/draft (the `UpdateDraft` operationId).
+	UpdateDraftWithResponse(ctx context.Context, listingId ListingID, params *UpdateDraftParams, body UpdateDraftJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateDraftResponse, error)
+
+	// ListListingVersionsWithResponse The published versions of a listing, newest first
+	//
+	// Its provider sees every version; others see those that were in force and offered to them.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/listings/{listing_id}/versions (the `ListListingVersions` operationId).
+	ListListingVersionsWithResponse(ctx context.Context, listingId ListingID, reqEditors ...RequestEditorFn) (*ListListingVersionsResponse, error)
+
+	// GetListingVersionWithResponse One published version of a listing, which never changes
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/listings/{listing_id}/versions/{version} (the `GetListingVersion` operationId).
+	GetListingVersionWithResponse(ctx context.Context, listingId ListingID, version int, reqEditors ...RequestEditorFn) (*GetListingVersionResponse, error)
+
+	// ApproveListingWithResponse Publish what a provider submitted
+	//
+	// For operators.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/listings/{listing_id}:approve (the `ApproveListing` operationId).
+	ApproveListingWithResponse(ctx context.Context, listingId ListingID, params *ApproveListingParams, reqEditors ...RequestEditorFn) (*ApproveListingResponse, error)
+
+	// EstimateListingWithBodyWithResponse What the listing costs a month at a stated usage
+	//
+	// Nothing is recorded: a quote freezes a price, an estimate only tells it.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/listings/{listing_id}:estimate (the `EstimateListing` operationId).
+	EstimateListingWithBodyWithResponse(ctx context.Context, listingId ListingID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EstimateListingResponse, error)
+
+	// EstimateListingWithResponse What the listing costs a month at a stated usage
+	//
+	// Nothing is recorded: a quote freezes a price, an estimate only tells it.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/listings/{listing_id}:estimate (the `EstimateListing` operationId).
+	EstimateListingWithResponse(ctx context.Context, listingId ListingID, body EstimateListingJSONRequestBody, reqEditors ...RequestEditorFn) (*EstimateListingResponse, error)
+
 	// PublishListingWithResponse Publish the draft as the listing's next version, which never changes again
+	//
+	// Where operators review listings this is refused; submit the draft instead.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/listings/{listing_id}:publish (the `PublishListing` operationId).
 	PublishListingWithResponse(ctx context.Context, listingId ListingID, params *PublishListingParams, reqEditors ...RequestEditorFn) (*PublishListingResponse, error)
+
+	// RejectListingWithBodyWithResponse Send what a provider submitted back, with a reason
+	//
+	// For operators.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/listings/{listing_id}:reject (the `RejectListing` operationId).
+	RejectListingWithBodyWithResponse(ctx context.Context, listingId ListingID, params *RejectListingParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RejectListingResponse, error)
+
+	// RejectListingWithResponse Send what a provider submitted back, with a reason
+	//
+	// For operators.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/listings/{listing_id}:reject (the `RejectListing` operationId).
+	RejectListingWithResponse(ctx context.Context, listingId ListingID, params *RejectListingParams, body RejectListingJSONRequestBody, reqEditors ...RequestEditorFn) (*RejectListingResponse, error)
 
 	// RetireListingWithResponse Take the listing off the market; what was sold goes on
 	//
@@ -10543,6 +12500,52 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/listings/{listing_id}:retire (the `RetireListing` operationId).
 	RetireListingWithResponse(ctx context.Context, listingId ListingID, params *RetireListingParams, reqEditors ...RequestEditorFn) (*RetireListingResponse, error)
+
+	// SubmitListingWithBodyWithResponse Ask for the draft to be published, now or from a time on
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/listings/{listing_id}:submit (the `SubmitListing` operationId).
+	SubmitListingWithBodyWithResponse(ctx context.Context, listingId ListingID, params *SubmitListingParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SubmitListingResponse, error)
+
+	// SubmitListingWithResponse Ask for the draft to be published, now or from a time on
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/listings/{listing_id}:submit (the `SubmitListing` operationId).
+	SubmitListingWithResponse(ctx context.Context, listingId ListingID, params *SubmitListingParams, body SubmitListingJSONRequestBody, reqEditors ...RequestEditorFn) (*SubmitListingResponse, error)
+
+	// ListLocationsWithResponse Where the platform is: facilities in metros, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/locations (the `ListLocations` operationId).
+	ListLocationsWithResponse(ctx context.Context, params *ListLocationsParams, reqEditors ...RequestEditorFn) (*ListLocationsResponse, error)
+
+	// CreateLocationWithBodyWithResponse Register a location
+	//
+	// For operators. Edge nodes name the location they stand at.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/locations (the `CreateLocation` operationId).
+	CreateLocationWithBodyWithResponse(ctx context.Context, params *CreateLocationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateLocationResponse, error)
+
+	// CreateLocationWithResponse Register a location
+	//
+	// For operators. Edge nodes name the location they stand at.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/locations (the `CreateLocation` operationId).
+	CreateLocationWithResponse(ctx context.Context, params *CreateLocationParams, body CreateLocationJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateLocationResponse, error)
+
+	// GetLocationWithResponse One location
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/locations/{location_id} (the `GetLocation` operationId).
+	GetLocationWithResponse(ctx context.Context, locationId LocationID, reqEditors ...RequestEditorFn) (*GetLocationResponse, error)
 
 	// GetCheckpointWithResponse The log's size and root, signed (C2SP tlog-checkpoint)
 	//
@@ -10573,6 +12576,31 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/log/proof/inclusion (the `GetInclusionProof` operationId).
 	GetInclusionProofWithResponse(ctx context.Context, params *GetInclusionProofParams, reqEditors ...RequestEditorFn) (*GetInclusionProofResponse, error)
+
+	// GetMarketPolicyWithResponse The rules of the market in force
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/market-policy (the `GetMarketPolicy` operationId).
+	GetMarketPolicyWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetMarketPolicyResponse, error)
+
+	// SetMarketPolicyWithBodyWithResponse Switch the rules of the market
+	//
+	// For operators. What is published stays published.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/market-policy (the `SetMarketPolicy` operationId).
+	SetMarketPolicyWithBodyWithResponse(ctx context.Context, params *SetMarketPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetMarketPolicyResponse, error)
+
+	// SetMarketPolicyWithResponse Switch the rules of the market
+	//
+	// For operators. What is published stays published.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/market-policy (the `SetMarketPolicy` operationId).
+	SetMarketPolicyWithResponse(ctx context.Context, params *SetMarketPolicyParams, body SetMarketPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*SetMarketPolicyResponse, error)
 
 	// ListOrdersWithResponse The orders the caller's organisation placed or received, newest first
 	//
@@ -10740,6 +12768,13 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/organisations/{organisation_id} (the `GetOrganisation` operationId).
 	GetOrganisationWithResponse(ctx context.Context, organisationId OrganisationID, reqEditors ...RequestEditorFn) (*GetOrganisationResponse, error)
 
+	// ListPortsWithResponse The ports of the caller's organisation with what connections hold of them, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/ports (the `ListPorts` operationId).
+	ListPortsWithResponse(ctx context.Context, params *ListPortsParams, reqEditors ...RequestEditorFn) (*ListPortsResponse, error)
+
 	// CreatePortWithBodyWithResponse Register a port of an organisation on an edge node
 	//
 	// For operators.
@@ -10764,6 +12799,13 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/ports/{port_id} (the `GetPort` operationId).
 	GetPortWithResponse(ctx context.Context, portId PortID, reqEditors ...RequestEditorFn) (*GetPortResponse, error)
+
+	// ListOwnListingsWithResponse The listings of the caller's organisation with their drafts, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/provider/listings (the `ListOwnListings` operationId).
+	ListOwnListingsWithResponse(ctx context.Context, params *ListOwnListingsParams, reqEditors ...RequestEditorFn) (*ListOwnListingsResponse, error)
 
 	// CreateQuoteWithBodyWithResponse Ask for a price, frozen until the quote's end of validity
 	//
@@ -12839,6 +14881,54 @@ func (r PayInvoiceResponse) ContentType() string {
 	return ""
 }
 
+type ListListingReviewsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListingPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListListingReviewsResponse) GetJSON200() *ListingPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListListingReviewsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListListingReviewsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListListingReviewsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListListingReviewsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListListingReviewsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type SearchListingsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -12997,6 +15087,261 @@ func (r GetListingResponse) ContentType() string {
 	return ""
 }
 
+// UpdateDraftResponse200Headers the declared response headers of an HTTP 200 response for UpdateDraft
+type UpdateDraftResponse200Headers struct {
+	CrossbillPosition *int64
+	ETag              *string
+}
+
+type UpdateDraftResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Listing
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UpdateDraftResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateDraftResponse) GetJSON200() *Listing {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UpdateDraftResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateDraftResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateDraftResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateDraftResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateDraftResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListListingVersionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListingVersions
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListListingVersionsResponse) GetJSON200() *ListingVersions {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListListingVersionsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListListingVersionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListListingVersionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListListingVersionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListListingVersionsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetListingVersionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListingVersion
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetListingVersionResponse) GetJSON200() *ListingVersion {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetListingVersionResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetListingVersionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetListingVersionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetListingVersionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetListingVersionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ApproveListingResponse200Headers the declared response headers of an HTTP 200 response for ApproveListing
+type ApproveListingResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type ApproveListingResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Listing
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ApproveListingResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ApproveListingResponse) GetJSON200() *Listing {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ApproveListingResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ApproveListingResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ApproveListingResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ApproveListingResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ApproveListingResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type EstimateListingResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Estimate
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r EstimateListingResponse) GetJSON200() *Estimate {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EstimateListingResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EstimateListingResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EstimateListingResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EstimateListingResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EstimateListingResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // PublishListingResponse200Headers the declared response headers of an HTTP 200 response for PublishListing
 type PublishListingResponse200Headers struct {
 	CrossbillPosition *int64
@@ -13052,6 +15397,61 @@ func (r PublishListingResponse) ContentType() string {
 	return ""
 }
 
+// RejectListingResponse200Headers the declared response headers of an HTTP 200 response for RejectListing
+type RejectListingResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type RejectListingResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Listing
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RejectListingResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RejectListingResponse) GetJSON200() *Listing {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RejectListingResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RejectListingResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RejectListingResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RejectListingResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RejectListingResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // RetireListingResponse200Headers the declared response headers of an HTTP 200 response for RetireListing
 type RetireListingResponse200Headers struct {
 	CrossbillPosition *int64
@@ -13101,6 +15501,219 @@ func (r RetireListingResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r RetireListingResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SubmitListingResponse200Headers the declared response headers of an HTTP 200 response for SubmitListing
+type SubmitListingResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type SubmitListingResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Listing
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *SubmitListingResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SubmitListingResponse) GetJSON200() *Listing {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SubmitListingResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SubmitListingResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SubmitListingResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SubmitListingResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SubmitListingResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListLocationsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *LocationPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListLocationsResponse) GetJSON200() *LocationPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListLocationsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListLocationsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListLocationsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListLocationsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListLocationsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateLocationResponse201Headers the declared response headers of an HTTP 201 response for CreateLocation
+type CreateLocationResponse201Headers struct {
+	CrossbillPosition *int64
+}
+
+type CreateLocationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Location
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateLocationResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateLocationResponse) GetJSON201() *Location {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateLocationResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateLocationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateLocationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateLocationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateLocationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetLocationResponse200Headers the declared response headers of an HTTP 200 response for GetLocation
+type GetLocationResponse200Headers struct {
+	ETag *string
+}
+
+type GetLocationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Location
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetLocationResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetLocationResponse) GetJSON200() *Location {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetLocationResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetLocationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetLocationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetLocationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetLocationResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -13279,6 +15892,117 @@ func (r GetInclusionProofResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetInclusionProofResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetMarketPolicyResponse200Headers the declared response headers of an HTTP 200 response for GetMarketPolicy
+type GetMarketPolicyResponse200Headers struct {
+	ETag *string
+}
+
+type GetMarketPolicyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *MarketPolicy
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetMarketPolicyResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetMarketPolicyResponse) GetJSON200() *MarketPolicy {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetMarketPolicyResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetMarketPolicyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetMarketPolicyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetMarketPolicyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetMarketPolicyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SetMarketPolicyResponse200Headers the declared response headers of an HTTP 200 response for SetMarketPolicy
+type SetMarketPolicyResponse200Headers struct {
+	CrossbillPosition *int64
+	ETag              *string
+}
+
+type SetMarketPolicyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *MarketPolicy
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *SetMarketPolicyResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SetMarketPolicyResponse) GetJSON200() *MarketPolicy {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SetMarketPolicyResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SetMarketPolicyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetMarketPolicyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetMarketPolicyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetMarketPolicyResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -13963,6 +16687,54 @@ func (r GetOrganisationResponse) ContentType() string {
 	return ""
 }
 
+type ListPortsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PortPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListPortsResponse) GetJSON200() *PortPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListPortsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListPortsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListPortsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListPortsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListPortsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // CreatePortResponse201Headers the declared response headers of an HTTP 201 response for CreatePort
 type CreatePortResponse201Headers struct {
 	CrossbillPosition *int64
@@ -14067,6 +16839,54 @@ func (r GetPortResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetPortResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListOwnListingsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListingPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListOwnListingsResponse) GetJSON200() *ListingPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListOwnListingsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListOwnListingsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListOwnListingsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListOwnListingsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListOwnListingsResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -15751,6 +18571,21 @@ func (c *ClientWithResponses) PayInvoiceWithResponse(ctx context.Context, invoic
 	return ParsePayInvoiceResponse(rsp)
 }
 
+// ListListingReviewsWithResponse What providers submitted and no operator has decided on, longest waiting first
+//
+// For operators.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/listing-reviews (the `ListListingReviews` operationId).
+func (c *ClientWithResponses) ListListingReviewsWithResponse(ctx context.Context, params *ListListingReviewsParams, reqEditors ...RequestEditorFn) (*ListListingReviewsResponse, error) {
+	rsp, err := c.ListListingReviews(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListListingReviewsResponse(rsp)
+}
+
 // SearchListingsWithResponse Search the published listings
 //
 // Returns a wrapper object for the known response body format(s).
@@ -15803,7 +18638,112 @@ func (c *ClientWithResponses) GetListingWithResponse(ctx context.Context, listin
 	return ParseGetListingResponse(rsp)
 }
 
+// UpdateDraftWithBodyWithResponse Say anew what the next version offers
+//
+// What is published stays as it is until a later version takes its place.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/listings/{listing_id}/draft (the `UpdateDraft` operationId).
+func (c *ClientWithResponses) UpdateDraftWithBodyWithResponse(ctx context.Context, listingId ListingID, params *UpdateDraftParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateDraftResponse, error) {
+	rsp, err := c.UpdateDraftWithBody(ctx, listingId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateDraftResponse(rsp)
+}
+
+// UpdateDraftWithResponse Say anew what the next version offers
+//
+// What is published stays as it is until a later version takes its place.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/listings/{listing_id}/draft (the `UpdateDraft` operationId).
+func (c *ClientWithResponses) UpdateDraftWithResponse(ctx context.Context, listingId ListingID, params *UpdateDraftParams, body UpdateDraftJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateDraftResponse, error) {
+	rsp, err := c.UpdateDraft(ctx, listingId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateDraftResponse(rsp)
+}
+
+// ListListingVersionsWithResponse The published versions of a listing, newest first
+//
+// Its provider sees every version; others see those that were in force and offered to them.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/listings/{listing_id}/versions (the `ListListingVersions` operationId).
+func (c *ClientWithResponses) ListListingVersionsWithResponse(ctx context.Context, listingId ListingID, reqEditors ...RequestEditorFn) (*ListListingVersionsResponse, error) {
+	rsp, err := c.ListListingVersions(ctx, listingId, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListListingVersionsResponse(rsp)
+}
+
+// GetListingVersionWithResponse One published version of a listing, which never changes
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/listings/{listing_id}/versions/{version} (the `GetListingVersion` operationId).
+func (c *ClientWithResponses) GetListingVersionWithResponse(ctx context.Context, listingId ListingID, version int, reqEditors ...RequestEditorFn) (*GetListingVersionResponse, error) {
+	rsp, err := c.GetListingVersion(ctx, listingId, version, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetListingVersionResponse(rsp)
+}
+
+// ApproveListingWithResponse Publish what a provider submitted
+//
+// For operators.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/listings/{listing_id}:approve (the `ApproveListing` operationId).
+func (c *ClientWithResponses) ApproveListingWithResponse(ctx context.Context, listingId ListingID, params *ApproveListingParams, reqEditors ...RequestEditorFn) (*ApproveListingResponse, error) {
+	rsp, err := c.ApproveListing(ctx, listingId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseApproveListingResponse(rsp)
+}
+
+// EstimateListingWithBodyWithResponse What the listing costs a month at a stated usage
+//
+// Nothing is recorded: a quote freezes a price, an estimate only tells it.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/listings/{listing_id}:estimate (the `EstimateListing` operationId).
+func (c *ClientWithResponses) EstimateListingWithBodyWithResponse(ctx context.Context, listingId ListingID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EstimateListingResponse, error) {
+	rsp, err := c.EstimateListingWithBody(ctx, listingId, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEstimateListingResponse(rsp)
+}
+
+// EstimateListingWithResponse What the listing costs a month at a stated usage
+//
+// Nothing is recorded: a quote freezes a price, an estimate only tells it.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/listings/{listing_id}:estimate (the `EstimateListing` operationId).
+func (c *ClientWithResponses) EstimateListingWithResponse(ctx context.Context, listingId ListingID, body EstimateListingJSONRequestBody, reqEditors ...RequestEditorFn) (*EstimateListingResponse, error) {
+	rsp, err := c.EstimateListing(ctx, listingId, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEstimateListingResponse(rsp)
+}
+
 // PublishListingWithResponse Publish the draft as the listing's next version, which never changes again
+//
+// Where operators review listings this is refused; submit the draft instead.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -15814,6 +18754,36 @@ func (c *ClientWithResponses) PublishListingWithResponse(ctx context.Context, li
 		return nil, err
 	}
 	return ParsePublishListingResponse(rsp)
+}
+
+// RejectListingWithBodyWithResponse Send what a provider submitted back, with a reason
+//
+// For operators.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/listings/{listing_id}:reject (the `RejectListing` operationId).
+func (c *ClientWithResponses) RejectListingWithBodyWithResponse(ctx context.Context, listingId ListingID, params *RejectListingParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RejectListingResponse, error) {
+	rsp, err := c.RejectListingWithBody(ctx, listingId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRejectListingResponse(rsp)
+}
+
+// RejectListingWithResponse Send what a provider submitted back, with a reason
+//
+// For operators.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/listings/{listing_id}:reject (the `RejectListing` operationId).
+func (c *ClientWithResponses) RejectListingWithResponse(ctx context.Context, listingId ListingID, params *RejectListingParams, body RejectListingJSONRequestBody, reqEditors ...RequestEditorFn) (*RejectListingResponse, error) {
+	rsp, err := c.RejectListing(ctx, listingId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRejectListingResponse(rsp)
 }
 
 // RetireListingWithResponse Take the listing off the market; what was sold goes on
@@ -15827,6 +18797,88 @@ func (c *ClientWithResponses) RetireListingWithResponse(ctx context.Context, lis
 		return nil, err
 	}
 	return ParseRetireListingResponse(rsp)
+}
+
+// SubmitListingWithBodyWithResponse Ask for the draft to be published, now or from a time on
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/listings/{listing_id}:submit (the `SubmitListing` operationId).
+func (c *ClientWithResponses) SubmitListingWithBodyWithResponse(ctx context.Context, listingId ListingID, params *SubmitListingParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SubmitListingResponse, error) {
+	rsp, err := c.SubmitListingWithBody(ctx, listingId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSubmitListingResponse(rsp)
+}
+
+// SubmitListingWithResponse Ask for the draft to be published, now or from a time on
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/listings/{listing_id}:submit (the `SubmitListing` operationId).
+func (c *ClientWithResponses) SubmitListingWithResponse(ctx context.Context, listingId ListingID, params *SubmitListingParams, body SubmitListingJSONRequestBody, reqEditors ...RequestEditorFn) (*SubmitListingResponse, error) {
+	rsp, err := c.SubmitListing(ctx, listingId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSubmitListingResponse(rsp)
+}
+
+// ListLocationsWithResponse Where the platform is: facilities in metros, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/locations (the `ListLocations` operationId).
+func (c *ClientWithResponses) ListLocationsWithResponse(ctx context.Context, params *ListLocationsParams, reqEditors ...RequestEditorFn) (*ListLocationsResponse, error) {
+	rsp, err := c.ListLocations(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListLocationsResponse(rsp)
+}
+
+// CreateLocationWithBodyWithResponse Register a location
+//
+// For operators. Edge nodes name the location they stand at.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/locations (the `CreateLocation` operationId).
+func (c *ClientWithResponses) CreateLocationWithBodyWithResponse(ctx context.Context, params *CreateLocationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateLocationResponse, error) {
+	rsp, err := c.CreateLocationWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateLocationResponse(rsp)
+}
+
+// CreateLocationWithResponse Register a location
+//
+// For operators. Edge nodes name the location they stand at.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/locations (the `CreateLocation` operationId).
+func (c *ClientWithResponses) CreateLocationWithResponse(ctx context.Context, params *CreateLocationParams, body CreateLocationJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateLocationResponse, error) {
+	rsp, err := c.CreateLocation(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateLocationResponse(rsp)
+}
+
+// GetLocationWithResponse One location
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/locations/{location_id} (the `GetLocation` operationId).
+func (c *ClientWithResponses) GetLocationWithResponse(ctx context.Context, locationId LocationID, reqEditors ...RequestEditorFn) (*GetLocationResponse, error) {
+	rsp, err := c.GetLocation(ctx, locationId, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetLocationResponse(rsp)
 }
 
 // GetCheckpointWithResponse The log's size and root, signed (C2SP tlog-checkpoint)
@@ -15881,6 +18933,49 @@ func (c *ClientWithResponses) GetInclusionProofWithResponse(ctx context.Context,
 		return nil, err
 	}
 	return ParseGetInclusionProofResponse(rsp)
+}
+
+// GetMarketPolicyWithResponse The rules of the market in force
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/market-policy (the `GetMarketPolicy` operationId).
+func (c *ClientWithResponses) GetMarketPolicyWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetMarketPolicyResponse, error) {
+	rsp, err := c.GetMarketPolicy(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetMarketPolicyResponse(rsp)
+}
+
+// SetMarketPolicyWithBodyWithResponse Switch the rules of the market
+//
+// For operators. What is published stays published.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/market-policy (the `SetMarketPolicy` operationId).
+func (c *ClientWithResponses) SetMarketPolicyWithBodyWithResponse(ctx context.Context, params *SetMarketPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetMarketPolicyResponse, error) {
+	rsp, err := c.SetMarketPolicyWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetMarketPolicyResponse(rsp)
+}
+
+// SetMarketPolicyWithResponse Switch the rules of the market
+//
+// For operators. What is published stays published.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/market-policy (the `SetMarketPolicy` operationId).
+func (c *ClientWithResponses) SetMarketPolicyWithResponse(ctx context.Context, params *SetMarketPolicyParams, body SetMarketPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*SetMarketPolicyResponse, error) {
+	rsp, err := c.SetMarketPolicy(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetMarketPolicyResponse(rsp)
 }
 
 // ListOrdersWithResponse The orders the caller's organisation placed or received, newest first
@@ -16163,6 +19258,19 @@ func (c *ClientWithResponses) GetOrganisationWithResponse(ctx context.Context, o
 	return ParseGetOrganisationResponse(rsp)
 }
 
+// ListPortsWithResponse The ports of the caller's organisation with what connections hold of them, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/ports (the `ListPorts` operationId).
+func (c *ClientWithResponses) ListPortsWithResponse(ctx context.Context, params *ListPortsParams, reqEditors ...RequestEditorFn) (*ListPortsResponse, error) {
+	rsp, err := c.ListPorts(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListPortsResponse(rsp)
+}
+
 // CreatePortWithBodyWithResponse Register a port of an organisation on an edge node
 //
 // For operators.
@@ -16204,6 +19312,19 @@ func (c *ClientWithResponses) GetPortWithResponse(ctx context.Context, portId Po
 		return nil, err
 	}
 	return ParseGetPortResponse(rsp)
+}
+
+// ListOwnListingsWithResponse The listings of the caller's organisation with their drafts, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/provider/listings (the `ListOwnListings` operationId).
+func (c *ClientWithResponses) ListOwnListingsWithResponse(ctx context.Context, params *ListOwnListingsParams, reqEditors ...RequestEditorFn) (*ListOwnListingsResponse, error) {
+	rsp, err := c.ListOwnListings(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListOwnListingsResponse(rsp)
 }
 
 // CreateQuoteWithBodyWithResponse Ask for a price, frozen until the quote's end of validity
@@ -18003,6 +21124,39 @@ func ParsePayInvoiceResponse(rsp *http.Response) (*PayInvoiceResponse, error) {
 	return response, nil
 }
 
+// ParseListListingReviewsResponse parses an HTTP response from a ListListingReviewsWithResponse call
+func ParseListListingReviewsResponse(rsp *http.Response) (*ListListingReviewsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListListingReviewsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListingPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseSearchListingsResponse parses an HTTP response from a SearchListingsWithResponse call
 func ParseSearchListingsResponse(rsp *http.Response) (*SearchListingsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -18128,6 +21282,204 @@ func ParseGetListingResponse(rsp *http.Response) (*GetListingResponse, error) {
 	return response, nil
 }
 
+// ParseUpdateDraftResponse parses an HTTP response from a UpdateDraftWithResponse call
+func ParseUpdateDraftResponse(rsp *http.Response) (*UpdateDraftResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateDraftResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Listing
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UpdateDraftResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListListingVersionsResponse parses an HTTP response from a ListListingVersionsWithResponse call
+func ParseListListingVersionsResponse(rsp *http.Response) (*ListListingVersionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListListingVersionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListingVersions
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetListingVersionResponse parses an HTTP response from a GetListingVersionWithResponse call
+func ParseGetListingVersionResponse(rsp *http.Response) (*GetListingVersionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetListingVersionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListingVersion
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseApproveListingResponse parses an HTTP response from a ApproveListingWithResponse call
+func ParseApproveListingResponse(rsp *http.Response) (*ApproveListingResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ApproveListingResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Listing
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ApproveListingResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseEstimateListingResponse parses an HTTP response from a EstimateListingWithResponse call
+func ParseEstimateListingResponse(rsp *http.Response) (*EstimateListingResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EstimateListingResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Estimate
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParsePublishListingResponse parses an HTTP response from a PublishListingWithResponse call
 func ParsePublishListingResponse(rsp *http.Response) (*PublishListingResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -18161,6 +21513,52 @@ func ParsePublishListingResponse(rsp *http.Response) (*PublishListingResponse, e
 	switch {
 	case rsp.StatusCode == 200:
 		var headers PublishListingResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRejectListingResponse parses an HTTP response from a RejectListingWithResponse call
+func ParseRejectListingResponse(rsp *http.Response) (*RejectListingResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RejectListingResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Listing
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RejectListingResponse200Headers
 		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
 			var value int64
 			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
@@ -18213,6 +21611,177 @@ func ParseRetireListingResponse(rsp *http.Response) (*RetireListingResponse, err
 				return nil, err
 			}
 			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSubmitListingResponse parses an HTTP response from a SubmitListingWithResponse call
+func ParseSubmitListingResponse(rsp *http.Response) (*SubmitListingResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SubmitListingResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Listing
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers SubmitListingResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListLocationsResponse parses an HTTP response from a ListLocationsWithResponse call
+func ParseListLocationsResponse(rsp *http.Response) (*ListLocationsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListLocationsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest LocationPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateLocationResponse parses an HTTP response from a CreateLocationWithResponse call
+func ParseCreateLocationResponse(rsp *http.Response) (*CreateLocationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateLocationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Location
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateLocationResponse201Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetLocationResponse parses an HTTP response from a GetLocationWithResponse call
+func ParseGetLocationResponse(rsp *http.Response) (*GetLocationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetLocationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Location
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetLocationResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
 		}
 		response.Headers200 = &headers
 	}
@@ -18333,6 +21902,105 @@ func ParseGetInclusionProofResponse(rsp *http.Response) (*GetInclusionProofRespo
 		}
 		response.ApplicationproblemJSONDefault = &dest
 
+	}
+
+	return response, nil
+}
+
+// ParseGetMarketPolicyResponse parses an HTTP response from a GetMarketPolicyWithResponse call
+func ParseGetMarketPolicyResponse(rsp *http.Response) (*GetMarketPolicyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetMarketPolicyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest MarketPolicy
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetMarketPolicyResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSetMarketPolicyResponse parses an HTTP response from a SetMarketPolicyWithResponse call
+func ParseSetMarketPolicyResponse(rsp *http.Response) (*SetMarketPolicyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetMarketPolicyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest MarketPolicy
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers SetMarketPolicyResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil
@@ -18929,6 +22597,39 @@ func ParseGetOrganisationResponse(rsp *http.Response) (*GetOrganisationResponse,
 	return response, nil
 }
 
+// ParseListPortsResponse parses an HTTP response from a ListPortsWithResponse call
+func ParseListPortsResponse(rsp *http.Response) (*ListPortsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListPortsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PortPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseCreatePortResponse parses an HTTP response from a CreatePortWithResponse call
 func ParseCreatePortResponse(rsp *http.Response) (*CreatePortResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -19016,6 +22717,39 @@ func ParseGetPortResponse(rsp *http.Response) (*GetPortResponse, error) {
 			headers.ETag = &value
 		}
 		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListOwnListingsResponse parses an HTTP response from a ListOwnListingsWithResponse call
+func ParseListOwnListingsResponse(rsp *http.Response) (*ListOwnListingsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListOwnListingsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListingPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
 	}
 
 	return response, nil
