@@ -23,8 +23,7 @@ type Change struct {
 	FromMbps    int      `json:"from_mbps"`
 }
 
-// changes makes q a quote for a change of a connection to the listing's terms of now. What was charged once when the
-// connection was delivered is not charged again.
+// changes makes q a quote for a change of a connection to the listing's terms of now.
 func (q *Issued) changes(op string, c connection.State, terms listing.Terms) error {
 	switch {
 	case c.ID == "" || c.CustomerID != q.CustomerID:
@@ -54,7 +53,7 @@ func (q *Issued) changes(op string, c connection.State, terms listing.Terms) err
 	}
 	// Another port is another circuit, whatever the matrix says.
 	change.InPlace = terms.PortID == c.ProviderPortID && !slices.ContainsFunc(change.Kinds, func(kind string) bool { return !inPlace(terms, kind) })
-	q.ConnectionID, q.Change, q.OneTime = c.ID, &change, nil
+	q.ConnectionID, q.Change = c.ID, &change
 	return nil
 }
 

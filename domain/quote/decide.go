@@ -128,12 +128,17 @@ func (c Issue) decide(op string) ([]domain.Event, error) {
 	if !c.Fee.FeeTerms.None() {
 		q.FeeTerms = &c.Fee.FeeTerms
 	}
-	if err := q.price(op); err != nil {
+	if err := q.price(op, c.Connection != nil); err != nil {
 		return nil, err
 	}
 	if c.Connection != nil {
 		if err := q.changes(op, *c.Connection, terms); err != nil {
 			return nil, err
+		}
+		// A month is one invoice in one currency, and the change falls into one.
+		if before, ok := c.Listing.TermsOf(c.Connection.ListingVersion); ok && before.Plan.Currency != terms.Plan.Currency {
+			return nil, domain.Errorf(domain.Conflict, op, "the connection %s is billed in %s, and the listing's newest version is priced in %s",
+				c.Connection.ID, before.Plan.Currency, terms.Plan.Currency).WithHint("order a new connection, and end this one")
 		}
 	}
 	q.Hash = Hash(q)
@@ -159,11 +164,11 @@ func (c Issue) check(op string, terms listing.Terms) error {
 	return p.Err(op)
 }
 
-// price computes the lines.
-func (q *Issued) price(op string) error {
+// price computes the lines. A connection that is running already is charged nothing once.
+func (q *Issued) price(op string, running bool) error {
 	priced, err := Price(q.Plan, Content(*q).Fees(), pricing.Expected{
 		BandwidthMbps: q.BandwidthMbps, Bytes: q.EstimatedGB.Round(estimateDigits), // one GB is 10⁹ bytes
-		Mbps: q.EstimatedMbps,
+		Mbps: q.EstimatedMbps, Running: running,
 	})
 	if err != nil {
 		return tooLarge(op, err)

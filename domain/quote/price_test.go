@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"crossbill/domain"
+	"crossbill/domain/connection"
+	"crossbill/domain/internal/scenario"
 	"crossbill/domain/pricing"
 )
 
@@ -59,5 +61,24 @@ func TestPriceOfAChange(t *testing.T) {
 	q, err := Price(plan, pricing.FeeSchedule{BasisPoints: 300}, pricing.Expected{BandwidthMbps: 100, Bytes: new(big.Int), Running: true})
 	if err != nil || q.OneTime != nil || len(q.Lines) != 1 || q.Total != usd(0) {
 		t.Errorf("%+v (%v)", q, err)
+	}
+}
+
+// A quote for a change has no line for what is charged once, and none in another currency is made.
+func TestQuoteOfAChange(t *testing.T) {
+	t.Parallel()
+	c := issue()
+	from := scenario.Noon
+	c.Connection = &connection.State{ID: scenario.ID(domain.PrefixConnection, 1), CustomerID: customer, ListingID: listingID, ListingVersion: 1,
+		State: connection.StateProduction, BandwidthMbps: 10, QuoteID: scenario.ID(domain.PrefixQuote, 9), BillingFrom: &from}
+	c.Listing.Versions[0].Plan.Currency = "USD"
+	c.Listing.Versions[1].Plan.Charges = append(c.Listing.Versions[1].Plan.Charges, pricing.Charge{ID: "setup", Kind: pricing.KindOneTime, Description: "Setup", Amount: dec("150")})
+	q := issued(t, c)
+	if q.OneTime != nil || len(q.Lines) != 3 || q.Total != usd(76576) {
+		t.Errorf("the lines are %+v, and once %+v", q.Lines, q.OneTime)
+	}
+	c.Listing.Versions[0].Plan.Currency = "EUR"
+	if _, err := Decide(State{}, c); domain.CodeOf(err) != domain.Conflict {
+		t.Errorf("a change to another currency: %v", err)
 	}
 }
