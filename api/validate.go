@@ -29,6 +29,16 @@ func (s *Server) validate(next http.Handler) http.Handler {
 			s.fail(w, r, domain.Errorf(domain.Invalid, "api.validate", "the body's content type must be application/json"))
 			return
 		}
+		if err := checkURL(r.URL); err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		if len(body) > 0 {
+			if err := checkJSON(body); err != nil {
+				s.fail(w, r, err)
+				return
+			}
+		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		err = openapi3filter.ValidateRequest(r.Context(), &openapi3filter.RequestValidationInput{
 			Request: r, PathParams: matched.params, Route: matched.route,
