@@ -86,6 +86,14 @@ var _ StrictServerInterface = (*Server)(nil)
 // New returns the handler that serves the whole contract.
 // It returns an error only if the embedded contract is broken.
 func New(o Options) (http.Handler, error) {
+	s, err := newServer(o)
+	if err != nil {
+		return nil, err
+	}
+	return s.handler(), nil
+}
+
+func newServer(o Options) (*Server, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -116,8 +124,13 @@ func New(o Options) (http.Handler, error) {
 		return nil, domain.Errorf(domain.Internal, "api.New", "the embedded contract can't be routed: %w", err)
 	}
 	door := projections.Door{Pool: o.Pool}
-	s := &Server{Options: o, Queries: &projections.Queries{DB: door}, Platform: &projections.Queries{DB: o.Pool}, door: door, doc: doc, router: router, streams: make(chan struct{}, maxStreams)}
+	return &Server{
+		Options: o, Queries: &projections.Queries{DB: door}, Platform: &projections.Queries{DB: o.Pool}, door: door,
+		doc: doc, router: router, streams: make(chan struct{}, maxStreams),
+	}, nil
+}
 
+func (s *Server) handler() http.Handler {
 	strict := NewStrictHandlerWithOptions(s, nil, StrictHTTPServerOptions{
 		RequestErrorHandlerFunc: func(w http.ResponseWriter, r *http.Request, err error) {
 			s.fail(w, r, domain.Errorf(domain.Invalid, "api", "the request can't be read: %w", err))
@@ -138,7 +151,7 @@ func New(o Options) (http.Handler, error) {
 	root.HandleFunc("GET /openapi.yaml", serveContract)
 	root.HandleFunc("GET "+tilePrefix+"tile/", s.serveTile)
 	root.Handle("/", m)
-	return s.guard(root), nil
+	return s.guard(root)
 }
 
 // Contract returns the contract that this build serves. Its error means that the embedded file is broken.

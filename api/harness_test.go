@@ -50,6 +50,8 @@ type market struct {
 	listing                                                      client.Listing
 	quote                                                        client.Quote
 	order                                                        client.Order
+	strangerID                                                   string
+	invoiceID, settlementID                                      string // "" before keepBooks
 	key                                                          int
 	accountID, budgetID                                          string // of the customer
 }
@@ -96,11 +98,16 @@ func (m *market) mint(organisation string, scopes ...string) (id, token string) 
 	return m.mintFor(domain.DeriveID(domain.PrefixOrganisation, time.Unix(0, 0), organisation), scopes...)
 }
 
-// mintFor appends a key for an organisation.
+// mintFor appends a program's key for an organisation.
 func (m *market) mintFor(org string, scopes ...string) (id, token string) {
 	m.t.Helper()
-	id, token, stream, err := api.NewKey(time.Now().UTC(), rand.Reader, org,
-		apikey.Principal{Kind: apikey.KindProgram, ID: "test", Name: "Test"}, scopes...)
+	return m.mintAs(org, apikey.Principal{Kind: apikey.KindProgram, ID: "test", Name: "Test"}, scopes...)
+}
+
+// mintAs appends a key for a principal of an organisation.
+func (m *market) mintAs(organisationID string, principal apikey.Principal, scopes ...string) (id, token string) {
+	m.t.Helper()
+	id, token, stream, err := api.NewKey(time.Now().UTC(), rand.Reader, organisationID, principal, scopes...)
 	must(m.t, err)
 	_, err = m.log.Append(context.Background(), events.Append{Streams: []events.StreamAppend{stream}})
 	must(m.t, err)
@@ -131,7 +138,7 @@ func (m *market) open() *market {
 	must(m.t, err)
 	m.providerID, m.providerKey = m.register("provider-one", client.RoleProvider)
 	m.customerID, m.customerKey = m.register("customer-one", client.RoleCustomer)
-	_, m.strangerKey = m.register("stranger", client.RoleCustomer, client.RoleProvider)
+	m.strangerID, m.strangerKey = m.register("stranger", client.RoleCustomer, client.RoleProvider)
 	_, m.adminKey = m.mintFor(m.customerID, api.ScopeAdmin)
 	m.provider, m.customer, m.stranger = m.client(m.providerKey), m.client(m.customerKey), m.client(m.strangerKey)
 	node, _, err := client.Decode[client.EdgeNodeWithKey](m.operator.CreateEdgeNode(ctx, nil, newEdgeNode()))
