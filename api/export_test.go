@@ -3,7 +3,7 @@ package api
 import (
 	"context"
 
-	"crossbill/events"
+	"crossbill/domain"
 	"crossbill/projections"
 )
 
@@ -16,5 +16,7 @@ func AsCaller(ctx context.Context, organisationID string, scopes ...string) cont
 	return projections.Viewing(ctx, viewer(ctx))
 }
 
-// Seen returns the log as the caller sees it.
-func Seen(ctx context.Context, s *Server) events.View { return s.seen(ctx) }
+// ForgetfulLoad loads a thing for the caller as a handler that takes everybody for one of its parties.
+func ForgetfulLoad[S any](ctx context.Context, s *Server, stream string, evolve func(S, domain.Event) S) (S, int64, error) {
+	return load(ctx, s, "thing", stream, stream, evolve, func(S) []string { return []string{callerFrom(ctx).OrganisationID} })
+}
