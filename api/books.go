@@ -8,6 +8,7 @@ import (
 	"crossbill/domain/invoice"
 	"crossbill/domain/settlement"
 	"crossbill/events"
+	"crossbill/projections"
 )
 
 // CreateBillingRun closes a period for every connection that is billable in it. The run is what it is by its period: the
@@ -34,7 +35,13 @@ func (s *Server) CreateBillingRun(ctx context.Context, req CreateBillingRunReque
 
 // ListInvoices lists the caller's invoices; an operator sees all.
 func (s *Server) ListInvoices(ctx context.Context, req ListInvoicesRequestObject) (ListInvoicesResponseObject, error) {
-	found, next, err := s.Queries.InvoicesOf(ctx, viewer(ctx), valueOr(req.Params.Limit, 100), valueOr(req.Params.PageToken, ""))
+	p := req.Params
+	search, err := bookSearch(p.Period, p.Currency, p.Limit, p.PageToken)
+	if err != nil {
+		return nil, err
+	}
+	search.State, search.BillingAccountID = string(valueOr(p.State, "")), valueOr(p.BillingAccountId, "")
+	found, next, err := s.Queries.InvoicesOf(ctx, viewer(ctx), search)
 	if err != nil {
 		return nil, err
 	}
@@ -43,6 +50,17 @@ func (s *Server) ListInvoices(ctx context.Context, req ListInvoicesRequestObject
 		page.Items = append(page.Items, invoiceView(i))
 	}
 	return ListInvoices200JSONResponse(page), nil
+}
+
+// bookSearch is what the lists of invoices and settlements are narrowed by. period is a month.
+func bookSearch(period *Month, currency *Currency, limit *int, token *string) (projections.BookSearch, error) {
+	search := projections.BookSearch{Currency: valueOr(currency, ""), Limit: valueOr(limit, 100), PageToken: valueOr(token, "")}
+	if period == nil {
+		return search, nil
+	}
+	month, err := billing.ParseMonth(*period)
+	search.From, search.To = month.From, month.To
+	return search, err
 }
 
 // GetInvoice shows an invoice to its customer.
@@ -83,7 +101,12 @@ func (s *Server) ExplainInvoiceLine(ctx context.Context, req ExplainInvoiceLineR
 
 // ListSettlements lists what the caller is owed; an operator sees all.
 func (s *Server) ListSettlements(ctx context.Context, req ListSettlementsRequestObject) (ListSettlementsResponseObject, error) {
-	found, next, err := s.Queries.SettlementsOf(ctx, viewer(ctx), valueOr(req.Params.Limit, 100), valueOr(req.Params.PageToken, ""))
+	p := req.Params
+	search, err := bookSearch(p.Period, p.Currency, p.Limit, p.PageToken)
+	if err != nil {
+		return nil, err
+	}
+	found, next, err := s.Queries.SettlementsOf(ctx, viewer(ctx), search)
 	if err != nil {
 		return nil, err
 	}

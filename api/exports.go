@@ -60,9 +60,16 @@ type invoiceExport struct{ csvExport[invoice.State] }
 func (e invoiceExport) VisitExportInvoicesResponse(w http.ResponseWriter) error { return e.write(w) }
 
 // ExportInvoices exports the caller's invoices, a row for each line.
-func (s *Server) ExportInvoices(ctx context.Context, _ ExportInvoicesRequestObject) (ExportInvoicesResponseObject, error) {
+func (s *Server) ExportInvoices(ctx context.Context, req ExportInvoicesRequestObject) (ExportInvoicesResponseObject, error) {
+	p, limit := req.Params, exportPage
+	search, err := bookSearch(p.Period, p.Currency, &limit, nil)
+	if err != nil {
+		return nil, err
+	}
+	search.State, search.BillingAccountID = string(valueOr(p.State, "")), valueOr(p.BillingAccountId, "")
 	next := func(token string) ([]invoice.State, string, error) {
-		return s.Queries.InvoicesOf(ctx, viewer(ctx), exportPage, token)
+		search.PageToken = token
+		return s.Queries.InvoicesOf(ctx, viewer(ctx), search)
 	}
 	first, token, err := next("")
 	if err != nil {
@@ -79,9 +86,15 @@ func (e settlementExport) VisitExportSettlementsResponse(w http.ResponseWriter) 
 }
 
 // ExportSettlements exports what the caller is owed, a row for each line.
-func (s *Server) ExportSettlements(ctx context.Context, _ ExportSettlementsRequestObject) (ExportSettlementsResponseObject, error) {
+func (s *Server) ExportSettlements(ctx context.Context, req ExportSettlementsRequestObject) (ExportSettlementsResponseObject, error) {
+	limit := exportPage
+	search, err := bookSearch(req.Params.Period, req.Params.Currency, &limit, nil)
+	if err != nil {
+		return nil, err
+	}
 	next := func(token string) ([]settlement.State, string, error) {
-		return s.Queries.SettlementsOf(ctx, viewer(ctx), exportPage, token)
+		search.PageToken = token
+		return s.Queries.SettlementsOf(ctx, viewer(ctx), search)
 	}
 	first, token, err := next("")
 	if err != nil {

@@ -874,6 +874,126 @@ func (e WebhookDeliveryOutcome) Valid() bool {
 	}
 }
 
+// Defines values for ExportInvoicesParamsState.
+const (
+	ExportInvoicesParamsStateIssued ExportInvoicesParamsState = "issued"
+	ExportInvoicesParamsStatePaid   ExportInvoicesParamsState = "paid"
+	ExportInvoicesParamsStateVoid   ExportInvoicesParamsState = "void"
+)
+
+// Valid indicates whether the value is a known member of the ExportInvoicesParamsState enum.
+func (e ExportInvoicesParamsState) Valid() bool {
+	switch e {
+	case ExportInvoicesParamsStateIssued:
+		return true
+	case ExportInvoicesParamsStatePaid:
+		return true
+	case ExportInvoicesParamsStateVoid:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListInvoicesParamsState.
+const (
+	ListInvoicesParamsStateIssued ListInvoicesParamsState = "issued"
+	ListInvoicesParamsStatePaid   ListInvoicesParamsState = "paid"
+	ListInvoicesParamsStateVoid   ListInvoicesParamsState = "void"
+)
+
+// Valid indicates whether the value is a known member of the ListInvoicesParamsState enum.
+func (e ListInvoicesParamsState) Valid() bool {
+	switch e {
+	case ListInvoicesParamsStateIssued:
+		return true
+	case ListInvoicesParamsStatePaid:
+		return true
+	case ListInvoicesParamsStateVoid:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GetRevenueParamsGroupBy.
+const (
+	GetRevenueParamsGroupByConnection GetRevenueParamsGroupBy = "connection"
+	GetRevenueParamsGroupByCustomer   GetRevenueParamsGroupBy = "customer"
+	GetRevenueParamsGroupByListing    GetRevenueParamsGroupBy = "listing"
+	GetRevenueParamsGroupByMonth      GetRevenueParamsGroupBy = "month"
+)
+
+// Valid indicates whether the value is a known member of the GetRevenueParamsGroupBy enum.
+func (e GetRevenueParamsGroupBy) Valid() bool {
+	switch e {
+	case GetRevenueParamsGroupByConnection:
+		return true
+	case GetRevenueParamsGroupByCustomer:
+		return true
+	case GetRevenueParamsGroupByListing:
+		return true
+	case GetRevenueParamsGroupByMonth:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GetSpendParamsGroupBy.
+const (
+	GetSpendParamsGroupByBillingAccount GetSpendParamsGroupBy = "billing_account"
+	GetSpendParamsGroupByConnection     GetSpendParamsGroupBy = "connection"
+	GetSpendParamsGroupByLineKind       GetSpendParamsGroupBy = "line_kind"
+	GetSpendParamsGroupByListing        GetSpendParamsGroupBy = "listing"
+	GetSpendParamsGroupByProvider       GetSpendParamsGroupBy = "provider"
+)
+
+// Valid indicates whether the value is a known member of the GetSpendParamsGroupBy enum.
+func (e GetSpendParamsGroupBy) Valid() bool {
+	switch e {
+	case GetSpendParamsGroupByBillingAccount:
+		return true
+	case GetSpendParamsGroupByConnection:
+		return true
+	case GetSpendParamsGroupByLineKind:
+		return true
+	case GetSpendParamsGroupByListing:
+		return true
+	case GetSpendParamsGroupByProvider:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GetSpendForecastParamsGroupBy.
+const (
+	GetSpendForecastParamsGroupByBillingAccount GetSpendForecastParamsGroupBy = "billing_account"
+	GetSpendForecastParamsGroupByConnection     GetSpendForecastParamsGroupBy = "connection"
+	GetSpendForecastParamsGroupByLineKind       GetSpendForecastParamsGroupBy = "line_kind"
+	GetSpendForecastParamsGroupByListing        GetSpendForecastParamsGroupBy = "listing"
+	GetSpendForecastParamsGroupByProvider       GetSpendForecastParamsGroupBy = "provider"
+)
+
+// Valid indicates whether the value is a known member of the GetSpendForecastParamsGroupBy enum.
+func (e GetSpendForecastParamsGroupBy) Valid() bool {
+	switch e {
+	case GetSpendForecastParamsGroupByBillingAccount:
+		return true
+	case GetSpendForecastParamsGroupByConnection:
+		return true
+	case GetSpendForecastParamsGroupByLineKind:
+		return true
+	case GetSpendForecastParamsGroupByListing:
+		return true
+	case GetSpendForecastParamsGroupByProvider:
+		return true
+	default:
+		return false
+	}
+}
+
 // ASN A BGP autonomous system number (RFC 6793).
 type ASN = uint32
 
@@ -1357,6 +1477,21 @@ type FieldError struct {
 
 	// Pointer RFC 6901 pointer into the request's body.
 	Pointer string `json:"pointer"`
+}
+
+// ForecastMethod How a forecast was made.
+type ForecastMethod struct {
+	// ComingSeconds Of the month, from as_of.
+	ComingSeconds int64 `json:"coming_seconds"`
+
+	// PastSeconds Of the month, until as_of.
+	PastSeconds int64 `json:"past_seconds"`
+
+	// Recurring How charges per month go on.
+	Recurring string `json:"recurring"`
+
+	// Usage How usage goes on.
+	Usage string `json:"usage"`
 }
 
 // Hash SHA-256, in base64 as checkpoints have it.
@@ -1874,6 +2009,24 @@ type OneTimePrice struct {
 	Total Money `json:"total"`
 }
 
+// OpenRevenue defines model for OpenRevenue.
+type OpenRevenue struct {
+	AsOf        time.Time    `json:"as_of"`
+	Connections int          `json:"connections"`
+	Groups      []RevenueSum `json:"groups"`
+
+	// LogPosition It was computed from the log up to here.
+	LogPosition int64 `json:"log_position"`
+
+	// Month A calendar month, UTC.
+	//
+	// Example: 2026-03
+	Month Month `json:"month"`
+
+	// Totals One for each currency, with an empty key.
+	Totals []RevenueSum `json:"totals"`
+}
+
 // Order defines model for Order.
 type Order struct {
 	AcceptedAt *time.Time `json:"accepted_at,omitempty"`
@@ -2181,6 +2334,39 @@ type Reason struct {
 	Reason string `json:"reason"`
 }
 
+// Revenue defines model for Revenue.
+type Revenue struct {
+	// FromMonth A calendar month, UTC.
+	//
+	// Example: 2026-03
+	FromMonth     Month        `json:"from_month"`
+	NextPageToken *string      `json:"next_page_token,omitempty"`
+	Open          OpenRevenue  `json:"open"`
+	Settled       []RevenueSum `json:"settled"`
+
+	// SettledTotals One for each currency, with an empty key.
+	SettledTotals []RevenueSum `json:"settled_totals"`
+
+	// ToMonth A calendar month, UTC.
+	//
+	// Example: 2026-03
+	ToMonth Month `json:"to_month"`
+}
+
+// RevenueSum defines model for RevenueSum.
+type RevenueSum struct {
+	// Amount An amount in major units with all the digits of its currency.
+	Amount Money `json:"amount"`
+
+	// Key What is grouped by: the month, or the id of a listing, customer or connection.
+	Key string `json:"key"`
+
+	// Month A calendar month, UTC.
+	//
+	// Example: 2026-03
+	Month *Month `json:"month,omitempty"`
+}
+
 // Role defines model for Role.
 type Role string
 
@@ -2274,6 +2460,48 @@ type SettlementPage struct {
 
 // Side a is the customer's side of a connection, z the provider's.
 type Side string
+
+// Spend defines model for Spend.
+type Spend struct {
+	// AsOf Until when; the end of a month that is over.
+	AsOf time.Time `json:"as_of"`
+
+	// Connections How many of the page's connections are billable in the month.
+	Connections int `json:"connections"`
+
+	// Forecast How a forecast was made.
+	Forecast *ForecastMethod `json:"forecast,omitempty"`
+	Groups   []SpendSum      `json:"groups"`
+
+	// LogPosition It was computed from the log up to here.
+	LogPosition int64 `json:"log_position"`
+
+	// Month A calendar month, UTC.
+	//
+	// Example: 2026-03
+	Month         Month     `json:"month"`
+	NextPageToken *string   `json:"next_page_token,omitempty"`
+	PeriodEnd     time.Time `json:"period_end"`
+	PeriodStart   time.Time `json:"period_start"`
+
+	// Totals One for each currency.
+	Totals []SpendSum `json:"totals"`
+}
+
+// SpendSum In one currency, the provider's price and the platform's fee apart.
+type SpendSum struct {
+	// Fee An amount in major units with all the digits of its currency.
+	Fee Money `json:"fee"`
+
+	// Key What is grouped by: the id of a connection, provider, listing or billing account, or the kind of line. Empty in a total, and for what is billed to the default account where there is none.
+	Key string `json:"key"`
+
+	// Passthrough An amount in major units with all the digits of its currency.
+	Passthrough Money `json:"passthrough"`
+
+	// Total An amount in major units with all the digits of its currency.
+	Total Money `json:"total"`
+}
 
 // Submission defines model for Submission.
 type Submission struct {
@@ -2697,12 +2925,25 @@ type SetExchangeRateParams struct {
 
 // ExportInvoicesParams defines parameters for ExportInvoices.
 type ExportInvoicesParams struct {
+	// Period The month that the period begins in.
+	Period           *Month                     `form:"period,omitempty" json:"period,omitempty"`
+	Currency         *Currency                  `form:"currency,omitempty" json:"currency,omitempty"`
+	State            *ExportInvoicesParamsState `form:"state,omitempty" json:"state,omitempty"`
+	BillingAccountId *BillingAccountID          `form:"billing_account_id,omitempty" json:"billing_account_id,omitempty"`
+
 	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
+// ExportInvoicesParamsState defines parameters for ExportInvoices.
+type ExportInvoicesParamsState string
+
 // ExportSettlementsParams defines parameters for ExportSettlements.
 type ExportSettlementsParams struct {
+	// Period The month that the period begins in.
+	Period   *Month    `form:"period,omitempty" json:"period,omitempty"`
+	Currency *Currency `form:"currency,omitempty" json:"currency,omitempty"`
+
 	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
@@ -2726,7 +2967,12 @@ type PublishFeeScheduleParams struct {
 
 // ListInvoicesParams defines parameters for ListInvoices.
 type ListInvoicesParams struct {
-	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+	// Period The month that the period begins in.
+	Period           *Month                   `form:"period,omitempty" json:"period,omitempty"`
+	Currency         *Currency                `form:"currency,omitempty" json:"currency,omitempty"`
+	State            *ListInvoicesParamsState `form:"state,omitempty" json:"state,omitempty"`
+	BillingAccountId *BillingAccountID        `form:"billing_account_id,omitempty" json:"billing_account_id,omitempty"`
+	Limit            *Limit                   `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// PageToken `next_page_token` of the page before.
 	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
@@ -2734,6 +2980,9 @@ type ListInvoicesParams struct {
 	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
+
+// ListInvoicesParamsState defines parameters for ListInvoices.
+type ListInvoicesParamsState string
 
 // ListListingReviewsParams defines parameters for ListListingReviews.
 type ListListingReviewsParams struct {
@@ -2986,9 +3235,15 @@ type CreateQuoteParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
-// ListSettlementsParams defines parameters for ListSettlements.
-type ListSettlementsParams struct {
-	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+// GetRevenueParams defines parameters for GetRevenue.
+type GetRevenueParams struct {
+	// FromMonth Absent: eleven months before to_month.
+	FromMonth *Month `form:"from_month,omitempty" json:"from_month,omitempty"`
+
+	// ToMonth The last month; absent: the present one.
+	ToMonth *Month                   `form:"to_month,omitempty" json:"to_month,omitempty"`
+	GroupBy *GetRevenueParamsGroupBy `form:"group_by,omitempty" json:"group_by,omitempty"`
+	Limit   *Limit                   `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// PageToken `next_page_token` of the page before.
 	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
@@ -2996,6 +3251,63 @@ type ListSettlementsParams struct {
 	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
+
+// GetRevenueParamsGroupBy defines parameters for GetRevenue.
+type GetRevenueParamsGroupBy string
+
+// ListSettlementsParams defines parameters for ListSettlements.
+type ListSettlementsParams struct {
+	// Period The month that the period begins in.
+	Period   *Month    `form:"period,omitempty" json:"period,omitempty"`
+	Currency *Currency `form:"currency,omitempty" json:"currency,omitempty"`
+	Limit    *Limit    `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// GetSpendParams defines parameters for GetSpend.
+type GetSpendParams struct {
+	// Month Absent: the present month.
+	Month   *Month                 `form:"month,omitempty" json:"month,omitempty"`
+	GroupBy *GetSpendParamsGroupBy `form:"group_by,omitempty" json:"group_by,omitempty"`
+
+	// ConnectionId Only this connection.
+	ConnectionId *ConnectionID `form:"connection_id,omitempty" json:"connection_id,omitempty"`
+	Limit        *Limit        `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// GetSpendParamsGroupBy defines parameters for GetSpend.
+type GetSpendParamsGroupBy string
+
+// GetSpendForecastParams defines parameters for GetSpendForecast.
+type GetSpendForecastParams struct {
+	// Month Absent: the present month.
+	Month   *Month                         `form:"month,omitempty" json:"month,omitempty"`
+	GroupBy *GetSpendForecastParamsGroupBy `form:"group_by,omitempty" json:"group_by,omitempty"`
+
+	// ConnectionId Only this connection.
+	ConnectionId *ConnectionID `form:"connection_id,omitempty" json:"connection_id,omitempty"`
+	Limit        *Limit        `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// GetSpendForecastParamsGroupBy defines parameters for GetSpendForecast.
+type GetSpendForecastParamsGroupBy string
 
 // ListTaxRatesParams defines parameters for ListTaxRates.
 type ListTaxRatesParams struct {
@@ -3424,12 +3736,21 @@ type ServerInterface interface {
 	// GetQuote One quote
 	// (GET /v1/quotes/{quote_id})
 	GetQuote(w http.ResponseWriter, r *http.Request, quoteId QuoteID)
+	// GetRevenue What the caller, a provider, has earned, what is settled, and apart from it what the present month comes to
+	// (GET /v1/revenue)
+	GetRevenue(w http.ResponseWriter, r *http.Request, params GetRevenueParams)
 	// ListSettlements What the caller, a provider, is owed, newest first
 	// (GET /v1/settlements)
 	ListSettlements(w http.ResponseWriter, r *http.Request, params ListSettlementsParams)
 	// GetSettlement One settlement with its lines
 	// (GET /v1/settlements/{settlement_id})
 	GetSettlement(w http.ResponseWriter, r *http.Request, settlementId SettlementID)
+	// GetSpend What the caller, a customer, has spent in a month until now
+	// (GET /v1/spend)
+	GetSpend(w http.ResponseWriter, r *http.Request, params GetSpendParams)
+	// GetSpendForecast What the caller, a customer, will have spent at the end of a month
+	// (GET /v1/spend/forecast)
+	GetSpendForecast(w http.ResponseWriter, r *http.Request, params GetSpendForecastParams)
 	// ListTaxRates Tax rates, newest first
 	// (GET /v1/tax-rates)
 	ListTaxRates(w http.ResponseWriter, r *http.Request, params ListTaxRatesParams)
@@ -4937,6 +5258,58 @@ func (siw *ServerInterfaceWrapper) ExportInvoices(w http.ResponseWriter, r *http
 	// Parameter object where we will unmarshal all parameters from the context
 	var params ExportInvoicesParams
 
+	// ------------- Optional query parameter "period" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "period", r.URL.Query(), &params.Period, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "period"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "period", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "currency" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "currency", r.URL.Query(), &params.Currency, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "currency"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "currency", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", r.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "state"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "state", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "billing_account_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "billing_account_id", r.URL.Query(), &params.BillingAccountId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "billing_account_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "billing_account_id", Err: err})
+		}
+		return
+	}
+
 	// ------------- Optional query parameter "at_position" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
@@ -4969,6 +5342,32 @@ func (siw *ServerInterfaceWrapper) ExportSettlements(w http.ResponseWriter, r *h
 
 	// Parameter object where we will unmarshal all parameters from the context
 	var params ExportSettlementsParams
+
+	// ------------- Optional query parameter "period" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "period", r.URL.Query(), &params.Period, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "period"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "period", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "currency" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "currency", r.URL.Query(), &params.Currency, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "currency"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "currency", Err: err})
+		}
+		return
+	}
 
 	// ------------- Optional query parameter "at_position" -------------
 
@@ -5116,6 +5515,58 @@ func (siw *ServerInterfaceWrapper) ListInvoices(w http.ResponseWriter, r *http.R
 
 	// Parameter object where we will unmarshal all parameters from the context
 	var params ListInvoicesParams
+
+	// ------------- Optional query parameter "period" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "period", r.URL.Query(), &params.Period, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "period"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "period", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "currency" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "currency", r.URL.Query(), &params.Currency, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "currency"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "currency", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", r.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "state"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "state", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "billing_account_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "billing_account_id", r.URL.Query(), &params.BillingAccountId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "billing_account_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "billing_account_id", Err: err})
+		}
+		return
+	}
 
 	// ------------- Optional query parameter "limit" -------------
 
@@ -7250,6 +7701,104 @@ func (siw *ServerInterfaceWrapper) GetQuote(w http.ResponseWriter, r *http.Reque
 	handler.ServeHTTP(w, r)
 }
 
+// GetRevenue operation middleware
+func (siw *ServerInterfaceWrapper) GetRevenue(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetRevenueParams
+
+	// ------------- Optional query parameter "from_month" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "from_month", r.URL.Query(), &params.FromMonth, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "from_month"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "from_month", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "to_month" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "to_month", r.URL.Query(), &params.ToMonth, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "to_month"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "to_month", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "group_by" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "group_by", r.URL.Query(), &params.GroupBy, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "group_by"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "group_by", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_token", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetRevenue(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListSettlements operation middleware
 func (siw *ServerInterfaceWrapper) ListSettlements(w http.ResponseWriter, r *http.Request) {
 
@@ -7258,6 +7807,32 @@ func (siw *ServerInterfaceWrapper) ListSettlements(w http.ResponseWriter, r *htt
 
 	// Parameter object where we will unmarshal all parameters from the context
 	var params ListSettlementsParams
+
+	// ------------- Optional query parameter "period" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "period", r.URL.Query(), &params.Period, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "period"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "period", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "currency" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "currency", r.URL.Query(), &params.Currency, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "currency"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "currency", Err: err})
+		}
+		return
+	}
 
 	// ------------- Optional query parameter "limit" -------------
 
@@ -7326,6 +7901,202 @@ func (siw *ServerInterfaceWrapper) GetSettlement(w http.ResponseWriter, r *http.
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetSettlement(w, r, settlementId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetSpend operation middleware
+func (siw *ServerInterfaceWrapper) GetSpend(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetSpendParams
+
+	// ------------- Optional query parameter "month" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "month", r.URL.Query(), &params.Month, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "month"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "month", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "group_by" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "group_by", r.URL.Query(), &params.GroupBy, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "group_by"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "group_by", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "connection_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "connection_id", r.URL.Query(), &params.ConnectionId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "connection_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "connection_id", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_token", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetSpend(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetSpendForecast operation middleware
+func (siw *ServerInterfaceWrapper) GetSpendForecast(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetSpendForecastParams
+
+	// ------------- Optional query parameter "month" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "month", r.URL.Query(), &params.Month, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "month"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "month", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "group_by" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "group_by", r.URL.Query(), &params.GroupBy, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "group_by"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "group_by", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "connection_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "connection_id", r.URL.Query(), &params.ConnectionId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "connection_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "connection_id", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_token", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetSpendForecast(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -8376,6 +9147,12 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 	r.HandleFunc(options.BaseURL+"/v1/budgets/{budget_id}:evaluate", wrapper.EvaluateBudget).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/budget-alerts", wrapper.ListBudgetAlerts).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/spend", wrapper.GetSpend).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/spend/forecast", wrapper.GetSpendForecast).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/revenue", wrapper.GetRevenue).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/tax-rates", wrapper.ListTaxRates).Methods(http.MethodGet)
 
@@ -12044,6 +12821,45 @@ func (response GetQuotedefaultApplicationProblemPlusJSONResponse) VisitGetQuoteR
 	return err
 }
 
+type GetRevenueRequestObject struct {
+	Params GetRevenueParams
+}
+
+type GetRevenueResponseObject interface {
+	VisitGetRevenueResponse(w http.ResponseWriter) error
+}
+
+type GetRevenue200JSONResponse Revenue
+
+func (response GetRevenue200JSONResponse) VisitGetRevenueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRevenuedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetRevenuedefaultApplicationProblemPlusJSONResponse) VisitGetRevenueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListSettlementsRequestObject struct {
 	Params ListSettlementsParams
 }
@@ -12121,6 +12937,84 @@ type GetSettlementdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetSettlementdefaultApplicationProblemPlusJSONResponse) VisitGetSettlementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendRequestObject struct {
+	Params GetSpendParams
+}
+
+type GetSpendResponseObject interface {
+	VisitGetSpendResponse(w http.ResponseWriter) error
+}
+
+type GetSpend200JSONResponse Spend
+
+func (response GetSpend200JSONResponse) VisitGetSpendResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpenddefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetSpenddefaultApplicationProblemPlusJSONResponse) VisitGetSpendResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendForecastRequestObject struct {
+	Params GetSpendForecastParams
+}
+
+type GetSpendForecastResponseObject interface {
+	VisitGetSpendForecastResponse(w http.ResponseWriter) error
+}
+
+type GetSpendForecast200JSONResponse Spend
+
+func (response GetSpendForecast200JSONResponse) VisitGetSpendForecastResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendForecastdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetSpendForecastdefaultApplicationProblemPlusJSONResponse) VisitGetSpendForecastResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -13048,12 +13942,21 @@ type StrictServerInterface interface {
 	// GetQuote One quote
 	// (GET /v1/quotes/{quote_id})
 	GetQuote(ctx context.Context, request GetQuoteRequestObject) (GetQuoteResponseObject, error)
+	// GetRevenue What the caller, a provider, has earned, what is settled, and apart from it what the present month comes to
+	// (GET /v1/revenue)
+	GetRevenue(ctx context.Context, request GetRevenueRequestObject) (GetRevenueResponseObject, error)
 	// ListSettlements What the caller, a provider, is owed, newest first
 	// (GET /v1/settlements)
 	ListSettlements(ctx context.Context, request ListSettlementsRequestObject) (ListSettlementsResponseObject, error)
 	// GetSettlement One settlement with its lines
 	// (GET /v1/settlements/{settlement_id})
 	GetSettlement(ctx context.Context, request GetSettlementRequestObject) (GetSettlementResponseObject, error)
+	// GetSpend What the caller, a customer, has spent in a month until now
+	// (GET /v1/spend)
+	GetSpend(ctx context.Context, request GetSpendRequestObject) (GetSpendResponseObject, error)
+	// GetSpendForecast What the caller, a customer, will have spent at the end of a month
+	// (GET /v1/spend/forecast)
+	GetSpendForecast(ctx context.Context, request GetSpendForecastRequestObject) (GetSpendForecastResponseObject, error)
 	// ListTaxRates Tax rates, newest first
 	// (GET /v1/tax-rates)
 	ListTaxRates(ctx context.Context, request ListTaxRatesRequestObject) (ListTaxRatesResponseObject, error)
@@ -15350,6 +16253,32 @@ func (sh *strictHandler) GetQuote(w http.ResponseWriter, r *http.Request, quoteI
 	}
 }
 
+// GetRevenue operation middleware
+func (sh *strictHandler) GetRevenue(w http.ResponseWriter, r *http.Request, params GetRevenueParams) {
+	var request GetRevenueRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetRevenue(ctx, request.(GetRevenueRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetRevenue")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetRevenueResponseObject); ok {
+		if err := validResponse.VisitGetRevenueResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListSettlements operation middleware
 func (sh *strictHandler) ListSettlements(w http.ResponseWriter, r *http.Request, params ListSettlementsParams) {
 	var request ListSettlementsRequestObject
@@ -15395,6 +16324,58 @@ func (sh *strictHandler) GetSettlement(w http.ResponseWriter, r *http.Request, s
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetSettlementResponseObject); ok {
 		if err := validResponse.VisitGetSettlementResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetSpend operation middleware
+func (sh *strictHandler) GetSpend(w http.ResponseWriter, r *http.Request, params GetSpendParams) {
+	var request GetSpendRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetSpend(ctx, request.(GetSpendRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetSpend")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetSpendResponseObject); ok {
+		if err := validResponse.VisitGetSpendResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetSpendForecast operation middleware
+func (sh *strictHandler) GetSpendForecast(w http.ResponseWriter, r *http.Request, params GetSpendForecastParams) {
+	var request GetSpendForecastRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetSpendForecast(ctx, request.(GetSpendForecastRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetSpendForecast")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetSpendForecastResponseObject); ok {
+		if err := validResponse.VisitGetSpendForecastResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

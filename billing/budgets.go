@@ -3,6 +3,7 @@ package billing
 import (
 	"context"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -185,7 +186,9 @@ func Alert(ctx context.Context, log Log, budgetID string, evaluate budget.Evalua
 		}
 		s := events.StreamAppend{Stream: budget.Stream(budgetID), Expected: events.ExpectedVersion(version)}
 		for _, e := range decided {
+			reached := e.(budget.ThresholdReached)
 			s.Events = append(s.Events, events.NewEvent{
+				ID:    domain.DeriveEventID(e.EventType(), budgetID, reached.Month, strconv.Itoa(reached.Percent)),
 				Event: e, Metadata: events.Metadata{Actor: budgetActor, Parties: []string{state.OrganisationID}},
 			})
 		}

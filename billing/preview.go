@@ -9,6 +9,7 @@ import (
 	"crossbill/billing/rating"
 	"crossbill/domain"
 	"crossbill/domain/connection"
+	"crossbill/domain/feeallowance"
 	"crossbill/domain/invoice"
 	"crossbill/domain/reading"
 	"crossbill/events"
@@ -130,7 +131,8 @@ func gatherAsIf(ctx context.Context, log Log, r PreviewRequest, id string, at ti
 }
 
 // asIf is the log with one connection's future in it: an event more in the connection's stream and one more in that of its
-// readings, each after all that there are. Everything else passes through. It serves one Gather.
+// readings, each after all that there are; and without what invoices used of a free tier. Everything else passes through.
+// It serves one Gather.
 type asIf struct {
 	Log
 	period   Period
@@ -201,6 +203,8 @@ func (v *asIf) ReadStream(ctx context.Context, stream string, after int64, limit
 		return slices.Clone(v.connection[from:min(from+int64(limit), int64(len(v.connection)))]), nil
 	case reading.Stream(v.state.ID):
 		return v.readReadings(ctx, stream, after, limit)
+	case feeallowance.Stream(v.state.CustomerID):
+		return nil, nil // the month is looked at as a whole: what invoices of it used of a free tier is there to be used again
 	}
 	return v.Log.ReadStream(ctx, stream, after, limit)
 }

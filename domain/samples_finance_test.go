@@ -7,6 +7,7 @@ import (
 	"crossbill/domain/connection"
 	"crossbill/domain/exchangerate"
 	"crossbill/domain/internal/scenario"
+	"crossbill/domain/invoice"
 	"crossbill/domain/listing"
 	"crossbill/domain/order"
 	"crossbill/domain/taxrate"
@@ -51,6 +52,10 @@ func financeSamples() []domain.Event {
 			Reason: "Said in other categories", EffectiveFrom: april, At: at},
 		exchangerate.Set{Base: "EUR", Quote: "USD", Version: 7, Rate: domain.MustDecimal("1.0956"), Source: "ECB euro foreign exchange reference rate",
 			EffectiveFrom: april, At: at},
+		invoice.Issued{
+			InvoiceID: invoiceID, Number: "CB-000001", CustomerID: customer, PeriodStart: march, PeriodEnd: april, Currency: "USD",
+			Passthrough: usd(0), Fee: usd(0), Total: usd(0), LogPosition: 1234, RunID: runID, At: april, BillingAccountID: accountID,
+		},
 		order.Placed{
 			OrderID: orderID, QuoteID: quoteID, QuoteHash: hash, CustomerID: customer, ProviderID: provider, ListingID: listingID,
 			ListingVersion: 1, ConnectionID: connectionID, PortID: customerPort, BandwidthMbps: 100, BGP: customerBGP,

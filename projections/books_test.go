@@ -143,7 +143,7 @@ func TestInvoices_WholeDocument(t *testing.T) {
 	b.record("invoice-"+id("inv", 1), invoice.Paid{InvoiceID: id("inv", 1), Reference: "pi_1", At: at(99)})
 	b.record("settlement-"+id("set", 1), settled(1, cloudCo))
 	b.project()
-	invoices, _, err := b.q.InvoicesOf(t.Context(), projections.Party(acme), 0, "")
+	invoices, _, err := b.q.InvoicesOf(t.Context(), projections.Party(acme), projections.BookSearch{})
 	if err != nil || len(invoices) != 1 {
 		t.Fatalf("%v, %v", invoices, err)
 	}
@@ -152,7 +152,7 @@ func TestInvoices_WholeDocument(t *testing.T) {
 		got.Lines[0].Evidence[0].Count != 5 || got.Lines[0].Amount != usd(40000) || got.Number != "2026-0001" {
 		t.Errorf("got %+v", got)
 	}
-	settlements, _, err := b.q.SettlementsOf(t.Context(), projections.Party(cloudCo), 0, "")
+	settlements, _, err := b.q.SettlementsOf(t.Context(), projections.Party(cloudCo), projections.BookSearch{})
 	if err != nil || len(settlements) != 1 || settlements[0].Total != usd(40000) || settlements[0].Lines[0].ItemID != got.Lines[0].ItemID {
 		t.Errorf("got %+v, %v", settlements, err)
 	}

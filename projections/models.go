@@ -8,7 +8,7 @@ var models = []Projection{
 	{Name: "connections", Apply: applyConnections, Tables: []string{"read_connections", "read_edge_revisions"}},
 	{Name: "usage", Apply: applyUsage, Tables: []string{"read_readings", "read_usage"}},
 	{Name: "invoices", Apply: applyInvoices, Tables: []string{"read_invoices"}},
-	{Name: "settlements", Apply: applySettlements, Tables: []string{"read_settlements"}},
+	{Name: "settlements", Apply: applySettlements, Tables: []string{"read_settlements", "read_revenue"}},
 	{Name: "fees", Apply: applyFees, Tables: []string{"read_fee_schedules"}},
 	{Name: "billing_accounts", Apply: applyBillingAccounts, Tables: []string{"read_billing_accounts", "read_billing_defaults"}},
 	{Name: "budgets", Apply: applyBudgets, Tables: []string{"read_budgets", "read_budget_alerts"}},

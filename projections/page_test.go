@@ -46,13 +46,13 @@ func listsOf(viewer projections.Viewer) []pager {
 		{"invoices",
 			func(b *bench, n int) { b.record("invoice-"+id("inv", n), invoiced(n, acme)) },
 			func(b *bench, limit int, token string) ([]string, string, error) {
-				page, next, err := b.q.InvoicesOf(b.Context(), viewer, limit, token)
+				page, next, err := b.q.InvoicesOf(b.Context(), viewer, projections.BookSearch{Limit: limit, PageToken: token})
 				return ids(page, func(s invoice.State) string { return s.InvoiceID }), next, err
 			}},
 		{"settlements",
 			func(b *bench, n int) { b.record("settlement-"+id("set", n), settled(n, cloudCo)) },
 			func(b *bench, limit int, token string) ([]string, string, error) {
-				page, next, err := b.q.SettlementsOf(b.Context(), viewer, limit, token)
+				page, next, err := b.q.SettlementsOf(b.Context(), viewer, projections.BookSearch{Limit: limit, PageToken: token})
 				return ids(page, func(s settlement.State) string { return s.SettlementID }), next, err
 			}},
 		{"listings",

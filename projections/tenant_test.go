@@ -218,8 +218,8 @@ func TestQueriesNameNobody(t *testing.T) {
 	for _, forgot := range []projections.Viewer{projections.Party(acme), projections.Party(cloudCo), projections.Operator()} {
 		orders, _, err1 := q.OrdersOf(ctx, forgot, 10, "")
 		connections, _, err2 := q.ConnectionsOf(ctx, forgot, 10, "")
-		invoices, _, err3 := q.InvoicesOf(ctx, forgot, 10, "")
-		settlements, _, err4 := q.SettlementsOf(ctx, forgot, 10, "")
+		invoices, _, err3 := q.InvoicesOf(ctx, forgot, projections.BookSearch{})
+		settlements, _, err4 := q.SettlementsOf(ctx, forgot, projections.BookSearch{})
 		usage, _, err5 := q.Usage(ctx, id("con", 5), 10, "")
 		if n := len(orders) + len(connections) + len(invoices) + len(settlements) + len(usage.Items); n > 0 || usage.Readings > 0 {
 			t.Errorf("a stranger gets %d rows", n)

@@ -874,6 +874,126 @@ func (e WebhookDeliveryOutcome) Valid() bool {
 	}
 }
 
+// Defines values for ExportInvoicesParamsState.
+const (
+	ExportInvoicesParamsStateIssued ExportInvoicesParamsState = "issued"
+	ExportInvoicesParamsStatePaid   ExportInvoicesParamsState = "paid"
+	ExportInvoicesParamsStateVoid   ExportInvoicesParamsState = "void"
+)
+
+// Valid indicates whether the value is a known member of the ExportInvoicesParamsState enum.
+func (e ExportInvoicesParamsState) Valid() bool {
+	switch e {
+	case ExportInvoicesParamsStateIssued:
+		return true
+	case ExportInvoicesParamsStatePaid:
+		return true
+	case ExportInvoicesParamsStateVoid:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListInvoicesParamsState.
+const (
+	ListInvoicesParamsStateIssued ListInvoicesParamsState = "issued"
+	ListInvoicesParamsStatePaid   ListInvoicesParamsState = "paid"
+	ListInvoicesParamsStateVoid   ListInvoicesParamsState = "void"
+)
+
+// Valid indicates whether the value is a known member of the ListInvoicesParamsState enum.
+func (e ListInvoicesParamsState) Valid() bool {
+	switch e {
+	case ListInvoicesParamsStateIssued:
+		return true
+	case ListInvoicesParamsStatePaid:
+		return true
+	case ListInvoicesParamsStateVoid:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GetRevenueParamsGroupBy.
+const (
+	GetRevenueParamsGroupByConnection GetRevenueParamsGroupBy = "connection"
+	GetRevenueParamsGroupByCustomer   GetRevenueParamsGroupBy = "customer"
+	GetRevenueParamsGroupByListing    GetRevenueParamsGroupBy = "listing"
+	GetRevenueParamsGroupByMonth      GetRevenueParamsGroupBy = "month"
+)
+
+// Valid indicates whether the value is a known member of the GetRevenueParamsGroupBy enum.
+func (e GetRevenueParamsGroupBy) Valid() bool {
+	switch e {
+	case GetRevenueParamsGroupByConnection:
+		return true
+	case GetRevenueParamsGroupByCustomer:
+		return true
+	case GetRevenueParamsGroupByListing:
+		return true
+	case GetRevenueParamsGroupByMonth:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GetSpendParamsGroupBy.
+const (
+	GetSpendParamsGroupByBillingAccount GetSpendParamsGroupBy = "billing_account"
+	GetSpendParamsGroupByConnection     GetSpendParamsGroupBy = "connection"
+	GetSpendParamsGroupByLineKind       GetSpendParamsGroupBy = "line_kind"
+	GetSpendParamsGroupByListing        GetSpendParamsGroupBy = "listing"
+	GetSpendParamsGroupByProvider       GetSpendParamsGroupBy = "provider"
+)
+
+// Valid indicates whether the value is a known member of the GetSpendParamsGroupBy enum.
+func (e GetSpendParamsGroupBy) Valid() bool {
+	switch e {
+	case GetSpendParamsGroupByBillingAccount:
+		return true
+	case GetSpendParamsGroupByConnection:
+		return true
+	case GetSpendParamsGroupByLineKind:
+		return true
+	case GetSpendParamsGroupByListing:
+		return true
+	case GetSpendParamsGroupByProvider:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GetSpendForecastParamsGroupBy.
+const (
+	GetSpendForecastParamsGroupByBillingAccount GetSpendForecastParamsGroupBy = "billing_account"
+	GetSpendForecastParamsGroupByConnection     GetSpendForecastParamsGroupBy = "connection"
+	GetSpendForecastParamsGroupByLineKind       GetSpendForecastParamsGroupBy = "line_kind"
+	GetSpendForecastParamsGroupByListing        GetSpendForecastParamsGroupBy = "listing"
+	GetSpendForecastParamsGroupByProvider       GetSpendForecastParamsGroupBy = "provider"
+)
+
+// Valid indicates whether the value is a known member of the GetSpendForecastParamsGroupBy enum.
+func (e GetSpendForecastParamsGroupBy) Valid() bool {
+	switch e {
+	case GetSpendForecastParamsGroupByBillingAccount:
+		return true
+	case GetSpendForecastParamsGroupByConnection:
+		return true
+	case GetSpendForecastParamsGroupByLineKind:
+		return true
+	case GetSpendForecastParamsGroupByListing:
+		return true
+	case GetSpendForecastParamsGroupByProvider:
+		return true
+	default:
+		return false
+	}
+}
+
 // ASN A BGP autonomous system number (RFC 6793).
 type ASN = uint32
 
@@ -1357,6 +1477,21 @@ type FieldError struct {
 
 	// Pointer RFC 6901 pointer into the request's body.
 	Pointer string `json:"pointer"`
+}
+
+// ForecastMethod How a forecast was made.
+type ForecastMethod struct {
+	// ComingSeconds Of the month, from as_of.
+	ComingSeconds int64 `json:"coming_seconds"`
+
+	// PastSeconds Of the month, until as_of.
+	PastSeconds int64 `json:"past_seconds"`
+
+	// Recurring How charges per month go on.
+	Recurring string `json:"recurring"`
+
+	// Usage How usage goes on.
+	Usage string `json:"usage"`
 }
 
 // Hash SHA-256, in base64 as checkpoints have it.
@@ -1874,6 +2009,24 @@ type OneTimePrice struct {
 	Total Money `json:"total"`
 }
 
+// OpenRevenue defines model for OpenRevenue.
+type OpenRevenue struct {
+	AsOf        time.Time    `json:"as_of"`
+	Connections int          `json:"connections"`
+	Groups      []RevenueSum `json:"groups"`
+
+	// LogPosition It was computed from the log up to here.
+	LogPosition int64 `json:"log_position"`
+
+	// Month A calendar month, UTC.
+	//
+	// Example: 2026-03
+	Month Month `json:"month"`
+
+	// Totals One for each currency, with an empty key.
+	Totals []RevenueSum `json:"totals"`
+}
+
 // Order defines model for Order.
 type Order struct {
 	AcceptedAt *time.Time `json:"accepted_at,omitempty"`
@@ -2181,6 +2334,39 @@ type Reason struct {
 	Reason string `json:"reason"`
 }
 
+// Revenue defines model for Revenue.
+type Revenue struct {
+	// FromMonth A calendar month, UTC.
+	//
+	// Example: 2026-03
+	FromMonth     Month        `json:"from_month"`
+	NextPageToken *string      `json:"next_page_token,omitempty"`
+	Open          OpenRevenue  `json:"open"`
+	Settled       []RevenueSum `json:"settled"`
+
+	// SettledTotals One for each currency, with an empty key.
+	SettledTotals []RevenueSum `json:"settled_totals"`
+
+	// ToMonth A calendar month, UTC.
+	//
+	// Example: 2026-03
+	ToMonth Month `json:"to_month"`
+}
+
+// RevenueSum defines model for RevenueSum.
+type RevenueSum struct {
+	// Amount An amount in major units with all the digits of its currency.
+	Amount Money `json:"amount"`
+
+	// Key What is grouped by: the month, or the id of a listing, customer or connection.
+	Key string `json:"key"`
+
+	// Month A calendar month, UTC.
+	//
+	// Example: 2026-03
+	Month *Month `json:"month,omitempty"`
+}
+
 // Role defines model for Role.
 type Role string
 
@@ -2274,6 +2460,48 @@ type SettlementPage struct {
 
 // Side a is the customer's side of a connection, z the provider's.
 type Side string
+
+// Spend defines model for Spend.
+type Spend struct {
+	// AsOf Until when; the end of a month that is over.
+	AsOf time.Time `json:"as_of"`
+
+	// Connections How many of the page's connections are billable in the month.
+	Connections int `json:"connections"`
+
+	// Forecast How a forecast was made.
+	Forecast *ForecastMethod `json:"forecast,omitempty"`
+	Groups   []SpendSum      `json:"groups"`
+
+	// LogPosition It was computed from the log up to here.
+	LogPosition int64 `json:"log_position"`
+
+	// Month A calendar month, UTC.
+	//
+	// Example: 2026-03
+	Month         Month     `json:"month"`
+	NextPageToken *string   `json:"next_page_token,omitempty"`
+	PeriodEnd     time.Time `json:"period_end"`
+	PeriodStart   time.Time `json:"period_start"`
+
+	// Totals One for each currency.
+	Totals []SpendSum `json:"totals"`
+}
+
+// SpendSum In one currency, the provider's price and the platform's fee apart.
+type SpendSum struct {
+	// Fee An amount in major units with all the digits of its currency.
+	Fee Money `json:"fee"`
+
+	// Key What is grouped by: the id of a connection, provider, listing or billing account, or the kind of line. Empty in a total, and for what is billed to the default account where there is none.
+	Key string `json:"key"`
+
+	// Passthrough An amount in major units with all the digits of its currency.
+	Passthrough Money `json:"passthrough"`
+
+	// Total An amount in major units with all the digits of its currency.
+	Total Money `json:"total"`
+}
 
 // Submission defines model for Submission.
 type Submission struct {
@@ -2697,12 +2925,25 @@ type SetExchangeRateParams struct {
 
 // ExportInvoicesParams defines parameters for ExportInvoices.
 type ExportInvoicesParams struct {
+	// Period The month that the period begins in.
+	Period           *Month                     `form:"period,omitempty" json:"period,omitempty"`
+	Currency         *Currency                  `form:"currency,omitempty" json:"currency,omitempty"`
+	State            *ExportInvoicesParamsState `form:"state,omitempty" json:"state,omitempty"`
+	BillingAccountId *BillingAccountID          `form:"billing_account_id,omitempty" json:"billing_account_id,omitempty"`
+
 	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
+// ExportInvoicesParamsState defines parameters for ExportInvoices.
+type ExportInvoicesParamsState string
+
 // ExportSettlementsParams defines parameters for ExportSettlements.
 type ExportSettlementsParams struct {
+	// Period The month that the period begins in.
+	Period   *Month    `form:"period,omitempty" json:"period,omitempty"`
+	Currency *Currency `form:"currency,omitempty" json:"currency,omitempty"`
+
 	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
@@ -2726,7 +2967,12 @@ type PublishFeeScheduleParams struct {
 
 // ListInvoicesParams defines parameters for ListInvoices.
 type ListInvoicesParams struct {
-	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+	// Period The month that the period begins in.
+	Period           *Month                   `form:"period,omitempty" json:"period,omitempty"`
+	Currency         *Currency                `form:"currency,omitempty" json:"currency,omitempty"`
+	State            *ListInvoicesParamsState `form:"state,omitempty" json:"state,omitempty"`
+	BillingAccountId *BillingAccountID        `form:"billing_account_id,omitempty" json:"billing_account_id,omitempty"`
+	Limit            *Limit                   `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// PageToken `next_page_token` of the page before.
 	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
@@ -2734,6 +2980,9 @@ type ListInvoicesParams struct {
 	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
+
+// ListInvoicesParamsState defines parameters for ListInvoices.
+type ListInvoicesParamsState string
 
 // ListListingReviewsParams defines parameters for ListListingReviews.
 type ListListingReviewsParams struct {
@@ -2986,9 +3235,15 @@ type CreateQuoteParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
-// ListSettlementsParams defines parameters for ListSettlements.
-type ListSettlementsParams struct {
-	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+// GetRevenueParams defines parameters for GetRevenue.
+type GetRevenueParams struct {
+	// FromMonth Absent: eleven months before to_month.
+	FromMonth *Month `form:"from_month,omitempty" json:"from_month,omitempty"`
+
+	// ToMonth The last month; absent: the present one.
+	ToMonth *Month                   `form:"to_month,omitempty" json:"to_month,omitempty"`
+	GroupBy *GetRevenueParamsGroupBy `form:"group_by,omitempty" json:"group_by,omitempty"`
+	Limit   *Limit                   `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// PageToken `next_page_token` of the page before.
 	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
@@ -2996,6 +3251,63 @@ type ListSettlementsParams struct {
 	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
+
+// GetRevenueParamsGroupBy defines parameters for GetRevenue.
+type GetRevenueParamsGroupBy string
+
+// ListSettlementsParams defines parameters for ListSettlements.
+type ListSettlementsParams struct {
+	// Period The month that the period begins in.
+	Period   *Month    `form:"period,omitempty" json:"period,omitempty"`
+	Currency *Currency `form:"currency,omitempty" json:"currency,omitempty"`
+	Limit    *Limit    `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// GetSpendParams defines parameters for GetSpend.
+type GetSpendParams struct {
+	// Month Absent: the present month.
+	Month   *Month                 `form:"month,omitempty" json:"month,omitempty"`
+	GroupBy *GetSpendParamsGroupBy `form:"group_by,omitempty" json:"group_by,omitempty"`
+
+	// ConnectionId Only this connection.
+	ConnectionId *ConnectionID `form:"connection_id,omitempty" json:"connection_id,omitempty"`
+	Limit        *Limit        `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// GetSpendParamsGroupBy defines parameters for GetSpend.
+type GetSpendParamsGroupBy string
+
+// GetSpendForecastParams defines parameters for GetSpendForecast.
+type GetSpendForecastParams struct {
+	// Month Absent: the present month.
+	Month   *Month                         `form:"month,omitempty" json:"month,omitempty"`
+	GroupBy *GetSpendForecastParamsGroupBy `form:"group_by,omitempty" json:"group_by,omitempty"`
+
+	// ConnectionId Only this connection.
+	ConnectionId *ConnectionID `form:"connection_id,omitempty" json:"connection_id,omitempty"`
+	Limit        *Limit        `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// GetSpendForecastParamsGroupBy defines parameters for GetSpendForecast.
+type GetSpendForecastParamsGroupBy string
 
 // ListTaxRatesParams defines parameters for ListTaxRates.
 type ListTaxRatesParams struct {
@@ -4025,6 +4337,15 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/quotes/{quote_id} (the `GetQuote` operationId).
 	GetQuote(ctx context.Context, quoteId QuoteID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetRevenue What the caller, a provider, has earned, what is settled, and apart from it what the present month comes to
+	//
+	// `settled` is what settlements say, month by month. `open` is what the settlements of the present month would say if every
+	// connection ended now, whether they are issued already or not; it is in no sum of `settled`. A page is of `limit` connections of
+	// the open month, oldest first; `settled` stands on the first page.
+	//
+	// Corresponds with GET /v1/revenue (the `GetRevenue` operationId).
+	GetRevenue(ctx context.Context, params *GetRevenueParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListSettlements What the caller, a provider, is owed, newest first
 	//
 	// Corresponds with GET /v1/settlements (the `ListSettlements` operationId).
@@ -4034,6 +4355,24 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/settlements/{settlement_id} (the `GetSettlement` operationId).
 	GetSettlement(ctx context.Context, settlementId SettlementID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetSpend What the caller, a customer, has spent in a month until now
+	//
+	// What the invoices of the month would say if every connection ended now: the same computation, whether the month is billed
+	// already or not. Currencies are never added to each other. A page is of `limit` connections, oldest first; sums are of the
+	// page's connections, so those of several pages are added up, currency by currency. (A free tier of the platform's fee is
+	// shared by the connections of one page.)
+	//
+	// Corresponds with GET /v1/spend (the `GetSpend` operationId).
+	GetSpend(ctx context.Context, params *GetSpendParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetSpendForecast What the caller, a customer, will have spent at the end of a month
+	//
+	// What the invoices of the month would say if all that is in force stays so, and the usage of the rest of the month has the
+	// mean rate of what is past. It says how, and from what. Pages are as those of the spend to date.
+	//
+	// Corresponds with GET /v1/spend/forecast (the `GetSpendForecast` operationId).
+	GetSpendForecast(ctx context.Context, params *GetSpendForecastParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListTaxRates Tax rates, newest first
 	//
@@ -5980,6 +6319,25 @@ func (c *Client) GetQuote(ctx context.Context, quoteId QuoteID, reqEditors ...Re
 	return c.Client.Do(req)
 }
 
+// GetRevenue What the caller, a provider, has earned, what is settled, and apart from it what the present month comes to
+//
+// `settled` is what settlements say, month by month. `open` is what the settlements of the present month would say if every
+// connection ended now, whether they are issued already or not; it is in no sum of `settled`. A page is of `limit` connections of
+// the open month, oldest first; `settled` stands on the first page.
+//
+// Corresponds with GET /v1/revenue (the `GetRevenue` operationId).
+func (c *Client) GetRevenue(ctx context.Context, params *GetRevenueParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetRevenueRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListSettlements What the caller, a provider, is owed, newest first
 //
 // Corresponds with GET /v1/settlements (the `ListSettlements` operationId).
@@ -6000,6 +6358,44 @@ func (c *Client) ListSettlements(ctx context.Context, params *ListSettlementsPar
 // Corresponds with GET /v1/settlements/{settlement_id} (the `GetSettlement` operationId).
 func (c *Client) GetSettlement(ctx context.Context, settlementId SettlementID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetSettlementRequest(c.Server, settlementId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetSpend What the caller, a customer, has spent in a month until now
+//
+// What the invoices of the month would say if every connection ended now: the same computation, whether the month is billed
+// already or not. Currencies are never added to each other. A page is of `limit` connections, oldest first; sums are of the
+// page's connections, so those of several pages are added up, currency by currency. (A free tier of the platform's fee is
+// shared by the connections of one page.)
+//
+// Corresponds with GET /v1/spend (the `GetSpend` operationId).
+func (c *Client) GetSpend(ctx context.Context, params *GetSpendParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetSpendRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetSpendForecast What the caller, a customer, will have spent at the end of a month
+//
+// What the invoices of the month would say if all that is in force stays so, and the usage of the rest of the month has the
+// mean rate of what is past. It says how, and from what. Pages are as those of the spend to date.
+//
+// Corresponds with GET /v1/spend/forecast (the `GetSpendForecast` operationId).
+func (c *Client) GetSpendForecast(ctx context.Context, params *GetSpendForecastParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetSpendForecastRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -8114,6 +8510,54 @@ func NewExportInvoicesRequest(server string, params *ExportInvoicesParams) (*htt
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
+		if params.Period != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "period", *params.Period, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Currency != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "currency", *params.Currency, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.BillingAccountId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "billing_account_id", *params.BillingAccountId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if params.AtPosition != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
@@ -8167,6 +8611,30 @@ func NewExportSettlementsRequest(server string, params *ExportSettlementsParams)
 		// styled parameters, preserving literal commas as delimiters
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
+
+		if params.Period != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "period", *params.Period, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Currency != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "currency", *params.Currency, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
 
 		if params.AtPosition != nil {
 
@@ -8381,6 +8849,54 @@ func NewListInvoicesRequest(server string, params *ListInvoicesParams) (*http.Re
 		// styled parameters, preserving literal commas as delimiters
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
+
+		if params.Period != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "period", *params.Period, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Currency != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "currency", *params.Currency, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.BillingAccountId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "billing_account_id", *params.BillingAccountId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
 
 		if params.Limit != nil {
 
@@ -10914,6 +11430,120 @@ func NewGetQuoteRequest(server string, quoteId QuoteID) (*http.Request, error) {
 	return req, nil
 }
 
+// NewGetRevenueRequest constructs an http.Request for the GetRevenue method
+func NewGetRevenueRequest(server string, params *GetRevenueParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/revenue")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.FromMonth != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "from_month", *params.FromMonth, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ToMonth != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "to_month", *params.ToMonth, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.GroupBy != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "group_by", *params.GroupBy, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_token", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListSettlementsRequest constructs an http.Request for the ListSettlements method
 func NewListSettlementsRequest(server string, params *ListSettlementsParams) (*http.Request, error) {
 	var err error
@@ -10941,6 +11571,30 @@ func NewListSettlementsRequest(server string, params *ListSettlementsParams) (*h
 		// styled parameters, preserving literal commas as delimiters
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
+
+		if params.Period != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "period", *params.Period, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Currency != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "currency", *params.Currency, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
 
 		if params.Limit != nil {
 
@@ -11016,6 +11670,234 @@ func NewGetSettlementRequest(server string, settlementId SettlementID) (*http.Re
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetSpendRequest constructs an http.Request for the GetSpend method
+func NewGetSpendRequest(server string, params *GetSpendParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/spend")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Month != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "month", *params.Month, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.GroupBy != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "group_by", *params.GroupBy, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ConnectionId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "connection_id", *params.ConnectionId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_token", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetSpendForecastRequest constructs an http.Request for the GetSpendForecast method
+func NewGetSpendForecastRequest(server string, params *GetSpendForecastParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/spend/forecast")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Month != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "month", *params.Month, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.GroupBy != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "group_by", *params.GroupBy, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ConnectionId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "connection_id", *params.ConnectionId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_token", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -12828,6 +13710,17 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/quotes/{quote_id} (the `GetQuote` operationId).
 	GetQuoteWithResponse(ctx context.Context, quoteId QuoteID, reqEditors ...RequestEditorFn) (*GetQuoteResponse, error)
 
+	// GetRevenueWithResponse What the caller, a provider, has earned, what is settled, and apart from it what the present month comes to
+	//
+	// `settled` is what settlements say, month by month. `open` is what the settlements of the present month would say if every
+	// connection ended now, whether they are issued already or not; it is in no sum of `settled`. A page is of `limit` connections of
+	// the open month, oldest first; `settled` stands on the first page.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/revenue (the `GetRevenue` operationId).
+	GetRevenueWithResponse(ctx context.Context, params *GetRevenueParams, reqEditors ...RequestEditorFn) (*GetRevenueResponse, error)
+
 	// ListSettlementsWithResponse What the caller, a provider, is owed, newest first
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -12841,6 +13734,28 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/settlements/{settlement_id} (the `GetSettlement` operationId).
 	GetSettlementWithResponse(ctx context.Context, settlementId SettlementID, reqEditors ...RequestEditorFn) (*GetSettlementResponse, error)
+
+	// GetSpendWithResponse What the caller, a customer, has spent in a month until now
+	//
+	// What the invoices of the month would say if every connection ended now: the same computation, whether the month is billed
+	// already or not. Currencies are never added to each other. A page is of `limit` connections, oldest first; sums are of the
+	// page's connections, so those of several pages are added up, currency by currency. (A free tier of the platform's fee is
+	// shared by the connections of one page.)
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/spend (the `GetSpend` operationId).
+	GetSpendWithResponse(ctx context.Context, params *GetSpendParams, reqEditors ...RequestEditorFn) (*GetSpendResponse, error)
+
+	// GetSpendForecastWithResponse What the caller, a customer, will have spent at the end of a month
+	//
+	// What the invoices of the month would say if all that is in force stays so, and the usage of the rest of the month has the
+	// mean rate of what is past. It says how, and from what. Pages are as those of the spend to date.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/spend/forecast (the `GetSpendForecast` operationId).
+	GetSpendForecastWithResponse(ctx context.Context, params *GetSpendForecastParams, reqEditors ...RequestEditorFn) (*GetSpendForecastResponse, error)
 
 	// ListTaxRatesWithResponse Tax rates, newest first
 	//
@@ -17003,6 +17918,54 @@ func (r GetQuoteResponse) ContentType() string {
 	return ""
 }
 
+type GetRevenueResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Revenue
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetRevenueResponse) GetJSON200() *Revenue {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetRevenueResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetRevenueResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetRevenueResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetRevenueResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetRevenueResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListSettlementsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -17100,6 +18063,102 @@ func (r GetSettlementResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetSettlementResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetSpendResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Spend
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetSpendResponse) GetJSON200() *Spend {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetSpendResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetSpendResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetSpendResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetSpendResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetSpendResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetSpendForecastResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Spend
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetSpendForecastResponse) GetJSON200() *Spend {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetSpendForecastResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetSpendForecastResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetSpendForecastResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetSpendForecastResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetSpendForecastResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -19366,6 +20425,23 @@ func (c *ClientWithResponses) GetQuoteWithResponse(ctx context.Context, quoteId 
 	return ParseGetQuoteResponse(rsp)
 }
 
+// GetRevenueWithResponse What the caller, a provider, has earned, what is settled, and apart from it what the present month comes to
+//
+// `settled` is what settlements say, month by month. `open` is what the settlements of the present month would say if every
+// connection ended now, whether they are issued already or not; it is in no sum of `settled`. A page is of `limit` connections of
+// the open month, oldest first; `settled` stands on the first page.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/revenue (the `GetRevenue` operationId).
+func (c *ClientWithResponses) GetRevenueWithResponse(ctx context.Context, params *GetRevenueParams, reqEditors ...RequestEditorFn) (*GetRevenueResponse, error) {
+	rsp, err := c.GetRevenue(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetRevenueResponse(rsp)
+}
+
 // ListSettlementsWithResponse What the caller, a provider, is owed, newest first
 //
 // Returns a wrapper object for the known response body format(s).
@@ -19390,6 +20466,40 @@ func (c *ClientWithResponses) GetSettlementWithResponse(ctx context.Context, set
 		return nil, err
 	}
 	return ParseGetSettlementResponse(rsp)
+}
+
+// GetSpendWithResponse What the caller, a customer, has spent in a month until now
+//
+// What the invoices of the month would say if every connection ended now: the same computation, whether the month is billed
+// already or not. Currencies are never added to each other. A page is of `limit` connections, oldest first; sums are of the
+// page's connections, so those of several pages are added up, currency by currency. (A free tier of the platform's fee is
+// shared by the connections of one page.)
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/spend (the `GetSpend` operationId).
+func (c *ClientWithResponses) GetSpendWithResponse(ctx context.Context, params *GetSpendParams, reqEditors ...RequestEditorFn) (*GetSpendResponse, error) {
+	rsp, err := c.GetSpend(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetSpendResponse(rsp)
+}
+
+// GetSpendForecastWithResponse What the caller, a customer, will have spent at the end of a month
+//
+// What the invoices of the month would say if all that is in force stays so, and the usage of the rest of the month has the
+// mean rate of what is past. It says how, and from what. Pages are as those of the spend to date.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/spend/forecast (the `GetSpendForecast` operationId).
+func (c *ClientWithResponses) GetSpendForecastWithResponse(ctx context.Context, params *GetSpendForecastParams, reqEditors ...RequestEditorFn) (*GetSpendForecastResponse, error) {
+	rsp, err := c.GetSpendForecast(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetSpendForecastResponse(rsp)
 }
 
 // ListTaxRatesWithResponse Tax rates, newest first
@@ -22847,6 +23957,39 @@ func ParseGetQuoteResponse(rsp *http.Response) (*GetQuoteResponse, error) {
 	return response, nil
 }
 
+// ParseGetRevenueResponse parses an HTTP response from a GetRevenueWithResponse call
+func ParseGetRevenueResponse(rsp *http.Response) (*GetRevenueResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetRevenueResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Revenue
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseListSettlementsResponse parses an HTTP response from a ListSettlementsWithResponse call
 func ParseListSettlementsResponse(rsp *http.Response) (*ListSettlementsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -22921,6 +24064,72 @@ func ParseGetSettlementResponse(rsp *http.Response) (*GetSettlementResponse, err
 			headers.ETag = &value
 		}
 		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetSpendResponse parses an HTTP response from a GetSpendWithResponse call
+func ParseGetSpendResponse(rsp *http.Response) (*GetSpendResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetSpendResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Spend
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetSpendForecastResponse parses an HTTP response from a GetSpendForecastWithResponse call
+func ParseGetSpendForecastResponse(rsp *http.Response) (*GetSpendForecastResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetSpendForecastResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Spend
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
 	}
 
 	return response, nil

@@ -16,6 +16,7 @@ import (
 
 	"crossbill/api"
 	"crossbill/api/webhooks"
+	"crossbill/billing"
 	"crossbill/billing/stripe"
 	"crossbill/domain"
 	"crossbill/domain/apikey"
@@ -109,6 +110,8 @@ func startPlatform(ctx context.Context, c platformConfig) (_ *platform, err erro
 	}
 	p.stops = append(p.stops, provisioner.Stop)
 
+	budgets := billing.BudgetWatch{Pool: p.Pool, Log: p.Log, Queries: projections.Queries{DB: p.Pool}, Logger: c.Logger}
+	p.background(budgets.Run)
 	if p.OperatorKey, err = operatorKey(ctx, p.Log, filepath.Join(c.DataDir, operatorKeyFile)); err != nil {
 		return nil, err
 	}

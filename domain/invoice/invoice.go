@@ -80,6 +80,9 @@ type Issued struct {
 	// FreeBefore is what the customer's invoices before used of the fee's free tier in this month and currency; nil if no
 	// fee on the invoice has a free tier.
 	FreeBefore *pricing.FreeUse `json:"free_before,omitempty"`
+
+	// BillingAccountID is the account that its connections' orders named; "" is the customer's default account.
+	BillingAccountID string `json:"billing_account_id,omitempty"`
 }
 
 // Paid says that the customer paid the total.
