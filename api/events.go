@@ -116,7 +116,7 @@ func (s *Server) eventsOf(ctx context.Context, f eventFilter, after events.Posit
 	}
 	var found []events.Recorded
 	for caller := callerFrom(ctx); ; {
-		page, err := s.Log.ReadStream(ctx, f.stream, version, streamPage)
+		page, err := s.seen(ctx).ReadStream(ctx, f.stream, version, streamPage)
 		if err != nil {
 			return nil, after, err
 		}

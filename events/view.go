@@ -25,6 +25,13 @@ type View struct {
 // security does); of those in archives, sees tells which they are. The two must agree.
 func (l *Log) View(db Querier, sees func(Metadata) bool) View { return View{l, db, sees} }
 
+// ReadStream returns a page of the events of a stream that are seen, in order, from the first past afterVersion. Only an empty
+// page means that there are no more. Its errors are those of [Log.ReadStream].
+func (v View) ReadStream(ctx context.Context, stream string, afterVersion int64, limit int) ([]Recorded, error) {
+	page, _, err := v.readStream(ctx, stream, afterVersion, limit)
+	return page, err
+}
+
 // readStream returns the events of a stream past a version that are seen, in order, and whether there may be more.
 func (v View) readStream(ctx context.Context, stream string, after int64, limit int) (_ []Recorded, more bool, err error) {
 	const query = selectRecorded + `WHERE stream = $1 AND version > $2 ORDER BY version LIMIT $3` // index events_p…_stream_version

@@ -1,0 +1,126 @@
+package api
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// platformReads are the functions that read with the platform's own rights, and what for. Everything else reads as the caller:
+// by load, by seen, by Queries, by door. What these find is decided by, or is the caller's by a check that is named here.
+var platformReads = map[string]string{
+	"BundleInvoiceLine":  "the evidence of an invoice that was loaded as the caller; bundle looks at every event again",
+	"callerOf":           "who the caller is, is not known yet",
+	"CreateBillingRun":   "an operator's run over everybody",
+	"CreateEdgeNode":     "an operator's",
+	"CreatePort":         "an operator's",
+	"draftOf":            "decided by whose the port is and by where it is",
+	"EvaluateBudget":     "usage of connections that were found as the caller",
+	"eventsOf":           "at positions that were found as the caller; each event's parties are looked at again",
+	"ExplainInvoiceLine": "the evidence of an invoice that was loaded as the caller",
+	"feeInForce":         "fees are everybody's",
+	"GetLocation":        "locations are everybody's",
+	"GetMarketPolicy":    "an operator's",
+	"keepAfter":          "the id of the caller's own event",
+	"listingOnOffer":     "the market is everybody's, and private offers are checked by OnOffer; the events name the provider only",
+	"loadBillingDefault": "of the organisation that is asked for: the caller's",
+	"loadEdgeNode":       "an agent's own node, by its key; agents are parties of no event",
+	"loadListing":        "as listingOnOffer",
+	"marketPolicy":       "decided by the market's rules",
+	"notDelivered":       "the connection of an order that was loaded as the caller",
+	"openRevenue":        "usage of connections that were found as the caller",
+	"ownBillingAccount":  "decided by whose the account is; of another's nothing is said",
+	"PayInvoice":         "the payer of an invoice that was loaded as the caller",
+	"PlaceOrder":         "decided by the listing's terms and by both ports",
+	"portViews":          "what is reserved on ports that were found as the caller",
+	"PublishFeeSchedule": "an operator's",
+	"recordConnection":   "decided by the state of a connection on the agent's own node, which is checked",
+	"replay":             "the caller's own answer, by its organisation and key",
+	"ReportObservations": "an agent reports of its own node, which provisioning checks; agents are parties of no event",
+	"require":            "decided by the caller's own organisation",
+	"scopeOf":            "decided by whose the connection is; of another's nothing is said",
+	"SetExchangeRate":    "an operator's",
+	"SetMarketPolicy":    "an operator's",
+	"SetTaxRate":         "an operator's",
+	"spend":              "usage of connections that were found as the caller",
+}
+
+// TestPlatformReads holds reading past row-level security to the list, so that it is done on purpose and with a reason.
+func TestPlatformReads(t *testing.T) {
+	t.Parallel()
+	files, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	for _, file := range files {
+		name := file.Name()
+		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") || strings.HasSuffix(name, ".gen.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range parsed.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				if call, ok := n.(*ast.CallExpr); ok && readsAsPlatform(call) {
+					found[f.Name.Name] = true
+				}
+				return true
+			})
+		}
+	}
+	for name := range found {
+		if platformReads[name] == "" {
+			t.Errorf("%s reads with the platform's rights; read as the caller (load, seen, Queries, door), or say in platformReads why not", name)
+		}
+	}
+	for name := range platformReads {
+		if !found[name] {
+			t.Errorf("%s does not read with the platform's rights any more", name)
+		}
+	}
+}
+
+// readsAsPlatform recognises whatever is given s.Log, as events.Load(ctx, s.Log, …), and s.Log.Read…(…), s.Pool.Query…(…), s.Platform.…(…).
+func readsAsPlatform(call *ast.CallExpr) bool {
+	for _, argument := range call.Args {
+		if strings.HasSuffix(dotted(argument), ".Log") {
+			return true
+		}
+	}
+	f := strings.Split(dotted(call.Fun), ".")
+	if len(f) < 2 {
+		return false
+	}
+	method, on := f[len(f)-1], f[len(f)-2]
+	switch on {
+	case "Log":
+		return strings.HasPrefix(method, "Read")
+	case "Pool":
+		return slices.Contains([]string{"Query", "QueryRow", "Begin", "BeginTx", "Acquire"}, method)
+	}
+	return on == "Platform"
+}
+
+// dotted writes a.b.c as it stands; calls and the like are "".
+func dotted(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.Ident:
+		return e.Name
+	case *ast.SelectorExpr:
+		return dotted(e.X) + "." + e.Sel.Name
+	case *ast.IndexExpr:
+		return dotted(e.X)
+	}
+	return ""
+}
