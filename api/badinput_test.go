@@ -59,7 +59,6 @@ func everyOperation(m *market) []operation {
 		{"rejectOrder", "POST", "/v1/orders/" + m.order.Id + ":reject", m.providerKey, client.Reason{Reason: "no"}},
 		{"listConnections", "GET", "/v1/connections", m.customerKey, nil},
 		{"getConnection", "GET", "/v1/connections/" + m.order.ConnectionId, m.customerKey, nil},
-		{"terminateConnection", "POST", "/v1/connections/" + m.order.ConnectionId + ":terminate", m.customerKey, client.Reason{Reason: "done"}},
 		{"getUsage", "GET", "/v1/connections/" + m.order.ConnectionId + "/usage", m.customerKey, nil},
 		{"createBillingRun", "POST", "/v1/billing-runs", m.operatorKey, client.NewBillingRun{PeriodStart: now.Add(-2 * time.Hour), PeriodEnd: now.Add(-time.Hour)}},
 		{"listInvoices", "GET", "/v1/invoices", m.customerKey, nil},

@@ -2,10 +2,8 @@ package api
 
 import (
 	"context"
-	"net/http"
 
 	"crossbill/domain/connection"
-	"crossbill/events"
 )
 
 // ListConnections lists the connections the caller's organisation bought or sold; an operator sees all.
@@ -35,41 +33,6 @@ func (s *Server) GetConnection(ctx context.Context, req GetConnectionRequestObje
 func (s *Server) loadConnection(ctx context.Context, id string) (connection.State, int64, error) {
 	return load(ctx, s, "connection", id, connection.Stream(id), connection.Evolve,
 		func(c connection.State) []string { return []string{c.CustomerID, c.ProviderID} })
-}
-
-// TerminateConnection asks for the end of a connection; billing stops at this moment.
-func (s *Server) TerminateConnection(ctx context.Context, req TerminateConnectionRequestObject) (TerminateConnectionResponseObject, error) {
-	var (
-		view     Connection
-		position *int64
-	)
-	err := again(req.Params.IfMatch, func() error {
-		state, version, err := s.loadConnection(ctx, req.ConnectionId)
-		if err != nil {
-			return err
-		}
-		if err := onlyFor(ctx, state.CustomerID, "customer"); err != nil {
-			return err
-		}
-		if err := checkMatch(req.Params.IfMatch, version); err != nil {
-			return err
-		}
-		decided, err := connection.Decide(state, connection.RequestDecommission{Reason: req.Body.Reason, At: s.now()})
-		if err != nil {
-			return err
-		}
-		view = connectionView(evolved(state, connection.Evolve, decided), callerFrom(ctx))
-		if len(decided) == 0 {
-			return nil
-		}
-		position, err = s.commit(ctx, events.Append{Streams: []events.StreamAppend{appendTo(connection.Stream(state.ID), version, decided...)}},
-			http.StatusAccepted, view, unique(state.CustomerID, state.ProviderID)...)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return TerminateConnection202JSONResponse{Body: view, Headers: TerminateConnection202ResponseHeaders{CrossbillPosition: position}}, nil
 }
 
 // GetUsage shows the readings of a connection to its parties.

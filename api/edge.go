@@ -38,6 +38,9 @@ func (s *Server) GetDesiredState(ctx context.Context, req GetDesiredStateRequest
 	if err != nil {
 		return nil, err
 	}
+	if err := s.heard(ctx, node.ID, s.now(), nil, nil); err != nil {
+		return nil, err
+	}
 	wait, cancel := context.WithTimeout(ctx, time.Duration(valueOr(req.Params.WaitSeconds, 0))*time.Second)
 	defer cancel()
 	for {
@@ -54,7 +57,8 @@ func (s *Server) GetDesiredState(ctx context.Context, req GetDesiredStateRequest
 			return nil, err
 		}
 		if desired.Revision > events.Position(valueOr(req.Params.AfterRevision, 0)) || wait.Err() != nil {
-			return GetDesiredState200JSONResponse(s.desiredState(node, desired.Revision, desired.Connections)), nil
+			state, err := s.desiredState(ctx, node, desired.Revision, desired.Connections)
+			return GetDesiredState200JSONResponse(state), err
 		}
 		if err := s.Log.Wait(wait, head.Position); err != nil && wait.Err() == nil {
 			return nil, err
@@ -65,22 +69,25 @@ func (s *Server) GetDesiredState(ctx context.Context, req GetDesiredStateRequest
 // connectionsModel is the read model that desired states come from.
 const connectionsModel = "connections"
 
-func (s *Server) desiredState(node edgenode.State, revision events.Position, connections []connection.State) DesiredState {
+func (s *Server) desiredState(ctx context.Context, node edgenode.State, revision events.Position, connections []connection.State) (DesiredState, error) {
 	v := DesiredState{
 		Revision: int64(revision), EdgeNodeId: node.ID, Asn: node.ASN, RouterId: node.RouterID,
 		ReadingIntervalSeconds: int(s.ReadingInterval / time.Second), Connections: []DesiredConnection{},
 	}
 	for _, c := range connections {
 		desired := DesiredConnection{
-			ConnectionId: c.ID, Tag: c.Tag, Phase: DesiredConnectionPhase(c.DesiredPhase()), BandwidthMbps: c.BandwidthMbps,
+			ConnectionId: c.ID, Tag: c.Tag, Phase: DesiredConnectionPhase(c.DesiredPhase()), BandwidthMbps: c.DesiredMbps(),
 			A: desiredAttachment(c.A), Z: desiredAttachment(c.Z),
 		}
 		if c.ProbePending() {
 			desired.ProbeId = &c.LastProbe.ID
 		}
+		if err := s.desiredSessions(ctx, c, &desired); err != nil {
+			return v, err
+		}
 		v.Connections = append(v.Connections, desired)
 	}
-	return v
+	return v, nil
 }
 
 // ReportObservations turns what an agent sees into events.
@@ -97,13 +104,17 @@ func (s *Server) ReportObservations(ctx context.Context, req ReportObservationsR
 	if err != nil {
 		return nil, err
 	}
+	kind := string(req.Body.Kind)
+	if err := s.heard(ctx, node.ID, s.now(), &kind, req.Body.Revision); err != nil {
+		return nil, err
+	}
 	return ReportObservations204Response{Headers: ReportObservations204ResponseHeaders{CrossbillPosition: optional(int64(position))}}, nil
 }
 
 func observationOf(v Observation) provisioning.Observation {
 	o := provisioning.Observation{
 		ConnectionID: v.ConnectionId, OpenedAt: v.OpenedAt, ClosedAt: v.ClosedAt, Removed: valueOr(v.Removed, false),
-		Message: valueOr(v.Message, ""),
+		Message: valueOr(v.Message, ""), SuspendedAt: v.SuspendedAt, ResumedAt: v.ResumedAt, Bandwidth: valueOr(v.BandwidthMbps, 0),
 	}
 	for _, session := range valueOr(v.Sessions, nil) {
 		o.Sessions = append(o.Sessions, provisioning.SessionObservation{

@@ -68,13 +68,19 @@ func TestOrderToInvoice(t *testing.T) {
 
 	m.bill(order, opened)
 
-	terminated, _, err := client.Decode[client.Connection](m.customer.TerminateConnection(ctx, order.ConnectionId, nil, client.Reason{Reason: "done"}))
+	terminated, _, err := client.Decode[client.Connection](m.customer.TerminateConnection(ctx, order.ConnectionId, nil, client.NewTermination{Reason: "done"}))
 	must(t, err)
 	if terminated.State != client.ConnectionStateDecommissionRequested || terminated.Billing != client.ConnectionBillingStopped {
 		t.Errorf("after termination: %s, billing %s", terminated.State, terminated.Billing)
 	}
 	edge.takeDown()
 	m.await(order.ConnectionId, client.ConnectionStateDecommissioned)
+	orders, _, err := client.Decode[client.OrderPage](m.customer.ListOrders(ctx, nil))
+	must(t, err)
+	if ended := orders.Items[0]; ended.Item != client.OrderItemRemove || ended.ConnectionId != order.ConnectionId {
+		t.Errorf("the newest order is %+v", ended)
+	}
+	m.awaitOrder(orders.Items[0].Id, client.OrderStateCompleted) // the last event
 	verified, err := events.Verify(ctx, m.pool, nil, "")
 	must(t, err)
 	if verified.Position != m.head() {

@@ -33,11 +33,15 @@ func (s *Server) CreateQuote(ctx context.Context, req CreateQuoteRequestObject) 
 	if err != nil {
 		return nil, err
 	}
+	changes, err := s.quotedConnection(ctx, req.Body.ConnectionId)
+	if err != nil {
+		return nil, err
+	}
 	customer := callerFrom(ctx).OrganisationID
 	decided, err := quote.Decide(quote.State{}, quote.Issue{
 		QuoteID: id, CustomerID: customer, Listing: offered, Fee: fee, BandwidthMbps: req.Body.BandwidthMbps,
 		EstimatedGB:   valueOr(req.Body.EstimatedGb, domain.Decimal{}),
-		EstimatedMbps: valueOr(req.Body.EstimatedMbps, domain.Decimal{}), ValidFor: quoteValidity, At: now,
+		EstimatedMbps: valueOr(req.Body.EstimatedMbps, domain.Decimal{}), ValidFor: quoteValidity, At: now, Connection: changes,
 	})
 	if err != nil {
 		return nil, err

@@ -154,7 +154,7 @@ func (s *Server) changeOrder(ctx context.Context, id string, ifMatch *string, ma
 
 func orderView(s order.State) Order {
 	v := Order{
-		Id: s.ID, State: OrderState(s.State), CustomerId: s.CustomerID, ProviderId: s.ProviderID, QuoteId: s.QuoteID,
+		Id: s.ID, Item: OrderItem(s.ItemKind()), State: OrderState(s.State), CustomerId: s.CustomerID, ProviderId: s.ProviderID, QuoteId: s.QuoteID,
 		ListingId: s.ListingID, ListingVersion: s.ListingVersion, ConnectionId: s.ConnectionID, PortId: s.PortID,
 		BandwidthMbps: s.BandwidthMbps, PurchaseOrder: optional(s.PurchaseOrder), BillingAccountId: optional(s.BillingAccountID), Questions: []OrderQuestion{},
 		Reason: optional(s.Reason), PlacedAt: s.PlacedAt, AcceptedAt: s.AcceptedAt, ClosedAt: s.ClosedAt, Since: s.Since,

@@ -27,6 +27,10 @@ func (s *Server) PlaceOrder(ctx context.Context, req PlaceOrderRequestObject) (P
 	if err := onlyFor(ctx, quoted.CustomerID, "customer of the quote"); err != nil {
 		return nil, err
 	}
+	if quoted.Change != nil {
+		return nil, domain.Errorf(domain.Conflict, "api.PlaceOrder", "the quote %s is for a change of the connection %s", quoted.QuoteID, quoted.ConnectionID).
+			WithHint("order it with POST /v1/connections/{id}:modify")
+	}
 	customerPort, _, err := events.Load(ctx, s.Log, port.Stream(b.PortId), port.Evolve)
 	if err != nil {
 		return nil, err

@@ -478,6 +478,27 @@ func (e OrderApprovalNeeded) Valid() bool {
 	}
 }
 
+// Defines values for OrderItem.
+const (
+	OrderItemAdd    OrderItem = "add"
+	OrderItemModify OrderItem = "modify"
+	OrderItemRemove OrderItem = "remove"
+)
+
+// Valid indicates whether the value is a known member of the OrderItem enum.
+func (e OrderItem) Valid() bool {
+	switch e {
+	case OrderItemAdd:
+		return true
+	case OrderItemModify:
+		return true
+	case OrderItemRemove:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for OrderNeeds.
 const (
 	OrderNeedsApproval OrderNeeds = "approval"
@@ -676,6 +697,27 @@ func (e QuoteLinePart) Valid() bool {
 	}
 }
 
+// Defines values for QuotedChangeKinds.
+const (
+	QuotedChangeKindsBandwidthDown QuotedChangeKinds = "bandwidth_down"
+	QuotedChangeKindsBandwidthUp   QuotedChangeKinds = "bandwidth_up"
+	QuotedChangeKindsPlan          QuotedChangeKinds = "plan"
+)
+
+// Valid indicates whether the value is a known member of the QuotedChangeKinds enum.
+func (e QuotedChangeKinds) Valid() bool {
+	switch e {
+	case QuotedChangeKindsBandwidthDown:
+		return true
+	case QuotedChangeKindsBandwidthUp:
+		return true
+	case QuotedChangeKindsPlan:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ReadingVerdictStatus.
 const (
 	ReadingVerdictStatusAccepted  ReadingVerdictStatus = "accepted"
@@ -757,6 +799,33 @@ func (e Side) Valid() bool {
 	case SideA:
 		return true
 	case SideZ:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StatusMessageTag.
+const (
+	StatusMessageTagBgp         StatusMessageTag = "bgp"
+	StatusMessageTagChange      StatusMessageTag = "change"
+	StatusMessageTagEdge        StatusMessageTag = "edge"
+	StatusMessageTagSuspension  StatusMessageTag = "suspension"
+	StatusMessageTagTermination StatusMessageTag = "termination"
+)
+
+// Valid indicates whether the value is a known member of the StatusMessageTag enum.
+func (e StatusMessageTag) Valid() bool {
+	switch e {
+	case StatusMessageTagBgp:
+		return true
+	case StatusMessageTagChange:
+		return true
+	case StatusMessageTagEdge:
+		return true
+	case StatusMessageTagSuspension:
+		return true
+	case StatusMessageTagTermination:
 		return true
 	default:
 		return false
@@ -1011,6 +1080,57 @@ type ApiKeySecret struct {
 // BGP A party's side of the BGP sessions of its connections.
 type BGP = domain.BGP
 
+// BGPSession What a party wants of its session, and what the edge node sees of it. Of the other party's session only the latter is shown.
+type BGPSession struct {
+	// Address The router's address with the length of the link's prefix.
+	Address *string `json:"address,omitempty"`
+
+	// AdminState Whether a BGP session is wanted at all.
+	AdminState *AdminState `json:"admin_state,omitempty"`
+
+	// Asn The router's.
+	Asn uint32 `json:"asn"`
+
+	// Md5 Whether it is protected with TCP MD5 (RFC 2385). The secret is shown to nobody.
+	Md5      *bool      `json:"md5,omitempty"`
+	Md5SetAt *time.Time `json:"md5_set_at,omitempty"`
+	Observed *Session   `json:"observed,omitempty"`
+
+	// PeerAddress The edge node's address.
+	PeerAddress *string `json:"peer_address,omitempty"`
+
+	// PeerAsn The edge node's.
+	PeerAsn uint32 `json:"peer_asn"`
+
+	// PrefixLimit The session is closed when the router announces more.
+	PrefixLimit *int `json:"prefix_limit,omitempty"`
+
+	// Prefixes What the router may announce; any other is refused.
+	Prefixes *[]Prefix `json:"prefixes,omitempty"`
+
+	// Side a is the customer's side of a connection, z the provider's.
+	Side Side `json:"side"`
+}
+
+// BGPSessionSettings defines model for BGPSessionSettings.
+type BGPSessionSettings struct {
+	// AdminState Whether a BGP session is wanted at all.
+	AdminState *AdminState `json:"admin_state,omitempty"`
+
+	// Md5Secret Sets the TCP MD5 secret. It is stored encrypted, reaches the session's edge node alone, and is never shown again.
+	Md5Secret   *string   `json:"md5_secret,omitempty"`
+	PrefixLimit *int      `json:"prefix_limit,omitempty"`
+	Prefixes    *[]Prefix `json:"prefixes,omitempty"`
+
+	// RemoveMd5Secret Ends the protection.
+	RemoveMd5Secret *bool `json:"remove_md5_secret,omitempty"`
+}
+
+// BGPSessions defines model for BGPSessions.
+type BGPSessions struct {
+	Items []BGPSession `json:"items"`
+}
+
 // BillingAccount defines model for BillingAccount.
 type BillingAccount struct {
 	ClosedAt *time.Time `json:"closed_at,omitempty"`
@@ -1204,19 +1324,27 @@ type Connection struct {
 	Attachment *RouterAttachment `json:"attachment,omitempty"`
 
 	// BandwidthMbps Bandwidth in 10⁶ bits a second.
-	BandwidthMbps  Mbps              `json:"bandwidth_mbps"`
-	Billing        ConnectionBilling `json:"billing"`
-	BillingFrom    *time.Time        `json:"billing_from,omitempty"`
-	BillingTo      *time.Time        `json:"billing_to,omitempty"`
-	CustomerId     OrganisationID    `json:"customer_id"`
-	EdgeNodeId     *EdgeNodeID       `json:"edge_node_id,omitempty"`
-	Id             ConnectionID      `json:"id"`
-	ListingId      ListingID         `json:"listing_id"`
-	ListingVersion int               `json:"listing_version"`
-	OrderId        OrderID           `json:"order_id"`
-	ProviderId     OrganisationID    `json:"provider_id"`
-	Sessions       []Session         `json:"sessions"`
-	State          ConnectionState   `json:"state"`
+	BandwidthMbps Mbps              `json:"bandwidth_mbps"`
+	Billing       ConnectionBilling `json:"billing"`
+	BillingFrom   *time.Time        `json:"billing_from,omitempty"`
+	BillingTo     *time.Time        `json:"billing_to,omitempty"`
+
+	// ChangeOrderId The order whose change of it is pending.
+	ChangeOrderId  *string         `json:"change_order_id,omitempty"`
+	CustomerId     OrganisationID  `json:"customer_id"`
+	EdgeNodeId     *EdgeNodeID     `json:"edge_node_id,omitempty"`
+	Id             ConnectionID    `json:"id"`
+	ListingId      ListingID       `json:"listing_id"`
+	ListingVersion int             `json:"listing_version"`
+	OrderId        OrderID         `json:"order_id"`
+	ProviderId     OrganisationID  `json:"provider_id"`
+	Sessions       []Session       `json:"sessions"`
+	State          ConnectionState `json:"state"`
+
+	// Status What there is to know besides its state.
+	Status         []StatusMessage `json:"status"`
+	SuspendedSince *time.Time      `json:"suspended_since,omitempty"`
+	Termination    *Termination    `json:"termination,omitempty"`
 }
 
 // ConnectionBilling defines model for Connection.Billing.
@@ -1313,6 +1441,16 @@ type DesiredState struct {
 	RouterId string `json:"router_id"`
 }
 
+// EdgeDrift defines model for EdgeDrift.
+type EdgeDrift struct {
+	ConnectionId ConnectionID `json:"connection_id"`
+
+	// Phase What the node is to bring it to.
+	Phase  string          `json:"phase"`
+	State  string          `json:"state"`
+	Status []StatusMessage `json:"status"`
+}
+
 // EdgeKind ebpf is the real thing; software is a stand-in for demonstrations.
 type EdgeKind string
 
@@ -1330,6 +1468,34 @@ type EdgeNode struct {
 
 // EdgeNodeID defines model for EdgeNodeID.
 type EdgeNodeID = string
+
+// EdgeNodePage defines model for EdgeNodePage.
+type EdgeNodePage struct {
+	Items         []EdgeNodeStatus `json:"items"`
+	NextPageToken *string          `json:"next_page_token,omitempty"`
+}
+
+// EdgeNodeStatus defines model for EdgeNodeStatus.
+type EdgeNodeStatus struct {
+	// Connections How many it is to have anything of. In the answer on one node.
+	Connections *int `json:"connections,omitempty"`
+
+	// DesiredRevision The log position of the last event that changed what it should be.
+	DesiredRevision int64 `json:"desired_revision"`
+
+	// Drift The connections on it of which something is not as it should be. In the answer on one node.
+	Drift    *[]EdgeDrift `json:"drift,omitempty"`
+	EdgeNode EdgeNode     `json:"edge_node"`
+
+	// Kind ebpf is the real thing; software is a stand-in for demonstrations.
+	Kind *EdgeKind `json:"kind,omitempty"`
+
+	// LastSeenAt When its agent last asked or reported; absent if it never did.
+	LastSeenAt *time.Time `json:"last_seen_at,omitempty"`
+
+	// ReportedRevision The newest revision that its agent said it acts on; absent if it never did.
+	ReportedRevision *int64 `json:"reported_revision,omitempty"`
+}
 
 // EdgeNodeWithKey defines model for EdgeNodeWithKey.
 type EdgeNodeWithKey struct {
@@ -1785,6 +1951,15 @@ type NewBudget struct {
 	Thresholds *Thresholds `json:"thresholds,omitempty"`
 }
 
+// NewChange defines model for NewChange.
+type NewChange struct {
+	// MaxTotal An amount in major units with all the digits of its currency.
+	MaxTotal      *Money  `json:"max_total,omitempty"`
+	PurchaseOrder *string `json:"purchase_order,omitempty"`
+	QuoteHash     string  `json:"quote_hash"`
+	QuoteId       QuoteID `json:"quote_id"`
+}
+
 // NewEdgeNode defines model for NewEdgeNode.
 type NewEdgeNode struct {
 	// Asn A BGP autonomous system number (RFC 6793).
@@ -1919,7 +2094,8 @@ type NewPort struct {
 // NewQuote defines model for NewQuote.
 type NewQuote struct {
 	// BandwidthMbps Bandwidth in 10⁶ bits a second.
-	BandwidthMbps Mbps `json:"bandwidth_mbps"`
+	BandwidthMbps Mbps          `json:"bandwidth_mbps"`
+	ConnectionId  *ConnectionID `json:"connection_id,omitempty"`
 
 	// EstimatedGb An exact decimal number.
 	EstimatedGb *Decimal `json:"estimated_gb,omitempty"`
@@ -1943,6 +2119,13 @@ type NewTaxRate struct {
 
 	// Reason Why there is no tax; for E, AE, K, G and O.
 	Reason *string `json:"reason,omitempty"`
+}
+
+// NewTermination defines model for NewTermination.
+type NewTermination struct {
+	// EffectiveAt In the future; without it the connection ends now.
+	EffectiveAt *time.Time `json:"effective_at,omitempty"`
+	Reason      string     `json:"reason"`
 }
 
 // NewWebhook defines model for NewWebhook.
@@ -2051,8 +2234,11 @@ type Order struct {
 	CustomerId   OrganisationID `json:"customer_id"`
 
 	// Deadline The provider answers by then; it stands still while a question is open. While the order awaits approval, a person of the customer's answers by then.
-	Deadline       time.Time `json:"deadline"`
-	Id             OrderID   `json:"id"`
+	Deadline time.Time `json:"deadline"`
+	Id       OrderID   `json:"id"`
+
+	// Item What it does to the connection: make it, bring it to another bandwidth or plan, end it.
+	Item           OrderItem `json:"item"`
 	ListingId      ListingID `json:"listing_id"`
 	ListingVersion int       `json:"listing_version"`
 
@@ -2087,6 +2273,9 @@ type Order struct {
 // OrderApprovalNeeded Why a person of the customer's has to approve it, or had to: it is above what the principal that placed it may commit
 // to with one order, or in one month together with its others; or its limits are in another currency.
 type OrderApprovalNeeded string
+
+// OrderItem What it does to the connection: make it, bring it to another bandwidth or plan, end it.
+type OrderItem string
 
 // OrderNeeds Who has to act before the order goes on: a person of the customer's approves or declines; the provider accepts, rejects or asks; the customer answers its question. Absent while the platform is at work, and at the end.
 type OrderNeeds string
@@ -2217,8 +2406,14 @@ type ProblemCode string
 // Quote The provider's price and the platform's fee, apart, for a full month at the estimated usage; what is charged once stands apart.
 type Quote struct {
 	// BandwidthMbps Bandwidth in 10⁶ bits a second.
-	BandwidthMbps Mbps           `json:"bandwidth_mbps"`
-	CustomerId    OrganisationID `json:"customer_id"`
+	BandwidthMbps Mbps `json:"bandwidth_mbps"`
+
+	// Change What the quote changes of a connection.
+	Change *QuotedChange `json:"change,omitempty"`
+
+	// ConnectionId The connection that it changes; absent if it is for a new one.
+	ConnectionId *string        `json:"connection_id,omitempty"`
+	CustomerId   OrganisationID `json:"customer_id"`
 
 	// EstimatedGb An exact decimal number.
 	EstimatedGb Decimal `json:"estimated_gb"`
@@ -2282,6 +2477,19 @@ type QuoteLineKind string
 
 // QuoteLinePart Of a percentile charge.
 type QuoteLinePart string
+
+// QuotedChange What the quote changes of a connection.
+type QuotedChange struct {
+	FromMbps int `json:"from_mbps"`
+
+	// InPlace Whether the listing allows it while traffic crosses. What it does not is to be ordered as a new connection.
+	InPlace bool                `json:"in_place"`
+	Kinds   []QuotedChangeKinds `json:"kinds"`
+	Outage  bool                `json:"outage"`
+}
+
+// QuotedChangeKinds defines model for QuotedChange.Kinds.
+type QuotedChangeKinds string
 
 // Reading Layer-2 bytes without FCS, at the customer's port, over [from, to). In is towards the platform.
 type Reading struct {
@@ -2503,6 +2711,16 @@ type SpendSum struct {
 	Total Money `json:"total"`
 }
 
+// StatusMessage defines model for StatusMessage.
+type StatusMessage struct {
+	Message string           `json:"message"`
+	Since   time.Time        `json:"since"`
+	Tag     StatusMessageTag `json:"tag"`
+}
+
+// StatusMessageTag defines model for StatusMessage.Tag.
+type StatusMessageTag string
+
 // Submission defines model for Submission.
 type Submission struct {
 	// EffectiveFrom When the version is to come into force; without it, or in the past, as soon as it is published.
@@ -2555,6 +2773,13 @@ type TaxRate struct {
 type TaxRatePage struct {
 	Items         []TaxRate `json:"items"`
 	NextPageToken *string   `json:"next_page_token,omitempty"`
+}
+
+// Termination defines model for Termination.
+type Termination struct {
+	EffectiveAt time.Time `json:"effective_at"`
+	OrderId     OrderID   `json:"order_id"`
+	Reason      string    `json:"reason"`
 }
 
 // Thresholds Percent of the amount.
@@ -2841,6 +3066,15 @@ type ListConnectionsParams struct {
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
+// ConfigureBGPSessionParams defines parameters for ConfigureBGPSession.
+type ConfigureBGPSessionParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // GetUsageParams defines parameters for GetUsage.
 type GetUsageParams struct {
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
@@ -2852,6 +3086,33 @@ type GetUsageParams struct {
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
+// ModifyConnectionParams defines parameters for ModifyConnection.
+type ModifyConnectionParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ResumeConnectionParams defines parameters for ResumeConnection.
+type ResumeConnectionParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// SuspendConnectionParams defines parameters for SuspendConnection.
+type SuspendConnectionParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // TerminateConnectionParams defines parameters for TerminateConnection.
 type TerminateConnectionParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
@@ -2859,6 +3120,26 @@ type TerminateConnectionParams struct {
 
 	// IfMatch Go on only if the thing still has this ETag.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// UnscheduleTerminationParams defines parameters for UnscheduleTermination.
+type UnscheduleTerminationParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ListEdgeNodesParams defines parameters for ListEdgeNodes.
+type ListEdgeNodesParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
 // CreateEdgeNodeParams defines parameters for CreateEdgeNode.
@@ -3422,8 +3703,17 @@ type OpenBudgetJSONRequestBody = NewBudget
 // ChangeBudgetJSONRequestBody defines body for ChangeBudget for application/json ContentType.
 type ChangeBudgetJSONRequestBody = BudgetTerms
 
+// ConfigureBGPSessionJSONRequestBody defines body for ConfigureBGPSession for application/json ContentType.
+type ConfigureBGPSessionJSONRequestBody = BGPSessionSettings
+
+// ModifyConnectionJSONRequestBody defines body for ModifyConnection for application/json ContentType.
+type ModifyConnectionJSONRequestBody = NewChange
+
+// SuspendConnectionJSONRequestBody defines body for SuspendConnection for application/json ContentType.
+type SuspendConnectionJSONRequestBody = Reason
+
 // TerminateConnectionJSONRequestBody defines body for TerminateConnection for application/json ContentType.
-type TerminateConnectionJSONRequestBody = Reason
+type TerminateConnectionJSONRequestBody = NewTermination
 
 // CreateEdgeNodeJSONRequestBody defines body for CreateEdgeNode for application/json ContentType.
 type CreateEdgeNodeJSONRequestBody = NewEdgeNode
@@ -3556,15 +3846,39 @@ type ServerInterface interface {
 	// GetConnection One connection; each party sees how to configure its own router
 	// (GET /v1/connections/{connection_id})
 	GetConnection(w http.ResponseWriter, r *http.Request, connectionId ConnectionID)
+	// ListBGPSessions The connection's two BGP sessions, as they are wanted and as the edge node sees them
+	// (GET /v1/connections/{connection_id}/bgp-sessions)
+	ListBGPSessions(w http.ResponseWriter, r *http.Request, connectionId ConnectionID)
+	// ConfigureBGPSession Say how the caller's own BGP session is to be
+	// (POST /v1/connections/{connection_id}/bgp-sessions/{side}:configure)
+	ConfigureBGPSession(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, side Side, params ConfigureBGPSessionParams)
 	// GetUsage What the meter counted, in all and reading by reading
 	// (GET /v1/connections/{connection_id}/usage)
 	GetUsage(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params GetUsageParams)
-	// TerminateConnection Decommission the connection; billing stops now
+	// ModifyConnection Order the change that a quote for this connection says
+	// (POST /v1/connections/{connection_id}:modify)
+	ModifyConnection(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params ModifyConnectionParams)
+	// ResumeConnection Open the gate of a suspended connection again
+	// (POST /v1/connections/{connection_id}:resume)
+	ResumeConnection(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params ResumeConnectionParams)
+	// SuspendConnection Close the gate for a while; addresses, sessions and reservations stay
+	// (POST /v1/connections/{connection_id}:suspend)
+	SuspendConnection(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params SuspendConnectionParams)
+	// TerminateConnection Decommission the connection, now or at a date; billing stops then
 	// (POST /v1/connections/{connection_id}:terminate)
 	TerminateConnection(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params TerminateConnectionParams)
+	// UnscheduleTermination Take a termination back whose date has not come
+	// (POST /v1/connections/{connection_id}:unschedule-termination)
+	UnscheduleTermination(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params UnscheduleTerminationParams)
+	// ListEdgeNodes All edge nodes and when their agents were last heard of
+	// (GET /v1/edge-nodes)
+	ListEdgeNodes(w http.ResponseWriter, r *http.Request, params ListEdgeNodesParams)
 	// CreateEdgeNode Register an edge node and issue its agent's API key
 	// (POST /v1/edge-nodes)
 	CreateEdgeNode(w http.ResponseWriter, r *http.Request, params CreateEdgeNodeParams)
+	// GetEdgeNode One edge node, when its agent was last heard of, and where it is not as it should be
+	// (GET /v1/edge-nodes/{edge_node_id})
+	GetEdgeNode(w http.ResponseWriter, r *http.Request, edgeNodeId EdgeNodeID)
 	// GetDesiredState What the node should be; waits for a revision newer than the caller's
 	// (GET /v1/edge-nodes/{edge_node_id}/desired-state)
 	GetDesiredState(w http.ResponseWriter, r *http.Request, edgeNodeId EdgeNodeID, params GetDesiredStateParams)
@@ -4677,6 +4991,110 @@ func (siw *ServerInterfaceWrapper) GetConnection(w http.ResponseWriter, r *http.
 	handler.ServeHTTP(w, r)
 }
 
+// ListBGPSessions operation middleware
+func (siw *ServerInterfaceWrapper) ListBGPSessions(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "connection_id" -------------
+	var connectionId ConnectionID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "connection_id", mux.Vars(r)["connection_id"], &connectionId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "connection_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListBGPSessions(w, r, connectionId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ConfigureBGPSession operation middleware
+func (siw *ServerInterfaceWrapper) ConfigureBGPSession(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "connection_id" -------------
+	var connectionId ConnectionID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "connection_id", mux.Vars(r)["connection_id"], &connectionId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "connection_id", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "side" -------------
+	var side Side
+
+	err = runtime.BindStyledParameterWithOptions("simple", "side", mux.Vars(r)["side"], &side, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "side", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ConfigureBGPSessionParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ConfigureBGPSession(w, r, connectionId, side, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetUsage operation middleware
 func (siw *ServerInterfaceWrapper) GetUsage(w http.ResponseWriter, r *http.Request) {
 
@@ -4736,6 +5154,213 @@ func (siw *ServerInterfaceWrapper) GetUsage(w http.ResponseWriter, r *http.Reque
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetUsage(w, r, connectionId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ModifyConnection operation middleware
+func (siw *ServerInterfaceWrapper) ModifyConnection(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "connection_id" -------------
+	var connectionId ConnectionID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "connection_id", mux.Vars(r)["connection_id"], &connectionId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "connection_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ModifyConnectionParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ModifyConnection(w, r, connectionId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ResumeConnection operation middleware
+func (siw *ServerInterfaceWrapper) ResumeConnection(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "connection_id" -------------
+	var connectionId ConnectionID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "connection_id", mux.Vars(r)["connection_id"], &connectionId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "connection_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ResumeConnectionParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ResumeConnection(w, r, connectionId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// SuspendConnection operation middleware
+func (siw *ServerInterfaceWrapper) SuspendConnection(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "connection_id" -------------
+	var connectionId ConnectionID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "connection_id", mux.Vars(r)["connection_id"], &connectionId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "connection_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SuspendConnectionParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SuspendConnection(w, r, connectionId, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -4814,6 +5439,134 @@ func (siw *ServerInterfaceWrapper) TerminateConnection(w http.ResponseWriter, r 
 	handler.ServeHTTP(w, r)
 }
 
+// UnscheduleTermination operation middleware
+func (siw *ServerInterfaceWrapper) UnscheduleTermination(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "connection_id" -------------
+	var connectionId ConnectionID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "connection_id", mux.Vars(r)["connection_id"], &connectionId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "connection_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UnscheduleTerminationParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UnscheduleTermination(w, r, connectionId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListEdgeNodes operation middleware
+func (siw *ServerInterfaceWrapper) ListEdgeNodes(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListEdgeNodesParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_token", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListEdgeNodes(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // CreateEdgeNode operation middleware
 func (siw *ServerInterfaceWrapper) CreateEdgeNode(w http.ResponseWriter, r *http.Request) {
 
@@ -4846,6 +5599,32 @@ func (siw *ServerInterfaceWrapper) CreateEdgeNode(w http.ResponseWriter, r *http
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.CreateEdgeNode(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetEdgeNode operation middleware
+func (siw *ServerInterfaceWrapper) GetEdgeNode(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "edge_node_id" -------------
+	var edgeNodeId EdgeNodeID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "edge_node_id", mux.Vars(r)["edge_node_id"], &edgeNodeId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "edge_node_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetEdgeNode(w, r, edgeNodeId)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -9018,7 +9797,11 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/api-keys/{key_id}:revoke", wrapper.RevokeApiKey).Methods(http.MethodPost)
 
+	r.HandleFunc(options.BaseURL+"/v1/edge-nodes", wrapper.ListEdgeNodes).Methods(http.MethodGet)
+
 	r.HandleFunc(options.BaseURL+"/v1/edge-nodes", wrapper.CreateEdgeNode).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/edge-nodes/{edge_node_id}", wrapper.GetEdgeNode).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/edge-nodes/{edge_node_id}/desired-state", wrapper.GetDesiredState).Methods(http.MethodGet)
 
@@ -9103,6 +9886,18 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}", wrapper.GetConnection).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}:terminate", wrapper.TerminateConnection).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}:modify", wrapper.ModifyConnection).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}:suspend", wrapper.SuspendConnection).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}:resume", wrapper.ResumeConnection).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}:unschedule-termination", wrapper.UnscheduleTermination).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}/bgp-sessions", wrapper.ListBGPSessions).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}/bgp-sessions/{side}:configure", wrapper.ConfigureBGPSession).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}/usage", wrapper.GetUsage).Methods(http.MethodGet)
 
@@ -10006,6 +10801,107 @@ func (response GetConnectiondefaultApplicationProblemPlusJSONResponse) VisitGetC
 	return err
 }
 
+type ListBGPSessionsRequestObject struct {
+	ConnectionId ConnectionID `json:"connection_id"`
+}
+
+type ListBGPSessionsResponseObject interface {
+	VisitListBGPSessionsResponse(w http.ResponseWriter) error
+}
+
+type ListBGPSessions200ResponseHeaders struct {
+	ETag *string
+}
+
+type ListBGPSessions200JSONResponse struct {
+	Body    BGPSessions
+	Headers ListBGPSessions200ResponseHeaders
+}
+
+func (response ListBGPSessions200JSONResponse) VisitListBGPSessionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBGPSessionsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListBGPSessionsdefaultApplicationProblemPlusJSONResponse) VisitListBGPSessionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ConfigureBGPSessionRequestObject struct {
+	ConnectionId ConnectionID `json:"connection_id"`
+	Side         Side         `json:"side"`
+	Params       ConfigureBGPSessionParams
+	Body         *ConfigureBGPSessionJSONRequestBody
+}
+
+type ConfigureBGPSessionResponseObject interface {
+	VisitConfigureBGPSessionResponse(w http.ResponseWriter) error
+}
+
+type ConfigureBGPSession200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type ConfigureBGPSession200JSONResponse struct {
+	Body    BGPSession
+	Headers ConfigureBGPSession200ResponseHeaders
+}
+
+func (response ConfigureBGPSession200JSONResponse) VisitConfigureBGPSessionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ConfigureBGPSessiondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ConfigureBGPSessiondefaultApplicationProblemPlusJSONResponse) VisitConfigureBGPSessionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetUsageRequestObject struct {
 	ConnectionId ConnectionID `json:"connection_id"`
 	Params       GetUsageParams
@@ -10035,6 +10931,158 @@ type GetUsagedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetUsagedefaultApplicationProblemPlusJSONResponse) VisitGetUsageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ModifyConnectionRequestObject struct {
+	ConnectionId ConnectionID `json:"connection_id"`
+	Params       ModifyConnectionParams
+	Body         *ModifyConnectionJSONRequestBody
+}
+
+type ModifyConnectionResponseObject interface {
+	VisitModifyConnectionResponse(w http.ResponseWriter) error
+}
+
+type ModifyConnection202ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type ModifyConnection202JSONResponse struct {
+	Body    Order
+	Headers ModifyConnection202ResponseHeaders
+}
+
+func (response ModifyConnection202JSONResponse) VisitModifyConnectionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ModifyConnectiondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ModifyConnectiondefaultApplicationProblemPlusJSONResponse) VisitModifyConnectionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeConnectionRequestObject struct {
+	ConnectionId ConnectionID `json:"connection_id"`
+	Params       ResumeConnectionParams
+}
+
+type ResumeConnectionResponseObject interface {
+	VisitResumeConnectionResponse(w http.ResponseWriter) error
+}
+
+type ResumeConnection202ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type ResumeConnection202JSONResponse struct {
+	Body    Connection
+	Headers ResumeConnection202ResponseHeaders
+}
+
+func (response ResumeConnection202JSONResponse) VisitResumeConnectionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResumeConnectiondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ResumeConnectiondefaultApplicationProblemPlusJSONResponse) VisitResumeConnectionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SuspendConnectionRequestObject struct {
+	ConnectionId ConnectionID `json:"connection_id"`
+	Params       SuspendConnectionParams
+	Body         *SuspendConnectionJSONRequestBody
+}
+
+type SuspendConnectionResponseObject interface {
+	VisitSuspendConnectionResponse(w http.ResponseWriter) error
+}
+
+type SuspendConnection202ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type SuspendConnection202JSONResponse struct {
+	Body    Connection
+	Headers SuspendConnection202ResponseHeaders
+}
+
+func (response SuspendConnection202JSONResponse) VisitSuspendConnectionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SuspendConnectiondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SuspendConnectiondefaultApplicationProblemPlusJSONResponse) VisitSuspendConnectionResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -10097,6 +11145,95 @@ func (response TerminateConnectiondefaultApplicationProblemPlusJSONResponse) Vis
 	return err
 }
 
+type UnscheduleTerminationRequestObject struct {
+	ConnectionId ConnectionID `json:"connection_id"`
+	Params       UnscheduleTerminationParams
+}
+
+type UnscheduleTerminationResponseObject interface {
+	VisitUnscheduleTerminationResponse(w http.ResponseWriter) error
+}
+
+type UnscheduleTermination200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type UnscheduleTermination200JSONResponse struct {
+	Body    Connection
+	Headers UnscheduleTermination200ResponseHeaders
+}
+
+func (response UnscheduleTermination200JSONResponse) VisitUnscheduleTerminationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UnscheduleTerminationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UnscheduleTerminationdefaultApplicationProblemPlusJSONResponse) VisitUnscheduleTerminationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListEdgeNodesRequestObject struct {
+	Params ListEdgeNodesParams
+}
+
+type ListEdgeNodesResponseObject interface {
+	VisitListEdgeNodesResponse(w http.ResponseWriter) error
+}
+
+type ListEdgeNodes200JSONResponse EdgeNodePage
+
+func (response ListEdgeNodes200JSONResponse) VisitListEdgeNodesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListEdgeNodesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListEdgeNodesdefaultApplicationProblemPlusJSONResponse) VisitListEdgeNodesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateEdgeNodeRequestObject struct {
 	Params CreateEdgeNodeParams
 	Body   *CreateEdgeNodeJSONRequestBody
@@ -10136,6 +11273,55 @@ type CreateEdgeNodedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response CreateEdgeNodedefaultApplicationProblemPlusJSONResponse) VisitCreateEdgeNodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetEdgeNodeRequestObject struct {
+	EdgeNodeId EdgeNodeID `json:"edge_node_id"`
+}
+
+type GetEdgeNodeResponseObject interface {
+	VisitGetEdgeNodeResponse(w http.ResponseWriter) error
+}
+
+type GetEdgeNode200ResponseHeaders struct {
+	ETag *string
+}
+
+type GetEdgeNode200JSONResponse struct {
+	Body    EdgeNodeStatus
+	Headers GetEdgeNode200ResponseHeaders
+}
+
+func (response GetEdgeNode200JSONResponse) VisitGetEdgeNodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetEdgeNodedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetEdgeNodedefaultApplicationProblemPlusJSONResponse) VisitGetEdgeNodeResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -13762,15 +14948,39 @@ type StrictServerInterface interface {
 	// GetConnection One connection; each party sees how to configure its own router
 	// (GET /v1/connections/{connection_id})
 	GetConnection(ctx context.Context, request GetConnectionRequestObject) (GetConnectionResponseObject, error)
+	// ListBGPSessions The connection's two BGP sessions, as they are wanted and as the edge node sees them
+	// (GET /v1/connections/{connection_id}/bgp-sessions)
+	ListBGPSessions(ctx context.Context, request ListBGPSessionsRequestObject) (ListBGPSessionsResponseObject, error)
+	// ConfigureBGPSession Say how the caller's own BGP session is to be
+	// (POST /v1/connections/{connection_id}/bgp-sessions/{side}:configure)
+	ConfigureBGPSession(ctx context.Context, request ConfigureBGPSessionRequestObject) (ConfigureBGPSessionResponseObject, error)
 	// GetUsage What the meter counted, in all and reading by reading
 	// (GET /v1/connections/{connection_id}/usage)
 	GetUsage(ctx context.Context, request GetUsageRequestObject) (GetUsageResponseObject, error)
-	// TerminateConnection Decommission the connection; billing stops now
+	// ModifyConnection Order the change that a quote for this connection says
+	// (POST /v1/connections/{connection_id}:modify)
+	ModifyConnection(ctx context.Context, request ModifyConnectionRequestObject) (ModifyConnectionResponseObject, error)
+	// ResumeConnection Open the gate of a suspended connection again
+	// (POST /v1/connections/{connection_id}:resume)
+	ResumeConnection(ctx context.Context, request ResumeConnectionRequestObject) (ResumeConnectionResponseObject, error)
+	// SuspendConnection Close the gate for a while; addresses, sessions and reservations stay
+	// (POST /v1/connections/{connection_id}:suspend)
+	SuspendConnection(ctx context.Context, request SuspendConnectionRequestObject) (SuspendConnectionResponseObject, error)
+	// TerminateConnection Decommission the connection, now or at a date; billing stops then
 	// (POST /v1/connections/{connection_id}:terminate)
 	TerminateConnection(ctx context.Context, request TerminateConnectionRequestObject) (TerminateConnectionResponseObject, error)
+	// UnscheduleTermination Take a termination back whose date has not come
+	// (POST /v1/connections/{connection_id}:unschedule-termination)
+	UnscheduleTermination(ctx context.Context, request UnscheduleTerminationRequestObject) (UnscheduleTerminationResponseObject, error)
+	// ListEdgeNodes All edge nodes and when their agents were last heard of
+	// (GET /v1/edge-nodes)
+	ListEdgeNodes(ctx context.Context, request ListEdgeNodesRequestObject) (ListEdgeNodesResponseObject, error)
 	// CreateEdgeNode Register an edge node and issue its agent's API key
 	// (POST /v1/edge-nodes)
 	CreateEdgeNode(ctx context.Context, request CreateEdgeNodeRequestObject) (CreateEdgeNodeResponseObject, error)
+	// GetEdgeNode One edge node, when its agent was last heard of, and where it is not as it should be
+	// (GET /v1/edge-nodes/{edge_node_id})
+	GetEdgeNode(ctx context.Context, request GetEdgeNodeRequestObject) (GetEdgeNodeResponseObject, error)
 	// GetDesiredState What the node should be; waits for a revision newer than the caller's
 	// (GET /v1/edge-nodes/{edge_node_id}/desired-state)
 	GetDesiredState(ctx context.Context, request GetDesiredStateRequestObject) (GetDesiredStateResponseObject, error)
@@ -14527,6 +15737,67 @@ func (sh *strictHandler) GetConnection(w http.ResponseWriter, r *http.Request, c
 	}
 }
 
+// ListBGPSessions operation middleware
+func (sh *strictHandler) ListBGPSessions(w http.ResponseWriter, r *http.Request, connectionId ConnectionID) {
+	var request ListBGPSessionsRequestObject
+
+	request.ConnectionId = connectionId
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListBGPSessions(ctx, request.(ListBGPSessionsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListBGPSessions")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListBGPSessionsResponseObject); ok {
+		if err := validResponse.VisitListBGPSessionsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ConfigureBGPSession operation middleware
+func (sh *strictHandler) ConfigureBGPSession(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, side Side, params ConfigureBGPSessionParams) {
+	var request ConfigureBGPSessionRequestObject
+
+	request.ConnectionId = connectionId
+	request.Side = side
+	request.Params = params
+
+	var body ConfigureBGPSessionJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ConfigureBGPSession(ctx, request.(ConfigureBGPSessionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ConfigureBGPSession")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ConfigureBGPSessionResponseObject); ok {
+		if err := validResponse.VisitConfigureBGPSessionResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetUsage operation middleware
 func (sh *strictHandler) GetUsage(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params GetUsageParams) {
 	var request GetUsageRequestObject
@@ -14547,6 +15818,101 @@ func (sh *strictHandler) GetUsage(w http.ResponseWriter, r *http.Request, connec
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetUsageResponseObject); ok {
 		if err := validResponse.VisitGetUsageResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ModifyConnection operation middleware
+func (sh *strictHandler) ModifyConnection(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params ModifyConnectionParams) {
+	var request ModifyConnectionRequestObject
+
+	request.ConnectionId = connectionId
+	request.Params = params
+
+	var body ModifyConnectionJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ModifyConnection(ctx, request.(ModifyConnectionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ModifyConnection")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ModifyConnectionResponseObject); ok {
+		if err := validResponse.VisitModifyConnectionResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ResumeConnection operation middleware
+func (sh *strictHandler) ResumeConnection(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params ResumeConnectionParams) {
+	var request ResumeConnectionRequestObject
+
+	request.ConnectionId = connectionId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ResumeConnection(ctx, request.(ResumeConnectionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ResumeConnection")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ResumeConnectionResponseObject); ok {
+		if err := validResponse.VisitResumeConnectionResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SuspendConnection operation middleware
+func (sh *strictHandler) SuspendConnection(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params SuspendConnectionParams) {
+	var request SuspendConnectionRequestObject
+
+	request.ConnectionId = connectionId
+	request.Params = params
+
+	var body SuspendConnectionJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.SuspendConnection(ctx, request.(SuspendConnectionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SuspendConnection")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SuspendConnectionResponseObject); ok {
+		if err := validResponse.VisitSuspendConnectionResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -14588,6 +15954,59 @@ func (sh *strictHandler) TerminateConnection(w http.ResponseWriter, r *http.Requ
 	}
 }
 
+// UnscheduleTermination operation middleware
+func (sh *strictHandler) UnscheduleTermination(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params UnscheduleTerminationParams) {
+	var request UnscheduleTerminationRequestObject
+
+	request.ConnectionId = connectionId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UnscheduleTermination(ctx, request.(UnscheduleTerminationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UnscheduleTermination")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UnscheduleTerminationResponseObject); ok {
+		if err := validResponse.VisitUnscheduleTerminationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListEdgeNodes operation middleware
+func (sh *strictHandler) ListEdgeNodes(w http.ResponseWriter, r *http.Request, params ListEdgeNodesParams) {
+	var request ListEdgeNodesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListEdgeNodes(ctx, request.(ListEdgeNodesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListEdgeNodes")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListEdgeNodesResponseObject); ok {
+		if err := validResponse.VisitListEdgeNodesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // CreateEdgeNode operation middleware
 func (sh *strictHandler) CreateEdgeNode(w http.ResponseWriter, r *http.Request, params CreateEdgeNodeParams) {
 	var request CreateEdgeNodeRequestObject
@@ -14614,6 +16033,32 @@ func (sh *strictHandler) CreateEdgeNode(w http.ResponseWriter, r *http.Request, 
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(CreateEdgeNodeResponseObject); ok {
 		if err := validResponse.VisitCreateEdgeNodeResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetEdgeNode operation middleware
+func (sh *strictHandler) GetEdgeNode(w http.ResponseWriter, r *http.Request, edgeNodeId EdgeNodeID) {
+	var request GetEdgeNodeRequestObject
+
+	request.EdgeNodeId = edgeNodeId
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetEdgeNode(ctx, request.(GetEdgeNodeRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetEdgeNode")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetEdgeNodeResponseObject); ok {
+		if err := validResponse.VisitGetEdgeNodeResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

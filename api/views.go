@@ -56,6 +56,13 @@ func quoteView(s quote.State, now time.Time) Quote {
 	if s.OneTime != nil {
 		v.OneTime = &OneTimePrice{Passthrough: s.OneTime.Passthrough, Fee: s.OneTime.Fee, Total: s.OneTime.Total}
 	}
+	if c := s.Change; c != nil {
+		v.ConnectionId = &s.ConnectionID
+		v.Change = &QuotedChange{Kinds: []QuotedChangeKinds{}, InPlace: c.InPlace, Outage: !c.InPlace, FromMbps: c.FromMbps}
+		for _, kind := range c.Kinds {
+			v.Change.Kinds = append(v.Change.Kinds, QuotedChangeKinds(kind))
+		}
+	}
 	return v
 }
 
@@ -66,6 +73,13 @@ func connectionView(s connection.State, to Caller) Connection {
 		Id: s.ID, State: ConnectionState(s.State), Billing: ConnectionBilling(s.Billing), BillingFrom: s.BillingFrom,
 		BillingTo: s.BillingTo, OrderId: s.OrderID, CustomerId: s.CustomerID, ProviderId: s.ProviderID, ListingId: s.ListingID,
 		ListingVersion: s.ListingVersion, BandwidthMbps: s.BandwidthMbps, EdgeNodeId: optional(s.EdgeNodeID), Sessions: []Session{},
+	}
+	v.Status, v.SuspendedSince = statusView(s.Status()), s.SuspendedSince()
+	if s.Change != nil {
+		v.ChangeOrderId = &s.Change.OrderID
+	}
+	if t := s.Termination; t != nil {
+		v.Termination = &Termination{OrderId: t.OrderID, Reason: t.Reason, EffectiveAt: t.EffectiveAt}
 	}
 	for _, side := range []string{connection.SideA, connection.SideZ} {
 		if session, ok := s.Sessions[side]; ok {
@@ -96,14 +110,10 @@ func routerView(a *connection.Attachment, edgeASN uint32) *RouterAttachment {
 	}
 }
 
-// maxPrefixes is how many prefixes a peer may send before its session is closed. Those it may not announce are refused
-// one by one; a flood of them is cut off.
-const maxPrefixes = 1000
-
 func desiredAttachment(a *connection.Attachment) DesiredAttachment {
 	return DesiredAttachment{
 		Interface: a.Interface, Vlan: a.VLAN, Address: a.Address, PeerAddress: a.PeerAddress, PeerAsn: a.PeerASN,
-		Prefixes: a.Prefixes, PrefixLimit: maxPrefixes,
+		Prefixes: a.Prefixes, PrefixLimit: connection.DefaultPrefixLimit,
 	}
 }
 

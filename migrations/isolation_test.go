@@ -12,6 +12,7 @@ import (
 
 // unseen are the tables that nothing is read from on behalf of a caller, and why. The role of callers has no right on them.
 var unseen = map[string]string{
+	"edge_heard":       "how the edge nodes' agents are, which operators are told through the platform's own rights (api/edgenodes.go)",
 	"goose_db_version": "which migrations were applied",
 	"idempotency_keys": "the answers to a caller's own requests, found by its organisation and key (api/idempotency.go)",
 	"key_vault":        "keys",

@@ -478,6 +478,27 @@ func (e OrderApprovalNeeded) Valid() bool {
 	}
 }
 
+// Defines values for OrderItem.
+const (
+	OrderItemAdd    OrderItem = "add"
+	OrderItemModify OrderItem = "modify"
+	OrderItemRemove OrderItem = "remove"
+)
+
+// Valid indicates whether the value is a known member of the OrderItem enum.
+func (e OrderItem) Valid() bool {
+	switch e {
+	case OrderItemAdd:
+		return true
+	case OrderItemModify:
+		return true
+	case OrderItemRemove:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for OrderNeeds.
 const (
 	OrderNeedsApproval OrderNeeds = "approval"
@@ -676,6 +697,27 @@ func (e QuoteLinePart) Valid() bool {
 	}
 }
 
+// Defines values for QuotedChangeKinds.
+const (
+	QuotedChangeKindsBandwidthDown QuotedChangeKinds = "bandwidth_down"
+	QuotedChangeKindsBandwidthUp   QuotedChangeKinds = "bandwidth_up"
+	QuotedChangeKindsPlan          QuotedChangeKinds = "plan"
+)
+
+// Valid indicates whether the value is a known member of the QuotedChangeKinds enum.
+func (e QuotedChangeKinds) Valid() bool {
+	switch e {
+	case QuotedChangeKindsBandwidthDown:
+		return true
+	case QuotedChangeKindsBandwidthUp:
+		return true
+	case QuotedChangeKindsPlan:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ReadingVerdictStatus.
 const (
 	ReadingVerdictStatusAccepted  ReadingVerdictStatus = "accepted"
@@ -757,6 +799,33 @@ func (e Side) Valid() bool {
 	case SideA:
 		return true
 	case SideZ:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for StatusMessageTag.
+const (
+	StatusMessageTagBgp         StatusMessageTag = "bgp"
+	StatusMessageTagChange      StatusMessageTag = "change"
+	StatusMessageTagEdge        StatusMessageTag = "edge"
+	StatusMessageTagSuspension  StatusMessageTag = "suspension"
+	StatusMessageTagTermination StatusMessageTag = "termination"
+)
+
+// Valid indicates whether the value is a known member of the StatusMessageTag enum.
+func (e StatusMessageTag) Valid() bool {
+	switch e {
+	case StatusMessageTagBgp:
+		return true
+	case StatusMessageTagChange:
+		return true
+	case StatusMessageTagEdge:
+		return true
+	case StatusMessageTagSuspension:
+		return true
+	case StatusMessageTagTermination:
 		return true
 	default:
 		return false
@@ -1011,6 +1080,57 @@ type ApiKeySecret struct {
 // BGP A party's side of the BGP sessions of its connections.
 type BGP = domain.BGP
 
+// BGPSession What a party wants of its session, and what the edge node sees of it. Of the other party's session only the latter is shown.
+type BGPSession struct {
+	// Address The router's address with the length of the link's prefix.
+	Address *string `json:"address,omitempty"`
+
+	// AdminState Whether a BGP session is wanted at all.
+	AdminState *AdminState `json:"admin_state,omitempty"`
+
+	// Asn The router's.
+	Asn uint32 `json:"asn"`
+
+	// Md5 Whether it is protected with TCP MD5 (RFC 2385). The secret is shown to nobody.
+	Md5      *bool      `json:"md5,omitempty"`
+	Md5SetAt *time.Time `json:"md5_set_at,omitempty"`
+	Observed *Session   `json:"observed,omitempty"`
+
+	// PeerAddress The edge node's address.
+	PeerAddress *string `json:"peer_address,omitempty"`
+
+	// PeerAsn The edge node's.
+	PeerAsn uint32 `json:"peer_asn"`
+
+	// PrefixLimit The session is closed when the router announces more.
+	PrefixLimit *int `json:"prefix_limit,omitempty"`
+
+	// Prefixes What the router may announce; any other is refused.
+	Prefixes *[]Prefix `json:"prefixes,omitempty"`
+
+	// Side a is the customer's side of a connection, z the provider's.
+	Side Side `json:"side"`
+}
+
+// BGPSessionSettings defines model for BGPSessionSettings.
+type BGPSessionSettings struct {
+	// AdminState Whether a BGP session is wanted at all.
+	AdminState *AdminState `json:"admin_state,omitempty"`
+
+	// Md5Secret Sets the TCP MD5 secret. It is stored encrypted, reaches the session's edge node alone, and is never shown again.
+	Md5Secret   *string   `json:"md5_secret,omitempty"`
+	PrefixLimit *int      `json:"prefix_limit,omitempty"`
+	Prefixes    *[]Prefix `json:"prefixes,omitempty"`
+
+	// RemoveMd5Secret Ends the protection.
+	RemoveMd5Secret *bool `json:"remove_md5_secret,omitempty"`
+}
+
+// BGPSessions defines model for BGPSessions.
+type BGPSessions struct {
+	Items []BGPSession `json:"items"`
+}
+
 // BillingAccount defines model for BillingAccount.
 type BillingAccount struct {
 	ClosedAt *time.Time `json:"closed_at,omitempty"`
@@ -1204,19 +1324,27 @@ type Connection struct {
 	Attachment *RouterAttachment `json:"attachment,omitempty"`
 
 	// BandwidthMbps Bandwidth in 10⁶ bits a second.
-	BandwidthMbps  Mbps              `json:"bandwidth_mbps"`
-	Billing        ConnectionBilling `json:"billing"`
-	BillingFrom    *time.Time        `json:"billing_from,omitempty"`
-	BillingTo      *time.Time        `json:"billing_to,omitempty"`
-	CustomerId     OrganisationID    `json:"customer_id"`
-	EdgeNodeId     *EdgeNodeID       `json:"edge_node_id,omitempty"`
-	Id             ConnectionID      `json:"id"`
-	ListingId      ListingID         `json:"listing_id"`
-	ListingVersion int               `json:"listing_version"`
-	OrderId        OrderID           `json:"order_id"`
-	ProviderId     OrganisationID    `json:"provider_id"`
-	Sessions       []Session         `json:"sessions"`
-	State          ConnectionState   `json:"state"`
+	BandwidthMbps Mbps              `json:"bandwidth_mbps"`
+	Billing       ConnectionBilling `json:"billing"`
+	BillingFrom   *time.Time        `json:"billing_from,omitempty"`
+	BillingTo     *time.Time        `json:"billing_to,omitempty"`
+
+	// ChangeOrderId The order whose change of it is pending.
+	ChangeOrderId  *string         `json:"change_order_id,omitempty"`
+	CustomerId     OrganisationID  `json:"customer_id"`
+	EdgeNodeId     *EdgeNodeID     `json:"edge_node_id,omitempty"`
+	Id             ConnectionID    `json:"id"`
+	ListingId      ListingID       `json:"listing_id"`
+	ListingVersion int             `json:"listing_version"`
+	OrderId        OrderID         `json:"order_id"`
+	ProviderId     OrganisationID  `json:"provider_id"`
+	Sessions       []Session       `json:"sessions"`
+	State          ConnectionState `json:"state"`
+
+	// Status What there is to know besides its state.
+	Status         []StatusMessage `json:"status"`
+	SuspendedSince *time.Time      `json:"suspended_since,omitempty"`
+	Termination    *Termination    `json:"termination,omitempty"`
 }
 
 // ConnectionBilling defines model for Connection.Billing.
@@ -1313,6 +1441,16 @@ type DesiredState struct {
 	RouterId string `json:"router_id"`
 }
 
+// EdgeDrift defines model for EdgeDrift.
+type EdgeDrift struct {
+	ConnectionId ConnectionID `json:"connection_id"`
+
+	// Phase What the node is to bring it to.
+	Phase  string          `json:"phase"`
+	State  string          `json:"state"`
+	Status []StatusMessage `json:"status"`
+}
+
 // EdgeKind ebpf is the real thing; software is a stand-in for demonstrations.
 type EdgeKind string
 
@@ -1330,6 +1468,34 @@ type EdgeNode struct {
 
 // EdgeNodeID defines model for EdgeNodeID.
 type EdgeNodeID = string
+
+// EdgeNodePage defines model for EdgeNodePage.
+type EdgeNodePage struct {
+	Items         []EdgeNodeStatus `json:"items"`
+	NextPageToken *string          `json:"next_page_token,omitempty"`
+}
+
+// EdgeNodeStatus defines model for EdgeNodeStatus.
+type EdgeNodeStatus struct {
+	// Connections How many it is to have anything of. In the answer on one node.
+	Connections *int `json:"connections,omitempty"`
+
+	// DesiredRevision The log position of the last event that changed what it should be.
+	DesiredRevision int64 `json:"desired_revision"`
+
+	// Drift The connections on it of which something is not as it should be. In the answer on one node.
+	Drift    *[]EdgeDrift `json:"drift,omitempty"`
+	EdgeNode EdgeNode     `json:"edge_node"`
+
+	// Kind ebpf is the real thing; software is a stand-in for demonstrations.
+	Kind *EdgeKind `json:"kind,omitempty"`
+
+	// LastSeenAt When its agent last asked or reported; absent if it never did.
+	LastSeenAt *time.Time `json:"last_seen_at,omitempty"`
+
+	// ReportedRevision The newest revision that its agent said it acts on; absent if it never did.
+	ReportedRevision *int64 `json:"reported_revision,omitempty"`
+}
 
 // EdgeNodeWithKey defines model for EdgeNodeWithKey.
 type EdgeNodeWithKey struct {
@@ -1785,6 +1951,15 @@ type NewBudget struct {
 	Thresholds *Thresholds `json:"thresholds,omitempty"`
 }
 
+// NewChange defines model for NewChange.
+type NewChange struct {
+	// MaxTotal An amount in major units with all the digits of its currency.
+	MaxTotal      *Money  `json:"max_total,omitempty"`
+	PurchaseOrder *string `json:"purchase_order,omitempty"`
+	QuoteHash     string  `json:"quote_hash"`
+	QuoteId       QuoteID `json:"quote_id"`
+}
+
 // NewEdgeNode defines model for NewEdgeNode.
 type NewEdgeNode struct {
 	// Asn A BGP autonomous system number (RFC 6793).
@@ -1919,7 +2094,8 @@ type NewPort struct {
 // NewQuote defines model for NewQuote.
 type NewQuote struct {
 	// BandwidthMbps Bandwidth in 10⁶ bits a second.
-	BandwidthMbps Mbps `json:"bandwidth_mbps"`
+	BandwidthMbps Mbps          `json:"bandwidth_mbps"`
+	ConnectionId  *ConnectionID `json:"connection_id,omitempty"`
 
 	// EstimatedGb An exact decimal number.
 	EstimatedGb *Decimal `json:"estimated_gb,omitempty"`
@@ -1943,6 +2119,13 @@ type NewTaxRate struct {
 
 	// Reason Why there is no tax; for E, AE, K, G and O.
 	Reason *string `json:"reason,omitempty"`
+}
+
+// NewTermination defines model for NewTermination.
+type NewTermination struct {
+	// EffectiveAt In the future; without it the connection ends now.
+	EffectiveAt *time.Time `json:"effective_at,omitempty"`
+	Reason      string     `json:"reason"`
 }
 
 // NewWebhook defines model for NewWebhook.
@@ -2051,8 +2234,11 @@ type Order struct {
 	CustomerId   OrganisationID `json:"customer_id"`
 
 	// Deadline The provider answers by then; it stands still while a question is open. While the order awaits approval, a person of the customer's answers by then.
-	Deadline       time.Time `json:"deadline"`
-	Id             OrderID   `json:"id"`
+	Deadline time.Time `json:"deadline"`
+	Id       OrderID   `json:"id"`
+
+	// Item What it does to the connection: make it, bring it to another bandwidth or plan, end it.
+	Item           OrderItem `json:"item"`
 	ListingId      ListingID `json:"listing_id"`
 	ListingVersion int       `json:"listing_version"`
 
@@ -2087,6 +2273,9 @@ type Order struct {
 // OrderApprovalNeeded Why a person of the customer's has to approve it, or had to: it is above what the principal that placed it may commit
 // to with one order, or in one month together with its others; or its limits are in another currency.
 type OrderApprovalNeeded string
+
+// OrderItem What it does to the connection: make it, bring it to another bandwidth or plan, end it.
+type OrderItem string
 
 // OrderNeeds Who has to act before the order goes on: a person of the customer's approves or declines; the provider accepts, rejects or asks; the customer answers its question. Absent while the platform is at work, and at the end.
 type OrderNeeds string
@@ -2217,8 +2406,14 @@ type ProblemCode string
 // Quote The provider's price and the platform's fee, apart, for a full month at the estimated usage; what is charged once stands apart.
 type Quote struct {
 	// BandwidthMbps Bandwidth in 10⁶ bits a second.
-	BandwidthMbps Mbps           `json:"bandwidth_mbps"`
-	CustomerId    OrganisationID `json:"customer_id"`
+	BandwidthMbps Mbps `json:"bandwidth_mbps"`
+
+	// Change What the quote changes of a connection.
+	Change *QuotedChange `json:"change,omitempty"`
+
+	// ConnectionId The connection that it changes; absent if it is for a new one.
+	ConnectionId *string        `json:"connection_id,omitempty"`
+	CustomerId   OrganisationID `json:"customer_id"`
 
 	// EstimatedGb An exact decimal number.
 	EstimatedGb Decimal `json:"estimated_gb"`
@@ -2282,6 +2477,19 @@ type QuoteLineKind string
 
 // QuoteLinePart Of a percentile charge.
 type QuoteLinePart string
+
+// QuotedChange What the quote changes of a connection.
+type QuotedChange struct {
+	FromMbps int `json:"from_mbps"`
+
+	// InPlace Whether the listing allows it while traffic crosses. What it does not is to be ordered as a new connection.
+	InPlace bool                `json:"in_place"`
+	Kinds   []QuotedChangeKinds `json:"kinds"`
+	Outage  bool                `json:"outage"`
+}
+
+// QuotedChangeKinds defines model for QuotedChange.Kinds.
+type QuotedChangeKinds string
 
 // Reading Layer-2 bytes without FCS, at the customer's port, over [from, to). In is towards the platform.
 type Reading struct {
@@ -2503,6 +2711,16 @@ type SpendSum struct {
 	Total Money `json:"total"`
 }
 
+// StatusMessage defines model for StatusMessage.
+type StatusMessage struct {
+	Message string           `json:"message"`
+	Since   time.Time        `json:"since"`
+	Tag     StatusMessageTag `json:"tag"`
+}
+
+// StatusMessageTag defines model for StatusMessage.Tag.
+type StatusMessageTag string
+
 // Submission defines model for Submission.
 type Submission struct {
 	// EffectiveFrom When the version is to come into force; without it, or in the past, as soon as it is published.
@@ -2555,6 +2773,13 @@ type TaxRate struct {
 type TaxRatePage struct {
 	Items         []TaxRate `json:"items"`
 	NextPageToken *string   `json:"next_page_token,omitempty"`
+}
+
+// Termination defines model for Termination.
+type Termination struct {
+	EffectiveAt time.Time `json:"effective_at"`
+	OrderId     OrderID   `json:"order_id"`
+	Reason      string    `json:"reason"`
 }
 
 // Thresholds Percent of the amount.
@@ -2841,6 +3066,15 @@ type ListConnectionsParams struct {
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
+// ConfigureBGPSessionParams defines parameters for ConfigureBGPSession.
+type ConfigureBGPSessionParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // GetUsageParams defines parameters for GetUsage.
 type GetUsageParams struct {
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
@@ -2852,6 +3086,33 @@ type GetUsageParams struct {
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
+// ModifyConnectionParams defines parameters for ModifyConnection.
+type ModifyConnectionParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ResumeConnectionParams defines parameters for ResumeConnection.
+type ResumeConnectionParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// SuspendConnectionParams defines parameters for SuspendConnection.
+type SuspendConnectionParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // TerminateConnectionParams defines parameters for TerminateConnection.
 type TerminateConnectionParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
@@ -2859,6 +3120,26 @@ type TerminateConnectionParams struct {
 
 	// IfMatch Go on only if the thing still has this ETag.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// UnscheduleTerminationParams defines parameters for UnscheduleTermination.
+type UnscheduleTerminationParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ListEdgeNodesParams defines parameters for ListEdgeNodes.
+type ListEdgeNodesParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
 // CreateEdgeNodeParams defines parameters for CreateEdgeNode.
@@ -3422,8 +3703,17 @@ type OpenBudgetJSONRequestBody = NewBudget
 // ChangeBudgetJSONRequestBody defines body for ChangeBudget for application/json ContentType.
 type ChangeBudgetJSONRequestBody = BudgetTerms
 
+// ConfigureBGPSessionJSONRequestBody defines body for ConfigureBGPSession for application/json ContentType.
+type ConfigureBGPSessionJSONRequestBody = BGPSessionSettings
+
+// ModifyConnectionJSONRequestBody defines body for ModifyConnection for application/json ContentType.
+type ModifyConnectionJSONRequestBody = NewChange
+
+// SuspendConnectionJSONRequestBody defines body for SuspendConnection for application/json ContentType.
+type SuspendConnectionJSONRequestBody = Reason
+
 // TerminateConnectionJSONRequestBody defines body for TerminateConnection for application/json ContentType.
-type TerminateConnectionJSONRequestBody = Reason
+type TerminateConnectionJSONRequestBody = NewTermination
 
 // CreateEdgeNodeJSONRequestBody defines body for CreateEdgeNode for application/json ContentType.
 type CreateEdgeNodeJSONRequestBody = NewEdgeNode
@@ -3733,24 +4023,104 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/connections/{connection_id} (the `GetConnection` operationId).
 	GetConnection(ctx context.Context, connectionId ConnectionID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListBGPSessions The connection's two BGP sessions, as they are wanted and as the edge node sees them
+	//
+	// Corresponds with GET /v1/connections/{connection_id}/bgp-sessions (the `ListBGPSessions` operationId).
+	ListBGPSessions(ctx context.Context, connectionId ConnectionID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ConfigureBGPSessionWithBody Say how the caller's own BGP session is to be
+	//
+	// The customer configures side a, the provider side z. What is left out stays. Only this session is touched: another MD5 secret resets it, anything else does not.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/connections/{connection_id}/bgp-sessions/{side}:configure (the `ConfigureBGPSession` operationId).
+	ConfigureBGPSessionWithBody(ctx context.Context, connectionId ConnectionID, side Side, params *ConfigureBGPSessionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ConfigureBGPSession Say how the caller's own BGP session is to be
+	//
+	// The customer configures side a, the provider side z. What is left out stays. Only this session is touched: another MD5 secret resets it, anything else does not.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/connections/{connection_id}/bgp-sessions/{side}:configure (the `ConfigureBGPSession` operationId).
+	ConfigureBGPSession(ctx context.Context, connectionId ConnectionID, side Side, params *ConfigureBGPSessionParams, body ConfigureBGPSessionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetUsage What the meter counted, in all and reading by reading
 	//
 	// Corresponds with GET /v1/connections/{connection_id}/usage (the `GetUsage` operationId).
 	GetUsage(ctx context.Context, connectionId ConnectionID, params *GetUsageParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// TerminateConnectionWithBody Decommission the connection; billing stops now
+	// ModifyConnectionWithBody Order the change that a quote for this connection says
+	//
+	// The old terms stay in force, and are billed, until the edge node applies the new; if it does not in time, the order fails and they stay. The answer comes before the work is done.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:modify (the `ModifyConnection` operationId).
+	ModifyConnectionWithBody(ctx context.Context, connectionId ConnectionID, params *ModifyConnectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ModifyConnection Order the change that a quote for this connection says
+	//
+	// The old terms stay in force, and are billed, until the edge node applies the new; if it does not in time, the order fails and they stay. The answer comes before the work is done.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:modify (the `ModifyConnection` operationId).
+	ModifyConnection(ctx context.Context, connectionId ConnectionID, params *ModifyConnectionParams, body ModifyConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ResumeConnection Open the gate of a suspended connection again
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:resume (the `ResumeConnection` operationId).
+	ResumeConnection(ctx context.Context, connectionId ConnectionID, params *ResumeConnectionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SuspendConnectionWithBody Close the gate for a while; addresses, sessions and reservations stay
+	//
+	// Whether a suspended connection is billed is in its price plan. It is suspended when its edge node has closed the gate.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:suspend (the `SuspendConnection` operationId).
+	SuspendConnectionWithBody(ctx context.Context, connectionId ConnectionID, params *SuspendConnectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SuspendConnection Close the gate for a while; addresses, sessions and reservations stay
+	//
+	// Whether a suspended connection is billed is in its price plan. It is suspended when its edge node has closed the gate.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:suspend (the `SuspendConnection` operationId).
+	SuspendConnection(ctx context.Context, connectionId ConnectionID, params *SuspendConnectionParams, body SuspendConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// TerminateConnectionWithBody Decommission the connection, now or at a date; billing stops then
+	//
+	// It makes an order that is completed when nothing of the connection is left. A date can be taken back before it comes.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/connections/{connection_id}:terminate (the `TerminateConnection` operationId).
 	TerminateConnectionWithBody(ctx context.Context, connectionId ConnectionID, params *TerminateConnectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// TerminateConnection Decommission the connection; billing stops now
+	// TerminateConnection Decommission the connection, now or at a date; billing stops then
+	//
+	// It makes an order that is completed when nothing of the connection is left. A date can be taken back before it comes.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/connections/{connection_id}:terminate (the `TerminateConnection` operationId).
 	TerminateConnection(ctx context.Context, connectionId ConnectionID, params *TerminateConnectionParams, body TerminateConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UnscheduleTermination Take a termination back whose date has not come
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:unschedule-termination (the `UnscheduleTermination` operationId).
+	UnscheduleTermination(ctx context.Context, connectionId ConnectionID, params *UnscheduleTerminationParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListEdgeNodes All edge nodes and when their agents were last heard of
+	//
+	// For operators.
+	//
+	// Corresponds with GET /v1/edge-nodes (the `ListEdgeNodes` operationId).
+	ListEdgeNodes(ctx context.Context, params *ListEdgeNodesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateEdgeNodeWithBody Register an edge node and issue its agent's API key
 	//
@@ -3769,6 +4139,13 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/edge-nodes (the `CreateEdgeNode` operationId).
 	CreateEdgeNode(ctx context.Context, params *CreateEdgeNodeParams, body CreateEdgeNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetEdgeNode One edge node, when its agent was last heard of, and where it is not as it should be
+	//
+	// For operators.
+	//
+	// Corresponds with GET /v1/edge-nodes/{edge_node_id} (the `GetEdgeNode` operationId).
+	GetEdgeNode(ctx context.Context, edgeNodeId EdgeNodeID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetDesiredState What the node should be; waits for a revision newer than the caller's
 	//
@@ -4895,6 +5272,59 @@ func (c *Client) GetConnection(ctx context.Context, connectionId ConnectionID, r
 	return c.Client.Do(req)
 }
 
+// ListBGPSessions The connection's two BGP sessions, as they are wanted and as the edge node sees them
+//
+// Corresponds with GET /v1/connections/{connection_id}/bgp-sessions (the `ListBGPSessions` operationId).
+func (c *Client) ListBGPSessions(ctx context.Context, connectionId ConnectionID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListBGPSessionsRequest(c.Server, connectionId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ConfigureBGPSessionWithBody Say how the caller's own BGP session is to be
+//
+// The customer configures side a, the provider side z. What is left out stays. Only this session is touched: another MD5 secret resets it, anything else does not.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/connections/{connection_id}/bgp-sessions/{side}:configure (the `ConfigureBGPSession` operationId).
+func (c *Client) ConfigureBGPSessionWithBody(ctx context.Context, connectionId ConnectionID, side Side, params *ConfigureBGPSessionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewConfigureBGPSessionRequestWithBody(c.Server, connectionId, side, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ConfigureBGPSession Say how the caller's own BGP session is to be
+//
+// The customer configures side a, the provider side z. What is left out stays. Only this session is touched: another MD5 secret resets it, anything else does not.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/connections/{connection_id}/bgp-sessions/{side}:configure (the `ConfigureBGPSession` operationId).
+func (c *Client) ConfigureBGPSession(ctx context.Context, connectionId ConnectionID, side Side, params *ConfigureBGPSessionParams, body ConfigureBGPSessionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewConfigureBGPSessionRequest(c.Server, connectionId, side, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetUsage What the meter counted, in all and reading by reading
 //
 // Corresponds with GET /v1/connections/{connection_id}/usage (the `GetUsage` operationId).
@@ -4910,7 +5340,100 @@ func (c *Client) GetUsage(ctx context.Context, connectionId ConnectionID, params
 	return c.Client.Do(req)
 }
 
-// TerminateConnectionWithBody Decommission the connection; billing stops now
+// ModifyConnectionWithBody Order the change that a quote for this connection says
+//
+// The old terms stay in force, and are billed, until the edge node applies the new; if it does not in time, the order fails and they stay. The answer comes before the work is done.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/connections/{connection_id}:modify (the `ModifyConnection` operationId).
+func (c *Client) ModifyConnectionWithBody(ctx context.Context, connectionId ConnectionID, params *ModifyConnectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewModifyConnectionRequestWithBody(c.Server, connectionId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ModifyConnection Order the change that a quote for this connection says
+//
+// The old terms stay in force, and are billed, until the edge node applies the new; if it does not in time, the order fails and they stay. The answer comes before the work is done.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/connections/{connection_id}:modify (the `ModifyConnection` operationId).
+func (c *Client) ModifyConnection(ctx context.Context, connectionId ConnectionID, params *ModifyConnectionParams, body ModifyConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewModifyConnectionRequest(c.Server, connectionId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ResumeConnection Open the gate of a suspended connection again
+//
+// Corresponds with POST /v1/connections/{connection_id}:resume (the `ResumeConnection` operationId).
+func (c *Client) ResumeConnection(ctx context.Context, connectionId ConnectionID, params *ResumeConnectionParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewResumeConnectionRequest(c.Server, connectionId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SuspendConnectionWithBody Close the gate for a while; addresses, sessions and reservations stay
+//
+// Whether a suspended connection is billed is in its price plan. It is suspended when its edge node has closed the gate.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/connections/{connection_id}:suspend (the `SuspendConnection` operationId).
+func (c *Client) SuspendConnectionWithBody(ctx context.Context, connectionId ConnectionID, params *SuspendConnectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSuspendConnectionRequestWithBody(c.Server, connectionId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SuspendConnection Close the gate for a while; addresses, sessions and reservations stay
+//
+// Whether a suspended connection is billed is in its price plan. It is suspended when its edge node has closed the gate.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/connections/{connection_id}:suspend (the `SuspendConnection` operationId).
+func (c *Client) SuspendConnection(ctx context.Context, connectionId ConnectionID, params *SuspendConnectionParams, body SuspendConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSuspendConnectionRequest(c.Server, connectionId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// TerminateConnectionWithBody Decommission the connection, now or at a date; billing stops then
+//
+// It makes an order that is completed when nothing of the connection is left. A date can be taken back before it comes.
 //
 // Takes any type of body and a specified content type.
 //
@@ -4927,13 +5450,47 @@ func (c *Client) TerminateConnectionWithBody(ctx context.Context, connectionId C
 	return c.Client.Do(req)
 }
 
-// TerminateConnection Decommission the connection; billing stops now
+// TerminateConnection Decommission the connection, now or at a date; billing stops then
+//
+// It makes an order that is completed when nothing of the connection is left. A date can be taken back before it comes.
 //
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /v1/connections/{connection_id}:terminate (the `TerminateConnection` operationId).
 func (c *Client) TerminateConnection(ctx context.Context, connectionId ConnectionID, params *TerminateConnectionParams, body TerminateConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewTerminateConnectionRequest(c.Server, connectionId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UnscheduleTermination Take a termination back whose date has not come
+//
+// Corresponds with POST /v1/connections/{connection_id}:unschedule-termination (the `UnscheduleTermination` operationId).
+func (c *Client) UnscheduleTermination(ctx context.Context, connectionId ConnectionID, params *UnscheduleTerminationParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUnscheduleTerminationRequest(c.Server, connectionId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListEdgeNodes All edge nodes and when their agents were last heard of
+//
+// For operators.
+//
+// Corresponds with GET /v1/edge-nodes (the `ListEdgeNodes` operationId).
+func (c *Client) ListEdgeNodes(ctx context.Context, params *ListEdgeNodesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListEdgeNodesRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -4972,6 +5529,23 @@ func (c *Client) CreateEdgeNodeWithBody(ctx context.Context, params *CreateEdgeN
 // Corresponds with POST /v1/edge-nodes (the `CreateEdgeNode` operationId).
 func (c *Client) CreateEdgeNode(ctx context.Context, params *CreateEdgeNodeParams, body CreateEdgeNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCreateEdgeNodeRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetEdgeNode One edge node, when its agent was last heard of, and where it is not as it should be
+//
+// For operators.
+//
+// Corresponds with GET /v1/edge-nodes/{edge_node_id} (the `GetEdgeNode` operationId).
+func (c *Client) GetEdgeNode(ctx context.Context, edgeNodeId EdgeNodeID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetEdgeNodeRequest(c.Server, edgeNodeId)
 	if err != nil {
 		return nil, err
 	}
@@ -7755,6 +8329,120 @@ func NewGetConnectionRequest(server string, connectionId ConnectionID) (*http.Re
 	return req, nil
 }
 
+// NewListBGPSessionsRequest constructs an http.Request for the ListBGPSessions method
+func NewListBGPSessionsRequest(server string, connectionId ConnectionID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "connection_id", connectionId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/connections/%s/bgp-sessions", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewConfigureBGPSessionRequest calls the generic ConfigureBGPSession builder with application/json body
+func NewConfigureBGPSessionRequest(server string, connectionId ConnectionID, side Side, params *ConfigureBGPSessionParams, body ConfigureBGPSessionJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewConfigureBGPSessionRequestWithBody(server, connectionId, side, params, "application/json", bodyReader)
+}
+
+// NewConfigureBGPSessionRequestWithBody constructs an http.Request for the ConfigureBGPSession method, with any body, and a specified content type
+func NewConfigureBGPSessionRequestWithBody(server string, connectionId ConnectionID, side Side, params *ConfigureBGPSessionParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "connection_id", connectionId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "side", side, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/connections/%s/bgp-sessions/%s:configure", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewGetUsageRequest constructs an http.Request for the GetUsage method
 func NewGetUsageRequest(server string, connectionId ConnectionID, params *GetUsageParams) (*http.Request, error) {
 	var err error
@@ -7840,6 +8528,212 @@ func NewGetUsageRequest(server string, connectionId ConnectionID, params *GetUsa
 	return req, nil
 }
 
+// NewModifyConnectionRequest calls the generic ModifyConnection builder with application/json body
+func NewModifyConnectionRequest(server string, connectionId ConnectionID, params *ModifyConnectionParams, body ModifyConnectionJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewModifyConnectionRequestWithBody(server, connectionId, params, "application/json", bodyReader)
+}
+
+// NewModifyConnectionRequestWithBody constructs an http.Request for the ModifyConnection method, with any body, and a specified content type
+func NewModifyConnectionRequestWithBody(server string, connectionId ConnectionID, params *ModifyConnectionParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "connection_id", connectionId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/connections/%s:modify", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewResumeConnectionRequest constructs an http.Request for the ResumeConnection method
+func NewResumeConnectionRequest(server string, connectionId ConnectionID, params *ResumeConnectionParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "connection_id", connectionId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/connections/%s:resume", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewSuspendConnectionRequest calls the generic SuspendConnection builder with application/json body
+func NewSuspendConnectionRequest(server string, connectionId ConnectionID, params *SuspendConnectionParams, body SuspendConnectionJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSuspendConnectionRequestWithBody(server, connectionId, params, "application/json", bodyReader)
+}
+
+// NewSuspendConnectionRequestWithBody constructs an http.Request for the SuspendConnection method, with any body, and a specified content type
+func NewSuspendConnectionRequestWithBody(server string, connectionId ConnectionID, params *SuspendConnectionParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "connection_id", connectionId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/connections/%s:suspend", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewTerminateConnectionRequest calls the generic TerminateConnection builder with application/json body
 func NewTerminateConnectionRequest(server string, connectionId ConnectionID, params *TerminateConnectionParams, body TerminateConnectionJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -7913,6 +8807,144 @@ func NewTerminateConnectionRequestWithBody(server string, connectionId Connectio
 	return req, nil
 }
 
+// NewUnscheduleTerminationRequest constructs an http.Request for the UnscheduleTermination method
+func NewUnscheduleTerminationRequest(server string, connectionId ConnectionID, params *UnscheduleTerminationParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "connection_id", connectionId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/connections/%s:unschedule-termination", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListEdgeNodesRequest constructs an http.Request for the ListEdgeNodes method
+func NewListEdgeNodesRequest(server string, params *ListEdgeNodesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/edge-nodes")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_token", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewCreateEdgeNodeRequest calls the generic CreateEdgeNode builder with application/json body
 func NewCreateEdgeNodeRequest(server string, params *CreateEdgeNodeParams, body CreateEdgeNodeJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -7963,6 +8995,40 @@ func NewCreateEdgeNodeRequestWithBody(server string, params *CreateEdgeNodeParam
 			req.Header.Set("Idempotency-Key", headerParam0)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewGetEdgeNodeRequest constructs an http.Request for the GetEdgeNode method
+func NewGetEdgeNodeRequest(server string, edgeNodeId EdgeNodeID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "edge_node_id", edgeNodeId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/edge-nodes/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -13030,6 +14096,31 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/connections/{connection_id} (the `GetConnection` operationId).
 	GetConnectionWithResponse(ctx context.Context, connectionId ConnectionID, reqEditors ...RequestEditorFn) (*GetConnectionResponse, error)
 
+	// ListBGPSessionsWithResponse The connection's two BGP sessions, as they are wanted and as the edge node sees them
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/connections/{connection_id}/bgp-sessions (the `ListBGPSessions` operationId).
+	ListBGPSessionsWithResponse(ctx context.Context, connectionId ConnectionID, reqEditors ...RequestEditorFn) (*ListBGPSessionsResponse, error)
+
+	// ConfigureBGPSessionWithBodyWithResponse Say how the caller's own BGP session is to be
+	//
+	// The customer configures side a, the provider side z. What is left out stays. Only this session is touched: another MD5 secret resets it, anything else does not.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/connections/{connection_id}/bgp-sessions/{side}:configure (the `ConfigureBGPSession` operationId).
+	ConfigureBGPSessionWithBodyWithResponse(ctx context.Context, connectionId ConnectionID, side Side, params *ConfigureBGPSessionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ConfigureBGPSessionResponse, error)
+
+	// ConfigureBGPSessionWithResponse Say how the caller's own BGP session is to be
+	//
+	// The customer configures side a, the provider side z. What is left out stays. Only this session is touched: another MD5 secret resets it, anything else does not.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/connections/{connection_id}/bgp-sessions/{side}:configure (the `ConfigureBGPSession` operationId).
+	ConfigureBGPSessionWithResponse(ctx context.Context, connectionId ConnectionID, side Side, params *ConfigureBGPSessionParams, body ConfigureBGPSessionJSONRequestBody, reqEditors ...RequestEditorFn) (*ConfigureBGPSessionResponse, error)
+
 	// GetUsageWithResponse What the meter counted, in all and reading by reading
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -13037,19 +14128,82 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/connections/{connection_id}/usage (the `GetUsage` operationId).
 	GetUsageWithResponse(ctx context.Context, connectionId ConnectionID, params *GetUsageParams, reqEditors ...RequestEditorFn) (*GetUsageResponse, error)
 
-	// TerminateConnectionWithBodyWithResponse Decommission the connection; billing stops now
+	// ModifyConnectionWithBodyWithResponse Order the change that a quote for this connection says
+	//
+	// The old terms stay in force, and are billed, until the edge node applies the new; if it does not in time, the order fails and they stay. The answer comes before the work is done.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:modify (the `ModifyConnection` operationId).
+	ModifyConnectionWithBodyWithResponse(ctx context.Context, connectionId ConnectionID, params *ModifyConnectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ModifyConnectionResponse, error)
+
+	// ModifyConnectionWithResponse Order the change that a quote for this connection says
+	//
+	// The old terms stay in force, and are billed, until the edge node applies the new; if it does not in time, the order fails and they stay. The answer comes before the work is done.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:modify (the `ModifyConnection` operationId).
+	ModifyConnectionWithResponse(ctx context.Context, connectionId ConnectionID, params *ModifyConnectionParams, body ModifyConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*ModifyConnectionResponse, error)
+
+	// ResumeConnectionWithResponse Open the gate of a suspended connection again
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:resume (the `ResumeConnection` operationId).
+	ResumeConnectionWithResponse(ctx context.Context, connectionId ConnectionID, params *ResumeConnectionParams, reqEditors ...RequestEditorFn) (*ResumeConnectionResponse, error)
+
+	// SuspendConnectionWithBodyWithResponse Close the gate for a while; addresses, sessions and reservations stay
+	//
+	// Whether a suspended connection is billed is in its price plan. It is suspended when its edge node has closed the gate.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:suspend (the `SuspendConnection` operationId).
+	SuspendConnectionWithBodyWithResponse(ctx context.Context, connectionId ConnectionID, params *SuspendConnectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SuspendConnectionResponse, error)
+
+	// SuspendConnectionWithResponse Close the gate for a while; addresses, sessions and reservations stay
+	//
+	// Whether a suspended connection is billed is in its price plan. It is suspended when its edge node has closed the gate.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:suspend (the `SuspendConnection` operationId).
+	SuspendConnectionWithResponse(ctx context.Context, connectionId ConnectionID, params *SuspendConnectionParams, body SuspendConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*SuspendConnectionResponse, error)
+
+	// TerminateConnectionWithBodyWithResponse Decommission the connection, now or at a date; billing stops then
+	//
+	// It makes an order that is completed when nothing of the connection is left. A date can be taken back before it comes.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/connections/{connection_id}:terminate (the `TerminateConnection` operationId).
 	TerminateConnectionWithBodyWithResponse(ctx context.Context, connectionId ConnectionID, params *TerminateConnectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*TerminateConnectionResponse, error)
 
-	// TerminateConnectionWithResponse Decommission the connection; billing stops now
+	// TerminateConnectionWithResponse Decommission the connection, now or at a date; billing stops then
+	//
+	// It makes an order that is completed when nothing of the connection is left. A date can be taken back before it comes.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/connections/{connection_id}:terminate (the `TerminateConnection` operationId).
 	TerminateConnectionWithResponse(ctx context.Context, connectionId ConnectionID, params *TerminateConnectionParams, body TerminateConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*TerminateConnectionResponse, error)
+
+	// UnscheduleTerminationWithResponse Take a termination back whose date has not come
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:unschedule-termination (the `UnscheduleTermination` operationId).
+	UnscheduleTerminationWithResponse(ctx context.Context, connectionId ConnectionID, params *UnscheduleTerminationParams, reqEditors ...RequestEditorFn) (*UnscheduleTerminationResponse, error)
+
+	// ListEdgeNodesWithResponse All edge nodes and when their agents were last heard of
+	//
+	// For operators.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/edge-nodes (the `ListEdgeNodes` operationId).
+	ListEdgeNodesWithResponse(ctx context.Context, params *ListEdgeNodesParams, reqEditors ...RequestEditorFn) (*ListEdgeNodesResponse, error)
 
 	// CreateEdgeNodeWithBodyWithResponse Register an edge node and issue its agent's API key
 	//
@@ -13068,6 +14222,15 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/edge-nodes (the `CreateEdgeNode` operationId).
 	CreateEdgeNodeWithResponse(ctx context.Context, params *CreateEdgeNodeParams, body CreateEdgeNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateEdgeNodeResponse, error)
+
+	// GetEdgeNodeWithResponse One edge node, when its agent was last heard of, and where it is not as it should be
+	//
+	// For operators.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/edge-nodes/{edge_node_id} (the `GetEdgeNode` operationId).
+	GetEdgeNodeWithResponse(ctx context.Context, edgeNodeId EdgeNodeID, reqEditors ...RequestEditorFn) (*GetEdgeNodeResponse, error)
 
 	// GetDesiredStateWithResponse What the node should be; waits for a revision newer than the caller's
 	//
@@ -14822,6 +15985,116 @@ func (r GetConnectionResponse) ContentType() string {
 	return ""
 }
 
+// ListBGPSessionsResponse200Headers the declared response headers of an HTTP 200 response for ListBGPSessions
+type ListBGPSessionsResponse200Headers struct {
+	ETag *string
+}
+
+type ListBGPSessionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BGPSessions
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListBGPSessionsResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListBGPSessionsResponse) GetJSON200() *BGPSessions {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListBGPSessionsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListBGPSessionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListBGPSessionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListBGPSessionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListBGPSessionsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ConfigureBGPSessionResponse200Headers the declared response headers of an HTTP 200 response for ConfigureBGPSession
+type ConfigureBGPSessionResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type ConfigureBGPSessionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BGPSession
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ConfigureBGPSessionResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ConfigureBGPSessionResponse) GetJSON200() *BGPSession {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ConfigureBGPSessionResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ConfigureBGPSessionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ConfigureBGPSessionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ConfigureBGPSessionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ConfigureBGPSessionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetUsageResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -14864,6 +16137,171 @@ func (r GetUsageResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetUsageResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ModifyConnectionResponse202Headers the declared response headers of an HTTP 202 response for ModifyConnection
+type ModifyConnectionResponse202Headers struct {
+	CrossbillPosition *int64
+}
+
+type ModifyConnectionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Order
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *ModifyConnectionResponse202Headers
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r ModifyConnectionResponse) GetJSON202() *Order {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ModifyConnectionResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ModifyConnectionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ModifyConnectionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ModifyConnectionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ModifyConnectionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ResumeConnectionResponse202Headers the declared response headers of an HTTP 202 response for ResumeConnection
+type ResumeConnectionResponse202Headers struct {
+	CrossbillPosition *int64
+}
+
+type ResumeConnectionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Connection
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *ResumeConnectionResponse202Headers
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r ResumeConnectionResponse) GetJSON202() *Connection {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ResumeConnectionResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ResumeConnectionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ResumeConnectionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ResumeConnectionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ResumeConnectionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SuspendConnectionResponse202Headers the declared response headers of an HTTP 202 response for SuspendConnection
+type SuspendConnectionResponse202Headers struct {
+	CrossbillPosition *int64
+}
+
+type SuspendConnectionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Connection
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *SuspendConnectionResponse202Headers
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r SuspendConnectionResponse) GetJSON202() *Connection {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SuspendConnectionResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SuspendConnectionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SuspendConnectionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SuspendConnectionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SuspendConnectionResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -14925,6 +16363,109 @@ func (r TerminateConnectionResponse) ContentType() string {
 	return ""
 }
 
+// UnscheduleTerminationResponse200Headers the declared response headers of an HTTP 200 response for UnscheduleTermination
+type UnscheduleTerminationResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type UnscheduleTerminationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Connection
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UnscheduleTerminationResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UnscheduleTerminationResponse) GetJSON200() *Connection {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UnscheduleTerminationResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UnscheduleTerminationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UnscheduleTerminationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UnscheduleTerminationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UnscheduleTerminationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListEdgeNodesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *EdgeNodePage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListEdgeNodesResponse) GetJSON200() *EdgeNodePage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListEdgeNodesResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListEdgeNodesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListEdgeNodesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListEdgeNodesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListEdgeNodesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // CreateEdgeNodeResponse201Headers the declared response headers of an HTTP 201 response for CreateEdgeNode
 type CreateEdgeNodeResponse201Headers struct {
 	CrossbillPosition *int64
@@ -14974,6 +16515,61 @@ func (r CreateEdgeNodeResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r CreateEdgeNodeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetEdgeNodeResponse200Headers the declared response headers of an HTTP 200 response for GetEdgeNode
+type GetEdgeNodeResponse200Headers struct {
+	ETag *string
+}
+
+type GetEdgeNodeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *EdgeNodeStatus
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetEdgeNodeResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetEdgeNodeResponse) GetJSON200() *EdgeNodeStatus {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetEdgeNodeResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetEdgeNodeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetEdgeNodeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetEdgeNodeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetEdgeNodeResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -19253,6 +20849,49 @@ func (c *ClientWithResponses) GetConnectionWithResponse(ctx context.Context, con
 	return ParseGetConnectionResponse(rsp)
 }
 
+// ListBGPSessionsWithResponse The connection's two BGP sessions, as they are wanted and as the edge node sees them
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/connections/{connection_id}/bgp-sessions (the `ListBGPSessions` operationId).
+func (c *ClientWithResponses) ListBGPSessionsWithResponse(ctx context.Context, connectionId ConnectionID, reqEditors ...RequestEditorFn) (*ListBGPSessionsResponse, error) {
+	rsp, err := c.ListBGPSessions(ctx, connectionId, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListBGPSessionsResponse(rsp)
+}
+
+// ConfigureBGPSessionWithBodyWithResponse Say how the caller's own BGP session is to be
+//
+// The customer configures side a, the provider side z. What is left out stays. Only this session is touched: another MD5 secret resets it, anything else does not.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/connections/{connection_id}/bgp-sessions/{side}:configure (the `ConfigureBGPSession` operationId).
+func (c *ClientWithResponses) ConfigureBGPSessionWithBodyWithResponse(ctx context.Context, connectionId ConnectionID, side Side, params *ConfigureBGPSessionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ConfigureBGPSessionResponse, error) {
+	rsp, err := c.ConfigureBGPSessionWithBody(ctx, connectionId, side, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseConfigureBGPSessionResponse(rsp)
+}
+
+// ConfigureBGPSessionWithResponse Say how the caller's own BGP session is to be
+//
+// The customer configures side a, the provider side z. What is left out stays. Only this session is touched: another MD5 secret resets it, anything else does not.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/connections/{connection_id}/bgp-sessions/{side}:configure (the `ConfigureBGPSession` operationId).
+func (c *ClientWithResponses) ConfigureBGPSessionWithResponse(ctx context.Context, connectionId ConnectionID, side Side, params *ConfigureBGPSessionParams, body ConfigureBGPSessionJSONRequestBody, reqEditors ...RequestEditorFn) (*ConfigureBGPSessionResponse, error) {
+	rsp, err := c.ConfigureBGPSession(ctx, connectionId, side, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseConfigureBGPSessionResponse(rsp)
+}
+
 // GetUsageWithResponse What the meter counted, in all and reading by reading
 //
 // Returns a wrapper object for the known response body format(s).
@@ -19266,7 +20905,82 @@ func (c *ClientWithResponses) GetUsageWithResponse(ctx context.Context, connecti
 	return ParseGetUsageResponse(rsp)
 }
 
-// TerminateConnectionWithBodyWithResponse Decommission the connection; billing stops now
+// ModifyConnectionWithBodyWithResponse Order the change that a quote for this connection says
+//
+// The old terms stay in force, and are billed, until the edge node applies the new; if it does not in time, the order fails and they stay. The answer comes before the work is done.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/connections/{connection_id}:modify (the `ModifyConnection` operationId).
+func (c *ClientWithResponses) ModifyConnectionWithBodyWithResponse(ctx context.Context, connectionId ConnectionID, params *ModifyConnectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ModifyConnectionResponse, error) {
+	rsp, err := c.ModifyConnectionWithBody(ctx, connectionId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseModifyConnectionResponse(rsp)
+}
+
+// ModifyConnectionWithResponse Order the change that a quote for this connection says
+//
+// The old terms stay in force, and are billed, until the edge node applies the new; if it does not in time, the order fails and they stay. The answer comes before the work is done.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/connections/{connection_id}:modify (the `ModifyConnection` operationId).
+func (c *ClientWithResponses) ModifyConnectionWithResponse(ctx context.Context, connectionId ConnectionID, params *ModifyConnectionParams, body ModifyConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*ModifyConnectionResponse, error) {
+	rsp, err := c.ModifyConnection(ctx, connectionId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseModifyConnectionResponse(rsp)
+}
+
+// ResumeConnectionWithResponse Open the gate of a suspended connection again
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/connections/{connection_id}:resume (the `ResumeConnection` operationId).
+func (c *ClientWithResponses) ResumeConnectionWithResponse(ctx context.Context, connectionId ConnectionID, params *ResumeConnectionParams, reqEditors ...RequestEditorFn) (*ResumeConnectionResponse, error) {
+	rsp, err := c.ResumeConnection(ctx, connectionId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseResumeConnectionResponse(rsp)
+}
+
+// SuspendConnectionWithBodyWithResponse Close the gate for a while; addresses, sessions and reservations stay
+//
+// Whether a suspended connection is billed is in its price plan. It is suspended when its edge node has closed the gate.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/connections/{connection_id}:suspend (the `SuspendConnection` operationId).
+func (c *ClientWithResponses) SuspendConnectionWithBodyWithResponse(ctx context.Context, connectionId ConnectionID, params *SuspendConnectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SuspendConnectionResponse, error) {
+	rsp, err := c.SuspendConnectionWithBody(ctx, connectionId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSuspendConnectionResponse(rsp)
+}
+
+// SuspendConnectionWithResponse Close the gate for a while; addresses, sessions and reservations stay
+//
+// Whether a suspended connection is billed is in its price plan. It is suspended when its edge node has closed the gate.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/connections/{connection_id}:suspend (the `SuspendConnection` operationId).
+func (c *ClientWithResponses) SuspendConnectionWithResponse(ctx context.Context, connectionId ConnectionID, params *SuspendConnectionParams, body SuspendConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*SuspendConnectionResponse, error) {
+	rsp, err := c.SuspendConnection(ctx, connectionId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSuspendConnectionResponse(rsp)
+}
+
+// TerminateConnectionWithBodyWithResponse Decommission the connection, now or at a date; billing stops then
+//
+// It makes an order that is completed when nothing of the connection is left. A date can be taken back before it comes.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -19279,7 +20993,9 @@ func (c *ClientWithResponses) TerminateConnectionWithBodyWithResponse(ctx contex
 	return ParseTerminateConnectionResponse(rsp)
 }
 
-// TerminateConnectionWithResponse Decommission the connection; billing stops now
+// TerminateConnectionWithResponse Decommission the connection, now or at a date; billing stops then
+//
+// It makes an order that is completed when nothing of the connection is left. A date can be taken back before it comes.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -19290,6 +21006,34 @@ func (c *ClientWithResponses) TerminateConnectionWithResponse(ctx context.Contex
 		return nil, err
 	}
 	return ParseTerminateConnectionResponse(rsp)
+}
+
+// UnscheduleTerminationWithResponse Take a termination back whose date has not come
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/connections/{connection_id}:unschedule-termination (the `UnscheduleTermination` operationId).
+func (c *ClientWithResponses) UnscheduleTerminationWithResponse(ctx context.Context, connectionId ConnectionID, params *UnscheduleTerminationParams, reqEditors ...RequestEditorFn) (*UnscheduleTerminationResponse, error) {
+	rsp, err := c.UnscheduleTermination(ctx, connectionId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUnscheduleTerminationResponse(rsp)
+}
+
+// ListEdgeNodesWithResponse All edge nodes and when their agents were last heard of
+//
+// For operators.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/edge-nodes (the `ListEdgeNodes` operationId).
+func (c *ClientWithResponses) ListEdgeNodesWithResponse(ctx context.Context, params *ListEdgeNodesParams, reqEditors ...RequestEditorFn) (*ListEdgeNodesResponse, error) {
+	rsp, err := c.ListEdgeNodes(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListEdgeNodesResponse(rsp)
 }
 
 // CreateEdgeNodeWithBodyWithResponse Register an edge node and issue its agent's API key
@@ -19320,6 +21064,21 @@ func (c *ClientWithResponses) CreateEdgeNodeWithResponse(ctx context.Context, pa
 		return nil, err
 	}
 	return ParseCreateEdgeNodeResponse(rsp)
+}
+
+// GetEdgeNodeWithResponse One edge node, when its agent was last heard of, and where it is not as it should be
+//
+// For operators.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/edge-nodes/{edge_node_id} (the `GetEdgeNode` operationId).
+func (c *ClientWithResponses) GetEdgeNodeWithResponse(ctx context.Context, edgeNodeId EdgeNodeID, reqEditors ...RequestEditorFn) (*GetEdgeNodeResponse, error) {
+	rsp, err := c.GetEdgeNode(ctx, edgeNodeId, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetEdgeNodeResponse(rsp)
 }
 
 // GetDesiredStateWithResponse What the node should be; waits for a revision newer than the caller's
@@ -21512,6 +23271,98 @@ func ParseGetConnectionResponse(rsp *http.Response) (*GetConnectionResponse, err
 	return response, nil
 }
 
+// ParseListBGPSessionsResponse parses an HTTP response from a ListBGPSessionsWithResponse call
+func ParseListBGPSessionsResponse(rsp *http.Response) (*ListBGPSessionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListBGPSessionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BGPSessions
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListBGPSessionsResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseConfigureBGPSessionResponse parses an HTTP response from a ConfigureBGPSessionWithResponse call
+func ParseConfigureBGPSessionResponse(rsp *http.Response) (*ConfigureBGPSessionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ConfigureBGPSessionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BGPSession
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ConfigureBGPSessionResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseGetUsageResponse parses an HTTP response from a GetUsageWithResponse call
 func ParseGetUsageResponse(rsp *http.Response) (*GetUsageResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -21540,6 +23391,144 @@ func ParseGetUsageResponse(rsp *http.Response) (*GetUsageResponse, error) {
 		}
 		response.ApplicationproblemJSONDefault = &dest
 
+	}
+
+	return response, nil
+}
+
+// ParseModifyConnectionResponse parses an HTTP response from a ModifyConnectionWithResponse call
+func ParseModifyConnectionResponse(rsp *http.Response) (*ModifyConnectionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ModifyConnectionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Order
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers ModifyConnectionResponse202Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers202 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseResumeConnectionResponse parses an HTTP response from a ResumeConnectionWithResponse call
+func ParseResumeConnectionResponse(rsp *http.Response) (*ResumeConnectionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ResumeConnectionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Connection
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers ResumeConnectionResponse202Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers202 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSuspendConnectionResponse parses an HTTP response from a SuspendConnectionWithResponse call
+func ParseSuspendConnectionResponse(rsp *http.Response) (*SuspendConnectionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SuspendConnectionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Connection
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers SuspendConnectionResponse202Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers202 = &headers
 	}
 
 	return response, nil
@@ -21591,6 +23580,85 @@ func ParseTerminateConnectionResponse(rsp *http.Response) (*TerminateConnectionR
 	return response, nil
 }
 
+// ParseUnscheduleTerminationResponse parses an HTTP response from a UnscheduleTerminationWithResponse call
+func ParseUnscheduleTerminationResponse(rsp *http.Response) (*UnscheduleTerminationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UnscheduleTerminationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Connection
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UnscheduleTerminationResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListEdgeNodesResponse parses an HTTP response from a ListEdgeNodesWithResponse call
+func ParseListEdgeNodesResponse(rsp *http.Response) (*ListEdgeNodesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListEdgeNodesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest EdgeNodePage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseCreateEdgeNodeResponse parses an HTTP response from a CreateEdgeNodeWithResponse call
 func ParseCreateEdgeNodeResponse(rsp *http.Response) (*CreateEdgeNodeResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -21632,6 +23700,52 @@ func ParseCreateEdgeNodeResponse(rsp *http.Response) (*CreateEdgeNodeResponse, e
 			headers.CrossbillPosition = &value
 		}
 		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetEdgeNodeResponse parses an HTTP response from a GetEdgeNodeWithResponse call
+func ParseGetEdgeNodeResponse(rsp *http.Response) (*GetEdgeNodeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetEdgeNodeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest EdgeNodeStatus
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetEdgeNodeResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil

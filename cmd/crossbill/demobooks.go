@@ -229,7 +229,7 @@ func (d *scene) stageProof(ctx context.Context, result *demoResult) error {
 // stageTermination terminates the connection; then nothing crosses.
 func (d *scene) stageTermination(ctx context.Context) error {
 	if _, _, err := client.Decode[client.Connection](d.customer.TerminateConnection(ctx, d.connection.Id,
-		&client.TerminateConnectionParams{IdempotencyKey: d.idempotencyKey()}, client.Reason{Reason: "the demonstration is over"})); err != nil {
+		&client.TerminateConnectionParams{IdempotencyKey: d.idempotencyKey()}, client.NewTermination{Reason: "the demonstration is over"})); err != nil {
 		return fmt.Errorf("terminate: %w", err)
 	}
 	d.story.say("Customer", "terminates the connection")

@@ -187,6 +187,8 @@ func Decide(s State, c Command) ([]domain.Event, error) {
 			return s.close(op, StateCancelling, c.Reason, c.At, CancellationRequested{OrderID: s.ID, Reason: c.Reason, At: domain.Instant(c.At)})
 		}
 		return s.close(op, StateCancelled, c.Reason, c.At, Cancelled{OrderID: s.ID, Reason: c.Reason, At: domain.Instant(c.At)})
+	case TakeBack:
+		return c.decide(op, s)
 	case FinishCancel:
 		return s.finish(op, StateCancelled, StateCancelling, c.At, Cancelled{OrderID: s.ID, Reason: s.Reason, At: domain.Instant(c.At)})
 	}

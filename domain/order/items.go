@@ -121,3 +121,31 @@ func (c PlaceRemoval) decide(op string) ([]domain.Event, error) {
 func bgpOf(conn connection.State) BGP {
 	return BGP{ASN: conn.CustomerBGP.ASN, Prefixes: slices.Clone(conn.CustomerBGP.Prefixes)}
 }
+
+// TakeBack cancels an order to end a connection before its date has come. The caller appends it together with what takes
+// the date back from the connection, so nothing is left to undo.
+type TakeBack struct {
+	Reason string
+	At     time.Time
+}
+
+func (TakeBack) command() {}
+
+func (c TakeBack) decide(op string, s State) ([]domain.Event, error) {
+	var p domain.Problems
+	p.Text("/reason", c.Reason, domain.MaxReason)
+	p.Time("/at", c.At)
+	if err := p.Err(op); err != nil {
+		return nil, err
+	}
+	switch {
+	case s.Item != ItemRemove:
+		return nil, domain.Errorf(domain.Conflict, op, "the order %s ends no connection", s.ID).WithHint("cancel it")
+	case s.State == StateCancelled:
+		return nil, nil
+	case s.State != StateInProgress:
+		return nil, s.refuse(op, StateCancelled)
+	}
+	at := domain.Instant(c.At)
+	return []domain.Event{CancellationRequested{OrderID: s.ID, Reason: c.Reason, At: at}, Cancelled{OrderID: s.ID, Reason: c.Reason, At: at}}, nil
+}

@@ -1,0 +1,96 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"crossbill/domain/connection"
+	"crossbill/domain/edgenode"
+	"crossbill/projections"
+)
+
+// ListEdgeNodes lists the edge nodes for operators, newest first, each without its drift.
+func (s *Server) ListEdgeNodes(ctx context.Context, req ListEdgeNodesRequestObject) (ListEdgeNodesResponseObject, error) {
+	nodes, next, err := s.Queries.EdgeNodes(ctx, valueOr(req.Params.Limit, 100), valueOr(req.Params.PageToken, ""))
+	if err != nil {
+		return nil, err
+	}
+	page := EdgeNodePage{Items: []EdgeNodeStatus{}, NextPageToken: optional(next)}
+	heard, err := s.Platform.EdgeHeard(ctx, nodes)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range nodes {
+		page.Items = append(page.Items, edgeNodeStatus(n, heard[n.ID]))
+	}
+	return ListEdgeNodes200JSONResponse(page), nil
+}
+
+// GetEdgeNode shows one edge node with what on it is not as it should be.
+func (s *Server) GetEdgeNode(ctx context.Context, req GetEdgeNodeRequestObject) (GetEdgeNodeResponseObject, error) {
+	node, version, err := load(ctx, s, "edge node", req.EdgeNodeId, edgenode.Stream(req.EdgeNodeId), edgenode.Evolve,
+		func(edgenode.State) []string { return nil })
+	if err != nil {
+		return nil, err
+	}
+	heard, err := s.Platform.EdgeHeard(ctx, []edgenode.State{node})
+	if err != nil {
+		return nil, err
+	}
+	desired, err := s.Queries.EdgeState(ctx, node.ID)
+	if err != nil {
+		return nil, err
+	}
+	v := edgeNodeStatus(node, heard[node.ID])
+	count, drift := len(desired.Connections), []EdgeDrift{}
+	for _, c := range desired.Connections {
+		if status := c.Status(); drifts(c, status) {
+			drift = append(drift, EdgeDrift{ConnectionId: c.ID, State: c.State, Phase: c.DesiredPhase(), Status: statusView(status)})
+		}
+	}
+	v.DesiredRevision, v.Connections, v.Drift = int64(desired.Revision), &count, &drift
+	return GetEdgeNode200JSONResponse{Body: v, Headers: GetEdgeNode200ResponseHeaders{ETag: etag(version)}}, nil
+}
+
+// drifts reports whether an edge node has not brought a connection to where it is to be, or says that something is amiss.
+func drifts(c connection.State, status []connection.Message) bool {
+	for _, m := range status {
+		if m.Tag == connection.TagEdge || m.Tag == connection.TagBGP {
+			return true
+		}
+	}
+	waiting := c.Change != nil || c.SuspensionRequestedAt != nil || c.ResumptionRequestedAt != nil || c.CutoverRequestedAt != nil && c.BillingFrom == nil
+	return waiting || c.DesiredPhase() == connection.PhaseAbsent
+}
+
+func edgeNodeStatus(n edgenode.State, heard projections.EdgeHeard) EdgeNodeStatus {
+	v := EdgeNodeStatus{EdgeNode: edgeNodeView(n), DesiredRevision: int64(heard.Desired), LastSeenAt: heard.At, ReportedRevision: heard.Revision}
+	if heard.Kind != nil {
+		kind := EdgeKind(*heard.Kind)
+		v.Kind = &kind
+	}
+	return v
+}
+
+func edgeNodeView(n edgenode.State) EdgeNode {
+	return EdgeNode{Id: n.ID, Name: n.Name, Metro: n.Metro, Facility: n.Facility, Asn: n.ASN, RouterId: n.RouterID}
+}
+
+func statusView(all []connection.Message) []StatusMessage {
+	view := []StatusMessage{}
+	for _, m := range all {
+		view = append(view, StatusMessage{Tag: StatusMessageTag(m.Tag), Message: m.Message, Since: m.Since})
+	}
+	return view
+}
+
+// heard notes that an edge node's agent is there, and what it says it acts on. It is no fact of the log: it says how the
+// machinery is, many times a minute, and nothing is decided by it.
+func (s *Server) heard(ctx context.Context, edgeNodeID string, at time.Time, kind *string, revision *int64) error {
+	const upsert = `
+		INSERT INTO edge_heard (edge_node_id, heard_at, kind, revision) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (edge_node_id) DO UPDATE SET heard_at = greatest(edge_heard.heard_at, EXCLUDED.heard_at),
+			kind = coalesce(EXCLUDED.kind, edge_heard.kind), revision = coalesce(EXCLUDED.revision, edge_heard.revision)`
+	_, err := s.Pool.Exec(ctx, upsert, edgeNodeID, at, kind, revision)
+	return err
+}
