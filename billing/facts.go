@@ -154,7 +154,7 @@ func (f *Facts) setBillable(op string) error {
 		}
 		s := Stretch{Interval: in, quoteID: span.QuoteID}
 		// Changes within the first second leave the first span empty; what is charged once is then the next one's to charge.
-		s.Activation = len(f.Stretches) == 0 && in.From.Equal(c.BillingFrom.UTC().Truncate(time.Second))
+		s.Activation = in.From.Equal(c.BillingFrom.UTC().Truncate(time.Second))
 		for _, pause := range suspended {
 			if part := pause.Intersect(in); !part.Empty() {
 				s.Suspended = append(s.Suspended, part)

@@ -220,12 +220,42 @@ func TestABucketBelongsToWhereItBegins(t *testing.T) {
 	s := sold{name: "e", customer: "customer", provider: "provider", plan: burst(), basisPoints: 300, from: from}
 	w.sell(s)
 	w.change(s, "e2", burst(), 1000, from.Add(7*time.Minute), nil)
-	w.meter(w.reading(s.id(), from.Add(5*time.Minute), from.Add(10*time.Minute), 400*1_000_000*300/8, 0))
+	w.meter(
+		w.reading(s.id(), from.Add(5*time.Minute), from.Add(7*time.Minute), 100*1_000_000*300/8, 0),
+		w.reading(s.id(), from.Add(8*time.Minute), from.Add(10*time.Minute), 300*1_000_000*300/8, 0),
+	)
 	i := w.invoice(w.run(request(april)).Invoices[0])
 	// 420 seconds and 180 of 2592000, 100 Mbps at 2.00 and 300 Mbps above at 3.00
 	w.checkLines(i, "burst commit 0.03", "burst overage 0.15", "burst commit 0.01", "burst overage 0.00", "platform_fee 0.01")
 	if !strings.Contains(strings.Join(i.Lines[1].Steps, "\n"), "of 2 buckets") || !strings.Contains(strings.Join(i.Lines[3].Steps, "\n"), "no bucket") {
 		t.Errorf("the steps are %q and %q", i.Lines[1].Steps, i.Lines[3].Steps)
+	}
+}
+
+// TestAPriceForAnotherBandwidth: a change is billed by a quote for what it changed to, or not at all.
+func TestAPriceForAnotherBandwidth(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(*connection.Changed){
+		"bandwidth": func(c *connection.Changed) { c.BandwidthMbps = 100 },
+		"version":   func(c *connection.Changed) { c.ListingVersion = 2 },
+		"quote":     func(c *connection.Changed) { c.QuoteID = id(domain.PrefixQuote, "none") },
+	} {
+		w := newWorld(t)
+		s := exampleA()
+		w.sell(s)
+		w.change(s, "other", burst(), 1000, date(2026, 3, 20), nil)
+		spoiled := tampering{w, func(e *events.Recorded) {
+			if c, ok := e.Event.(connection.Changed); ok {
+				spoil(&c)
+				e.Event = c
+			}
+		}}
+		if _, err := Gather(t.Context(), spoiled, s.id(), march, w.head()); domain.CodeOf(err) != domain.Internal {
+			t.Errorf("another %s: %v", name, err)
+		}
+		if _, err := Gather(t.Context(), w, s.id(), march, w.head()); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

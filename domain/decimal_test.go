@@ -171,3 +171,12 @@ func FuzzParseDecimal(f *testing.F) {
 		}
 	})
 }
+
+func TestCeil(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{"0": "0", "0.000000001": "1", "1": "1", "1.5": "2", "-0.5": "0", "-1": "-1", "-1.5": "-1"} {
+		if got := MustDecimal(text).Ceil().String(); got != want {
+			t.Errorf("%s is at most %s, not %s", text, got, want)
+		}
+	}
+}

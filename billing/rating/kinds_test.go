@@ -131,6 +131,53 @@ func TestSplitMonth(t *testing.T) {
 	}
 }
 
+// A connection that was put into production late in the month has all of the allowance, and a change splits just that.
+func TestSplitOfAMonthThatIsNotWhole(t *testing.T) {
+	t.Parallel()
+	month := Interval{date(2026, 3, 22), march.To} // ten days
+	early := Interval{month.From, date(2026, 3, 24)}
+	p := plan("USD", perUnit(pricing.MetricBytesTotal, pricing.UnitGB, "1", "100"))
+	in := Input{ConnectionID: "con_test", Plan: p, BandwidthMbps: 100, Period: march, Billable: early, Month: month}
+	in.Usage.Add(Reading{early, 30_000_000_000, 0}, early)
+	if got := amounts(t, in); !slices.Equal(got, []string{"traffic 10.00"}) { // two of ten days: 20 GB are included
+		t.Errorf("got %v", got)
+	}
+}
+
+// TestExampleC is what rating has to do with the rebill document's worked example C: a late reading costs what the month
+// costs with it and without it less, and a credit of half the recurring line returns its fee.
+func TestExampleC(t *testing.T) {
+	t.Parallel()
+	rate := func(bytes int64) []Item {
+		items, err := Rate(input(planA(), Interval{date(2026, 3, 11), march.To}, bytes, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return items
+	}
+	before, after := rate(12_345_678_901_234), rate(12_345_678_901_234+1_000_000_000_000)
+	if late := after[1].Exact.Sub(before[1].Exact); late.String() != "10" || after[0].Exact.Cmp(before[0].Exact) != 0 {
+		t.Errorf("the late reading costs %s", late)
+	}
+	fee := func(minor int64) (domain.Decimal, domain.Money) {
+		f, err := Fee([]Rated{{Input{ConnectionID: "con_test", Plan: planA(), Period: march, Billable: march}, pricing.FeeSchedule{BasisPoints: 300}, []Item{{Amount: usd(minor)}}}}, pricing.FreeUse{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f.Exact, f.Amount
+	}
+	if _, amount := fee(10_00); amount != usd(30) {
+		t.Errorf("its fee is %s", amount)
+	}
+	half, err := domain.RoundMoney(before[0].Amount.Decimal().Quo(domain.DecimalFromInt(2)), "USD")
+	if err != nil || half != usd(135_49) { // 135.485
+		t.Errorf("half of the recurring line is %s (%v)", half, err)
+	}
+	if exact, amount := fee(half.Minor); exact.String() != "4.0647" || amount != usd(4_06) {
+		t.Errorf("its fee is %s, %s", exact, amount)
+	}
+}
+
 // Linear charges cost the same however a month is cut into plans' parts, in every kind that is linear in time or usage.
 func TestSplitMonthSumsToTheWhole(t *testing.T) {
 	t.Parallel()
