@@ -1688,6 +1688,9 @@ type InclusionProof struct {
 
 // Invoice defines model for Invoice.
 type Invoice struct {
+	// BillingAccountId The account that the orders named; absent: the customer's default account.
+	BillingAccountId *string `json:"billing_account_id,omitempty"`
+
 	// Currency ISO 4217 alphabetic code.
 	Currency   Currency       `json:"currency"`
 	CustomerId OrganisationID `json:"customer_id"`

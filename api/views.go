@@ -121,7 +121,7 @@ func invoiceView(s invoice.State) Invoice {
 	v := Invoice{
 		Id: s.InvoiceID, Number: s.Number, State: InvoiceState(s.State), CustomerId: s.CustomerID, PeriodStart: s.PeriodStart,
 		PeriodEnd: s.PeriodEnd, Currency: s.Currency, Lines: []InvoiceLine{}, Passthrough: s.Passthrough, Fee: s.Fee,
-		Total: s.Total, LogPosition: s.LogPosition, RunId: s.RunID, IssuedAt: s.At,
+		Total: s.Total, LogPosition: s.LogPosition, RunId: s.RunID, IssuedAt: s.At, BillingAccountId: optional(s.BillingAccountID),
 	}
 	for _, l := range s.Lines {
 		v.Lines = append(v.Lines, lineView(l))

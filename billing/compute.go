@@ -11,7 +11,7 @@ import (
 	"crossbill/domain/pricing"
 )
 
-// Compute makes the content of an invoice of facts: one customer, one currency, one period, one position. It has no
+// Compute makes the content of an invoice of facts: one customer, one billing account, one currency, one period, one position. It has no
 // identity yet: id, number, run and time are empty. The order of the facts does not matter.
 //
 // It returns an Internal error for facts that can't stand on one invoice.
@@ -26,7 +26,7 @@ func Compute(facts []Facts) (invoice.Issued, error) {
 	zero := domain.Money{Currency: currency}
 	i := invoice.Issued{
 		CustomerID: first.Connection.CustomerID, PeriodStart: first.Period.From, PeriodEnd: first.Period.To, Currency: currency,
-		Passthrough: zero, Fee: zero, Total: zero, LogPosition: int64(first.Position),
+		Passthrough: zero, Fee: zero, Total: zero, LogPosition: int64(first.Position), BillingAccountID: first.Connection.BillingAccountID,
 	}
 	used, tiered := freeBefore(facts)
 	if tiered {
@@ -34,7 +34,7 @@ func Compute(facts []Facts) (invoice.Issued, error) {
 		i.FreeBefore = &before
 	}
 	for n, f := range facts {
-		if f.Connection.CustomerID != i.CustomerID || f.Currency() != currency || !f.Period.Equal(first.Period) ||
+		if !sameInvoice(first, f) || !f.Period.Equal(first.Period) ||
 			f.Position != first.Position || n > 0 && f.Connection.ID == facts[n-1].Connection.ID {
 			return invoice.Issued{}, domain.Errorf(domain.Internal, op, "%s and %s can't be on one invoice", first.Connection.ID, f.Connection.ID)
 		}
@@ -134,11 +134,11 @@ func shortened(s string, limit int) string {
 	return string([]rune(s)[:limit-1]) + "…"
 }
 
-// drafts makes one invoice per customer and currency, in that order, or more where one would not fit into an event.
+// drafts makes one invoice per customer, currency and billing account, in that order, or more where one would not fit into an event.
 func drafts(facts []Facts) ([]invoice.Issued, error) {
 	facts = slices.SortedFunc(slices.Values(facts), func(a, b Facts) int {
 		return cmp.Or(cmp.Compare(a.Connection.CustomerID, b.Connection.CustomerID),
-			cmp.Compare(a.Currency(), b.Currency()), byConnection(a, b))
+			cmp.Compare(a.Currency(), b.Currency()), cmp.Compare(a.Connection.BillingAccountID, b.Connection.BillingAccountID), byConnection(a, b))
 	})
 	var all []invoice.Issued
 	for len(facts) > 0 {
@@ -166,7 +166,7 @@ func drafts(facts []Facts) ([]invoice.Issued, error) {
 			if err != nil {
 				return nil, err
 			}
-			for k := n; k < len(facts) && sameInvoice(facts[0], facts[k]); k++ {
+			for k := n; k < len(facts) && sameCustomer(facts[0], facts[k]); k++ {
 				facts[k].FreeBefore = used
 			}
 		}
@@ -176,6 +176,11 @@ func drafts(facts []Facts) ([]invoice.Issued, error) {
 }
 
 func sameInvoice(a, b Facts) bool {
+	return sameCustomer(a, b) && a.Connection.BillingAccountID == b.Connection.BillingAccountID
+}
+
+// sameCustomer reports whether two share a free tier of the fee.
+func sameCustomer(a, b Facts) bool {
 	return a.Connection.CustomerID == b.Connection.CustomerID && a.Currency() == b.Currency()
 }
 

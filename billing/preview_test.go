@@ -8,6 +8,7 @@ import (
 	"crossbill/domain"
 	"crossbill/domain/connection"
 	"crossbill/domain/invoice"
+	"crossbill/domain/quote"
 	"crossbill/events"
 )
 
@@ -214,5 +215,34 @@ func TestParseMonth(t *testing.T) {
 		if p, err := ParseMonth(bad); domain.CodeOf(err) != domain.Invalid {
 			t.Errorf("%q is %v (%v)", bad, p, err)
 		}
+	}
+}
+
+// TestBillingAccountsApart: connections whose orders named different billing accounts stand on different invoices, and on
+// one settlement.
+func TestBillingAccountsApart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	accounts := []string{"", id(domain.PrefixBillingAccount, 1), id(domain.PrefixBillingAccount, 2), id(domain.PrefixBillingAccount, 1)}
+	for n, account := range accounts {
+		s := exampleA()
+		s.name = fmt.Sprint(n)
+		con, quo := s.events()
+		requested := con[0].(connection.Requested)
+		requested.BillingAccountID = account
+		con[0] = requested
+		w.append(events.Append{Streams: []events.StreamAppend{stream(quote.Stream(id(domain.PrefixQuote, s.name)), quo...), stream(connection.Stream(s.id()), con...)}})
+	}
+	w.run(request(march))
+	invoices, settlements := w.checkBooks()
+	billed := make(map[string]int)
+	for _, i := range invoices {
+		billed[i.BillingAccountID] = len(connectionsOf(i))
+		if _, err := Recompute(t.Context(), w, i); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(invoices) != 3 || len(settlements) != 1 || billed[accounts[1]] != 2 || billed[accounts[2]] != 1 || billed[""] != 1 {
+		t.Errorf("%d invoices with %v, %d settlements", len(invoices), billed, len(settlements))
 	}
 }

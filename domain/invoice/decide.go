@@ -98,6 +98,9 @@ func (c Issue) decide(op string, s State) ([]domain.Event, error) {
 	p.Check(i.PeriodEnd.After(i.PeriodStart), "/period_end", "must be after the start")
 	p.Check(i.LogPosition >= 1, "/log_position", "must be at least 1")
 	p.ID("/run_id", domain.PrefixBillingRun, i.RunID)
+	if i.BillingAccountID != "" {
+		p.ID("/billing_account_id", domain.PrefixBillingAccount, i.BillingAccountID)
+	}
 	p.Time("/at", c.Invoice.At)
 	p.Check(!i.At.Before(i.PeriodEnd), "/at", "must not be before the period ends")
 	p.Check(i.Currency.Valid(), "/currency", "%.10q is not a currency that Crossbill bills in", string(i.Currency))
