@@ -47,9 +47,9 @@ type Stretch struct {
 	quote, usage ranges
 }
 
-// maxStretches is how many changes of plan or bandwidth a period can have and be billed: the evidence of the fee names
-// the quote of each.
-const maxStretches = 200
+// maxStretches is how many parts the changes of plan or bandwidth can cut a period into: the fee's line names the quote of
+// each as evidence, and may need a step for each.
+const maxStretches = 100
 
 // Gather reads a connection's facts for a period from the log up to a position. It returns NotFound for a connection
 // that does not exist up to there, and an Internal error for a log that contradicts itself.
@@ -166,7 +166,7 @@ func (f *Facts) setBillable(op string) error {
 	case n == 0 || !f.Stretches[0].From.Equal(f.Billable.From) || !f.last().To.Equal(f.Billable.To):
 		return domain.Errorf(domain.Internal, op, "what %s is sold as does not cover when it is billed, %s", c.ID, f.Billable)
 	case n > maxStretches:
-		return domain.Errorf(domain.Internal, op, "%s changed %d times in one period; the limit is %d", c.ID, n-1, maxStretches).
+		return domain.Errorf(domain.Internal, op, "%s changed %d times in one period; the limit is %d", c.ID, n-1, maxStretches-1).
 			WithHint("bill the period in parts")
 	}
 	return nil

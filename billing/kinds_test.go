@@ -1,6 +1,7 @@
 package billing
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -312,4 +313,37 @@ func TestMinimumAndModels(t *testing.T) {
 	i := w.invoice(w.run(request(march)).Invoices[0])
 	// 100.000000001 × 0.03, three blocks, and 21 of 31 days of the minimum: 21 − 3.000 − 3.002
 	w.checkLines(i, "volume 3.000", "blocks 3.002", "least 14.998", "platform_fee 0.525")
+}
+
+// TestManyChanges: as many parts as a period may have fit on an invoice, and one more is refused with its reason.
+func TestManyChanges(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := exampleA()
+	w.sell(s)
+	terms := pricing.FeeTerms{Caps: []domain.Money{{Minor: 1, Currency: "USD"}}}
+	for n := range maxStretches - 1 {
+		w.change(s, fmt.Sprint("many", n), planA(), 100+n, date(2026, 3, 12).Add(time.Duration(n)*time.Hour), &terms)
+	}
+	w.meter(w.reading(s.id(), date(2026, 3, 11), march.To, 1e12, 1e12))
+	i := w.invoice(w.run(request(march)).Invoices[0])
+	if len(i.Lines) != 2*maxStretches+1 || i.Fee.Minor != 1 {
+		t.Errorf("%d lines and a fee of %s", len(i.Lines), i.Fee)
+	}
+	sum := int64(0)
+	for _, l := range i.Lines {
+		if l.ChargeID == "port" {
+			sum += l.Amount.Minor
+		}
+	}
+	if whole := int64(270_97); sum < whole-maxStretches/2 || sum > whole+maxStretches/2 { // each part is rounded
+		t.Errorf("the parts of the port come to %d", sum)
+	}
+	if _, err := Explain(t.Context(), w, invoice.Content(i), len(i.Lines)); err != nil {
+		t.Error(err)
+	}
+	w.change(s, "more", planA(), 50, date(2026, 3, 30), &terms)
+	if _, err := Gather(t.Context(), w, s.id(), march, w.head()); domain.CodeOf(err) != domain.Internal || !strings.Contains(err.Error(), "changed 100 times in one period; the limit is 99") {
+		t.Errorf("one more: %v", err)
+	}
 }
