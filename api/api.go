@@ -70,6 +70,7 @@ type Options struct {
 // Server implements the contract's operations.
 type Server struct {
 	Options
+	accounts accounts
 	// Queries answers from the read models as the request's caller: row-level security leaves out what it may not see.
 	Queries *projections.Queries
 	// Platform answers with the platform's own rights. It is for decisions over what others have, such as how much of a

@@ -53,8 +53,17 @@ func scopesOf(operation *openapi3.Operation) []string {
 type Caller struct {
 	KeyID          string
 	OrganisationID string
-	Principal      apikey.Principal
-	Scopes         []string
+	Principal      apikey.Principal // without a person's name
+	Scopes         []string         // of the key, less what the person's role does not allow
+	Limits         apikey.Limits
+	Delegation     Delegation
+
+	account account
+}
+
+// Maker is the caller as one who issues and limits keys.
+func (c Caller) Maker() *apikey.Maker {
+	return &apikey.Maker{Principal: c.Principal.Ref(), Scopes: c.Scopes, Limits: c.Limits}
 }
 
 // Operator reports whether the caller acts for the platform itself.
@@ -104,6 +113,14 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 				WithHint("it takes a key with the scope %s", strings.Join(accepted, " or ")))
 			return
 		}
+		if err := caller.mayNow(operation.OperationID, r.Method); err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		if caller.Delegation, err = delegationOf(r, caller); err != nil {
+			s.fail(w, r, err)
+			return
+		}
 		ctx := context.WithValue(r.Context(), callerKey{}, caller)
 		next.ServeHTTP(w, r.WithContext(projections.Viewing(ctx, viewer(ctx))))
 	})
@@ -129,15 +146,38 @@ func (s *Server) callerOf(r *http.Request) (Caller, error) {
 	if !ok || !domain.ValidID(domain.PrefixAPIKey, id) {
 		return Caller{}, unknown
 	}
-	key, version, err := events.Load(r.Context(), s.Log, apikey.Stream(id), apikey.Evolve)
+	found, err := s.account(r.Context(), id)
 	if err != nil {
 		return Caller{}, err
 	}
-	hash := hashSecret(secret)
-	if version == 0 || key.Revoked || subtle.ConstantTimeCompare([]byte(hash), []byte(key.SecretHash)) != 1 {
+	key := found.key
+	if found.keyVersion == 0 || key.Revoked || subtle.ConstantTimeCompare([]byte(hashSecret(secret)), []byte(key.SecretHash)) != 1 {
 		return Caller{}, unknown
 	}
-	return Caller{KeyID: id, OrganisationID: key.OrganisationID, Principal: key.Principal, Scopes: key.Scopes}, nil
+	if key.Expired(s.now()) {
+		return Caller{}, domain.Errorf(domain.Unauthorised, "api.authenticate", "the API key expired at %s", key.ExpiresAt.Format(time.RFC3339)).
+			WithHint("ask for a new one")
+	}
+	scopes, ok := found.effectiveScopes()
+	if !ok {
+		return Caller{}, domain.Errorf(domain.Unauthorised, "api.authenticate", "the API key's person no longer acts for the organisation").
+			WithHint("ask an owner of the organisation")
+	}
+	return Caller{KeyID: id, OrganisationID: key.OrganisationID, Principal: key.Principal, Scopes: scopes, Limits: key.Limits, account: found}, nil
+}
+
+// mayNow holds a caller to its organisation's state: suspended it reads and changes nothing, closed it is refused. It may
+// revoke its keys at any time, for that only takes something away.
+func (c Caller) mayNow(operation, method string) error {
+	switch org := c.account.organisation; {
+	case org.State == organisation.StateClosed:
+		return domain.Errorf(domain.Forbidden, "api.authenticate", "the organisation %s is closed", org.ID).
+			WithHint("ask the platform's operator for what you need of it")
+	case org.State == organisation.StateSuspended && method != http.MethodGet && operation != "revokeApiKey":
+		return domain.Errorf(domain.Forbidden, "api.authenticate", "the organisation %s is suspended and changes nothing: %s", org.ID, org.Reason).
+			WithHint("it may read; the platform's operator reactivates it")
+	}
+	return nil
 }
 
 // hashSecret is a plain SHA-256: the secret has 256 random bits, so there is nothing for a slow hash to defend.
@@ -148,10 +188,15 @@ func hashSecret(secret string) string {
 
 // NewKey makes a key for a principal and the append that records it. token is the key itself, known only here.
 func NewKey(at time.Time, random io.Reader, organisationID string, principal apikey.Principal, scopes ...string) (id, token string, _ events.StreamAppend, _ error) {
+	return newKey(random, apikey.Issue{OrganisationID: organisationID, Principal: principal, Scopes: scopes, At: at})
+}
+
+// newKey is NewKey for whatever can be said of a key; what is not of the command's id and secret is the caller's.
+func newKey(random io.Reader, issue apikey.Issue) (id, token string, _ events.StreamAppend, _ error) {
 	fail := func(err error) (string, string, events.StreamAppend, error) {
 		return "", "", events.StreamAppend{}, err
 	}
-	id, err := domain.NewID(domain.PrefixAPIKey, at, random)
+	id, err := domain.NewID(domain.PrefixAPIKey, issue.At, random)
 	if err != nil {
 		return fail(err)
 	}
@@ -160,27 +205,17 @@ func NewKey(at time.Time, random io.Reader, organisationID string, principal api
 		return fail(domain.Errorf(domain.Internal, "api.NewKey", "the random source failed: %w", err))
 	}
 	secret := base64.RawURLEncoding.EncodeToString(bits[:])
-	issued, err := apikey.Decide(apikey.State{}, apikey.Issue{
-		KeyID: id, OrganisationID: organisationID, Principal: principal, Scopes: scopes, SecretHash: hashSecret(secret), At: at,
-	})
+	issue.KeyID, issue.SecretHash = id, hashSecret(secret)
+	issued, err := apikey.Decide(apikey.State{}, issue)
 	if err != nil {
 		return fail(err)
 	}
-	stream := appendTo(apikey.Stream(id), 0, issued...)
-	for i := range stream.Events {
-		stream.Events[i].Metadata.Parties = []string{organisationID}
-	}
-	return id, keyPrefix + strings.TrimPrefix(id, domain.PrefixAPIKey+"_") + "_" + secret, stream, nil
+	return id, keyPrefix + strings.TrimPrefix(id, domain.PrefixAPIKey+"_") + "_" + secret, appendTo(apikey.Stream(id), 0, issued...), nil
 }
 
 // require returns Forbidden unless the caller's organisation has the role.
 func (s *Server) require(ctx context.Context, role organisation.Role) error {
-	caller := callerFrom(ctx)
-	org, _, err := events.Load(ctx, s.Log, organisation.Stream(caller.OrganisationID), organisation.Evolve)
-	if err != nil {
-		return err
-	}
-	if !slices.Contains(org.Roles, role) {
+	if !callerFrom(ctx).account.organisation.Has(role) {
 		return domain.Errorf(domain.Forbidden, "api", "the organisation is not a %s", role).
 			WithHint("an operator registers organisations with their roles")
 	}

@@ -50,21 +50,36 @@ func (s *Server) ModifyConnection(ctx context.Context, req ModifyConnectionReque
 	if err != nil {
 		return nil, err
 	}
-	placed, err := order.Decide(order.State{}, order.PlaceChange{
+	place := order.PlaceChange{
 		OrderID: orderID, CustomerID: caller.OrganisationID, Quote: quoted, QuoteHash: b.QuoteHash, MaxTotal: b.MaxTotal, Listing: offered,
 		Connection: changed, Deadline: now.Add(answerWithin(terms)), PurchaseOrder: valueOr(b.PurchaseOrder, ""), At: now, By: caller.Principal.Ref(),
-	})
-	if err != nil {
+	}
+	if _, err := order.Decide(order.State{}, place); err != nil {
 		return nil, err
 	}
 	accepted, err := quote.Decide(quoted, quote.Accept{OrderID: orderID, At: now})
 	if err != nil {
 		return nil, err
 	}
-	answer := orderView(evolved(order.State{}, order.Evolve, placed))
-	position, err := s.commit(ctx, events.Append{Streams: []events.StreamAppend{
-		appendTo(order.Stream(orderID), 0, placed...), appendTo(quote.Stream(quoted.QuoteID), quoteVersion, accepted...),
-	}}, http.StatusAccepted, answer, unique(changed.CustomerID, changed.ProviderID)...)
+	total, err := order.TotalOf(quoted)
+	if err != nil {
+		return nil, err
+	}
+	var answer Order
+	var position *int64
+	month := order.CommitmentOf(caller.Principal.Ref(), total, now).Month
+	err = s.withinLimits(ctx, total, month, quoted.ProviderID, func(needed string, ask askFunc) error {
+		place.ApprovalNeeded = needed
+		placed, err := order.Decide(order.State{}, place)
+		if err != nil {
+			return err
+		}
+		answer = orderView(evolved(order.State{}, order.Evolve, placed))
+		position, err = s.commit(ctx, events.Append{Ask: ask, Streams: []events.StreamAppend{
+			appendTo(order.Stream(orderID), 0, placed...), appendTo(quote.Stream(quoted.QuoteID), quoteVersion, accepted...),
+		}}, http.StatusAccepted, answer, unique(changed.CustomerID, changed.ProviderID)...)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

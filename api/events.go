@@ -160,6 +160,7 @@ func eventView(e events.Recorded) Event {
 	if e.Metadata.Actor != "" {
 		v.Actor = &e.Metadata.Actor
 	}
+	v.OnBehalfOf, v.Reason = optional(e.Metadata.OnBehalfOf), optional(e.Metadata.Reason)
 	return v
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -98,10 +99,14 @@ func (m *market) mint(organisation string, scopes ...string) (id, token string) 
 	return m.mintFor(domain.DeriveID(domain.PrefixOrganisation, time.Unix(0, 0), organisation), scopes...)
 }
 
-// mintFor appends a program's key for an organisation.
+// mintFor appends a key for an organisation: a program's, or, with scopes that no program can have, a person's.
 func (m *market) mintFor(org string, scopes ...string) (id, token string) {
 	m.t.Helper()
-	return m.mintAs(org, apikey.Principal{Kind: apikey.KindProgram, ID: "test", Name: "Test"}, scopes...)
+	kind := apikey.KindProgram
+	if slices.Contains(scopes, api.ScopeAdmin) || slices.Contains(scopes, api.ScopeApprove) {
+		kind = apikey.KindPerson
+	}
+	return m.mintAs(org, apikey.Principal{Kind: kind, ID: "test", Name: "Test"}, scopes...)
 }
 
 // mintAs appends a key for a principal of an organisation.
@@ -109,6 +114,7 @@ func (m *market) mintAs(organisationID string, principal apikey.Principal, scope
 	m.t.Helper()
 	id, token, stream, err := api.NewKey(time.Now().UTC(), rand.Reader, organisationID, principal, scopes...)
 	must(m.t, err)
+	stream.Events[0].Metadata.Parties = []string{organisationID}
 	_, err = m.log.Append(context.Background(), events.Append{Streams: []events.StreamAppend{stream}})
 	must(m.t, err)
 	return id, token

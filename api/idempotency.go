@@ -15,6 +15,7 @@ import (
 
 	"crossbill/domain"
 	"crossbill/events"
+	"crossbill/provisioning"
 )
 
 // An idempotent request is one with an Idempotency-Key. Its answer is kept by (organisation, key) in the transaction
@@ -120,6 +121,7 @@ func (s *Server) commit(ctx context.Context, a events.Append, status int, answer
 		for i := range stream.Events {
 			e := &stream.Events[i]
 			e.Metadata.Actor, e.Metadata.Parties = caller.KeyID, parties
+			e.Metadata.OnBehalfOf, e.Metadata.Reason = caller.Delegation.OnBehalfOf, caller.Delegation.Reason
 			if e.ID == ([16]byte{}) {
 				id, err := s.newEventID()
 				if err != nil {
@@ -129,6 +131,7 @@ func (s *Server) commit(ctx context.Context, a events.Append, status int, answer
 			}
 		}
 	}
+	provisioning.KeepCommitments(&a)
 	if request, ok := idempotentFrom(ctx); ok {
 		if err := keepAnswer(&a, request, status, answer); err != nil {
 			return nil, err

@@ -162,7 +162,8 @@ func orderView(s order.State) Order {
 		ApprovedAt: s.ApprovedAt,
 	}
 	if s.PlacedBy != nil {
-		v.PlacedBy = &PrincipalRef{Kind: PrincipalRefKind(s.PlacedBy.Kind), Id: s.PlacedBy.ID}
+		by := principalView(*s.PlacedBy)
+		v.PlacedBy = &by
 	}
 	if who, by := s.Needs(); who != order.NeedsNobody {
 		needs := OrderNeeds(who)

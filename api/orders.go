@@ -61,13 +61,13 @@ func (s *Server) PlaceOrder(ctx context.Context, req PlaceOrderRequestObject) (P
 	if err != nil {
 		return nil, err
 	}
-	placed, err := order.Decide(order.State{}, order.Place{
+	place := order.Place{
 		OrderID: orderID, ConnectionID: connectionID, CustomerID: caller.OrganisationID, Quote: quoted, QuoteHash: b.QuoteHash,
 		MaxTotal: b.MaxTotal, Listing: offered, PortID: b.PortId, Port: customerPort, ProviderPort: providerPort, BGP: b.Bgp,
 		Deadline:      now.Add(answerWithin(terms)),
 		PurchaseOrder: valueOr(b.PurchaseOrder, ""), BillingAccountID: billedTo, At: now, By: caller.Principal.Ref(),
-	})
-	if err != nil {
+	}
+	if _, err := order.Decide(order.State{}, place); err != nil { // before anything else is decided: its errors point into the request
 		return nil, err
 	}
 	accepted, err := quote.Decide(quoted, quote.Accept{OrderID: orderID, At: now})
@@ -83,20 +83,37 @@ func (s *Server) PlaceOrder(ctx context.Context, req PlaceOrderRequestObject) (P
 	if err != nil {
 		return nil, err
 	}
-	state := evolved(order.State{}, order.Evolve, placed)
-	answer := orderView(state)
-	if valueOr(req.Params.DryRun, false) {
-		return PlaceOrder200JSONResponse(answer), nil
-	}
-	position, err := s.commit(ctx, events.Append{Streams: []events.StreamAppend{
-		appendTo(order.Stream(orderID), 0, placed...),
-		appendTo(quote.Stream(quoted.QuoteID), quoteVersion, accepted...),
-		appendTo(connection.Stream(connectionID), 0, requested...),
-	}}, http.StatusAccepted, answer, unique(quoted.CustomerID, quoted.ProviderID)...)
+	total, err := order.TotalOf(quoted)
 	if err != nil {
 		return nil, err
 	}
-	return PlaceOrder202JSONResponse{Body: answer, Headers: PlaceOrder202ResponseHeaders{CrossbillPosition: position, RetryAfter: lookAgain(state.State)}}, nil
+	var state order.State
+	var position *int64
+	month := order.CommitmentOf(caller.Principal.Ref(), total, now).Month
+	err = s.withinLimits(ctx, total, month, quoted.ProviderID, func(needed string, ask askFunc) error {
+		place.ApprovalNeeded = needed
+		placed, err := order.Decide(order.State{}, place)
+		if err != nil {
+			return err
+		}
+		state = evolved(order.State{}, order.Evolve, placed)
+		if valueOr(req.Params.DryRun, false) {
+			return nil
+		}
+		position, err = s.commit(ctx, events.Append{Ask: ask, Streams: []events.StreamAppend{
+			appendTo(order.Stream(orderID), 0, placed...),
+			appendTo(quote.Stream(quoted.QuoteID), quoteVersion, accepted...),
+			appendTo(connection.Stream(connectionID), 0, requested...),
+		}}, http.StatusAccepted, orderView(state), unique(quoted.CustomerID, quoted.ProviderID)...)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if valueOr(req.Params.DryRun, false) {
+		return PlaceOrder200JSONResponse(orderView(state)), nil
+	}
+	return PlaceOrder202JSONResponse{Body: orderView(state), Headers: PlaceOrder202ResponseHeaders{CrossbillPosition: position, RetryAfter: lookAgain(state.State)}}, nil
 }
 
 // ListOrders lists the orders the caller's organisation placed or received; an operator sees all.

@@ -14,7 +14,10 @@ import (
 // by load, by seen, by Queries, by door. What these find is decided by, or is the caller's by a check that is named here.
 var platformReads = map[string]string{
 	"BundleInvoiceLine":  "the evidence of an invoice that was loaded as the caller; bundle looks at every event again",
-	"callerOf":           "who the caller is, is not known yet",
+	"account":            "who the caller is, is not known yet",
+	"atVersions":         "likewise",
+	"CloseOrganisation":  "an operator's",
+	"withinLimits":       "decided by what the caller has committed to, and by whether the provider is active",
 	"CreateBillingRun":   "an operator's run over everybody",
 	"CreateEdgeNode":     "an operator's",
 	"CreatePort":         "an operator's",
@@ -41,7 +44,6 @@ var platformReads = map[string]string{
 	"recordConnection":   "decided by the state of a connection on the agent's own node, which is checked",
 	"replay":             "the caller's own answer, by its organisation and key",
 	"ReportObservations": "an agent reports of its own node, which provisioning checks; agents are parties of no event",
-	"require":            "decided by the caller's own organisation",
 	"scopeOf":            "decided by whose the connection is; of another's nothing is said",
 	"SetExchangeRate":    "an operator's",
 	"SetMarketPolicy":    "an operator's",

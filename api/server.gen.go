@@ -40,6 +40,27 @@ func (e AdminState) Valid() bool {
 	}
 }
 
+// Defines values for ApiKeyState.
+const (
+	ApiKeyStateActive  ApiKeyState = "active"
+	ApiKeyStateExpired ApiKeyState = "expired"
+	ApiKeyStateRevoked ApiKeyState = "revoked"
+)
+
+// Valid indicates whether the value is a known member of the ApiKeyState enum.
+func (e ApiKeyState) Valid() bool {
+	switch e {
+	case ApiKeyStateActive:
+		return true
+	case ApiKeyStateExpired:
+		return true
+	case ApiKeyStateRevoked:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for BillingAccountState.
 const (
 	BillingAccountStateClosed BillingAccountState = "closed"
@@ -457,6 +478,78 @@ func (e ListingTermsMetering) Valid() bool {
 	}
 }
 
+// Defines values for MemberRole.
+const (
+	MemberRoleFinance MemberRole = "finance"
+	MemberRoleOwner   MemberRole = "owner"
+	MemberRoleTrader  MemberRole = "trader"
+	MemberRoleViewer  MemberRole = "viewer"
+)
+
+// Valid indicates whether the value is a known member of the MemberRole enum.
+func (e MemberRole) Valid() bool {
+	switch e {
+	case MemberRoleFinance:
+		return true
+	case MemberRoleOwner:
+		return true
+	case MemberRoleTrader:
+		return true
+	case MemberRoleViewer:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for NewApiKeyPrincipalKind.
+const (
+	NewApiKeyPrincipalKindPerson  NewApiKeyPrincipalKind = "person"
+	NewApiKeyPrincipalKindProgram NewApiKeyPrincipalKind = "program"
+)
+
+// Valid indicates whether the value is a known member of the NewApiKeyPrincipalKind enum.
+func (e NewApiKeyPrincipalKind) Valid() bool {
+	switch e {
+	case NewApiKeyPrincipalKindPerson:
+		return true
+	case NewApiKeyPrincipalKindProgram:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for NewApiKeyScopes.
+const (
+	NewApiKeyScopesAdmin   NewApiKeyScopes = "admin"
+	NewApiKeyScopesApprove NewApiKeyScopes = "approve"
+	NewApiKeyScopesFinance NewApiKeyScopes = "finance"
+	NewApiKeyScopesMeter   NewApiKeyScopes = "meter"
+	NewApiKeyScopesRead    NewApiKeyScopes = "read"
+	NewApiKeyScopesTrade   NewApiKeyScopes = "trade"
+)
+
+// Valid indicates whether the value is a known member of the NewApiKeyScopes enum.
+func (e NewApiKeyScopes) Valid() bool {
+	switch e {
+	case NewApiKeyScopesAdmin:
+		return true
+	case NewApiKeyScopesApprove:
+		return true
+	case NewApiKeyScopesFinance:
+		return true
+	case NewApiKeyScopesMeter:
+		return true
+	case NewApiKeyScopesRead:
+		return true
+	case NewApiKeyScopesTrade:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for OrderApprovalNeeded.
 const (
 	OrderApprovalNeededAboveMonthLimit OrderApprovalNeeded = "above_month_limit"
@@ -574,6 +667,27 @@ func (e OrganisationRoles) Valid() bool {
 	case OrganisationRolesOperator:
 		return true
 	case OrganisationRolesProvider:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OrganisationState.
+const (
+	OrganisationStateActive    OrganisationState = "active"
+	OrganisationStateClosed    OrganisationState = "closed"
+	OrganisationStateSuspended OrganisationState = "suspended"
+)
+
+// Valid indicates whether the value is a known member of the OrganisationState enum.
+func (e OrganisationState) Valid() bool {
+	switch e {
+	case OrganisationStateActive:
+		return true
+	case OrganisationStateClosed:
+		return true
+	case OrganisationStateSuspended:
 		return true
 	default:
 		return false
@@ -1069,6 +1183,47 @@ type ASN = uint32
 // AdminState Whether a BGP session is wanted at all.
 type AdminState string
 
+// ApiKey defines model for ApiKey.
+type ApiKey struct {
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+	Id        string     `json:"id"`
+	IssuedAt  time.Time  `json:"issued_at"`
+
+	// IssuedBy Who called, within an organisation.
+	IssuedBy *PrincipalRef `json:"issued_by,omitempty"`
+
+	// Limits What a principal may commit its organisation to on its own word. An order above it, or in another currency, waits for a
+	// person. What is absent is unlimited.
+	Limits Limits `json:"limits"`
+
+	// Name Of a program; a person's is the member's.
+	Name           *string        `json:"name,omitempty"`
+	OrganisationId OrganisationID `json:"organisation_id"`
+
+	// Principal Who called, within an organisation.
+	Principal PrincipalRef `json:"principal"`
+	RevokedAt *time.Time   `json:"revoked_at,omitempty"`
+	Scopes    []string     `json:"scopes"`
+	State     ApiKeyState  `json:"state"`
+}
+
+// ApiKeyState defines model for ApiKey.State.
+type ApiKeyState string
+
+// ApiKeyIssued defines model for ApiKeyIssued.
+type ApiKeyIssued struct {
+	ApiKey ApiKey `json:"api_key"`
+
+	// Secret The key itself. It is stored hashed and shown once: a replayed answer has it empty.
+	Secret string `json:"secret"`
+}
+
+// ApiKeyPage defines model for ApiKeyPage.
+type ApiKeyPage struct {
+	Items         []ApiKey `json:"items"`
+	NextPageToken *string  `json:"next_page_token,omitempty"`
+}
+
 // ApiKeySecret defines model for ApiKeySecret.
 type ApiKeySecret struct {
 	Id string `json:"id"`
@@ -1503,6 +1658,9 @@ type EdgeNodeWithKey struct {
 	EdgeNode EdgeNode     `json:"edge_node"`
 }
 
+// Email Personal: encrypted in the log, and erased with the person.
+type Email = string
+
 // Estimate As a quote would have it now.
 type Estimate struct {
 	// BandwidthMbps Bandwidth in 10⁶ bits a second.
@@ -1536,14 +1694,20 @@ type Estimate struct {
 
 // Event defines model for Event.
 type Event struct {
-	Actor      *string            `json:"actor,omitempty"`
-	Data       json.RawMessage    `json:"data"`
-	Id         openapi_types.UUID `json:"id"`
-	Position   int64              `json:"position"`
-	RecordedAt time.Time          `json:"recorded_at"`
-	Stream     string             `json:"stream"`
-	Type       string             `json:"type"`
-	Version    int64              `json:"version"`
+	Actor *string            `json:"actor,omitempty"`
+	Data  json.RawMessage    `json:"data"`
+	Id    openapi_types.UUID `json:"id"`
+
+	// OnBehalfOf For whom the actor said to act.
+	OnBehalfOf *string `json:"on_behalf_of,omitempty"`
+	Position   int64   `json:"position"`
+
+	// Reason Why, in the actor's words.
+	Reason     *string   `json:"reason,omitempty"`
+	RecordedAt time.Time `json:"recorded_at"`
+	Stream     string    `json:"stream"`
+	Type       string    `json:"type"`
+	Version    int64     `json:"version"`
 }
 
 // EventPage defines model for EventPage.
@@ -1766,6 +1930,16 @@ type InvoicePage struct {
 	NextPageToken *string   `json:"next_page_token,omitempty"`
 }
 
+// Limits What a principal may commit its organisation to on its own word. An order above it, or in another currency, waits for a
+// person. What is absent is unlimited.
+type Limits struct {
+	// PerMonth An amount in major units with all the digits of its currency.
+	PerMonth *Money `json:"per_month,omitempty"`
+
+	// PerOrder An amount in major units with all the digits of its currency.
+	PerOrder *Money `json:"per_order,omitempty"`
+}
+
 // Listing defines model for Listing.
 type Listing struct {
 	Draft *ListingTerms `json:"draft,omitempty"`
@@ -1926,6 +2100,32 @@ type MarketPolicy struct {
 // Mbps Bandwidth in 10⁶ bits a second.
 type Mbps = int
 
+// Member defines model for Member.
+type Member struct {
+	AddedAt time.Time `json:"added_at"`
+	Email   *string   `json:"email,omitempty"`
+	Id      MemberID  `json:"id"`
+
+	// Name Absent in a repeated answer, which is kept without it.
+	Name *string `json:"name,omitempty"`
+
+	// Role What a person's keys can do at most: an owner everything (admin, trade, approve, finance, read, meter); a trader trade,
+	// approve and read; finance finance and read; a viewer read.
+	Role MemberRole `json:"role"`
+}
+
+// MemberID defines model for MemberID.
+type MemberID = string
+
+// MemberList defines model for MemberList.
+type MemberList struct {
+	Items []Member `json:"items"`
+}
+
+// MemberRole What a person's keys can do at most: an owner everything (admin, trade, approve, finance, read, meter); a trader trade,
+// approve and read; finance finance and read; a viewer read.
+type MemberRole string
+
 // Money An amount in major units with all the digits of its currency.
 type Money = domain.Money
 
@@ -1933,6 +2133,32 @@ type Money = domain.Money
 //
 // Example: 2026-03
 type Month = string
+
+// NewApiKey defines model for NewApiKey.
+type NewApiKey struct {
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+
+	// Limits What a principal may commit its organisation to on its own word. An order above it, or in another currency, waits for a
+	// person. What is absent is unlimited.
+	Limits *Limits `json:"limits,omitempty"`
+
+	// Principal A member of the organisation, or a program by an id of the organisation's choice: keys of one principal share what is
+	// spent of their limits.
+	Principal struct {
+		Id   string                 `json:"id"`
+		Kind NewApiKeyPrincipalKind `json:"kind"`
+
+		// Name Of a program. A person's is that of the member.
+		Name *string `json:"name,omitempty"`
+	} `json:"principal"`
+	Scopes []NewApiKeyScopes `json:"scopes"`
+}
+
+// NewApiKeyPrincipalKind defines model for NewApiKey.Principal.Kind.
+type NewApiKeyPrincipalKind string
+
+// NewApiKeyScopes defines model for NewApiKey.Scopes.
+type NewApiKeyScopes string
 
 // NewBillingRun defines model for NewBillingRun.
 type NewBillingRun struct {
@@ -2046,6 +2272,31 @@ type NewMarketPolicy struct {
 	ListingReview bool `json:"listing_review"`
 }
 
+// NewMember defines model for NewMember.
+type NewMember struct {
+	// Email Personal: encrypted in the log, and erased with the person.
+	Email *Email `json:"email,omitempty"`
+
+	// Name Personal: encrypted in the log, and erased with the person.
+	Name PersonName `json:"name"`
+
+	// Role What a person's keys can do at most: an owner everything (admin, trade, approve, finance, read, meter); a trader trade,
+	// approve and read; finance finance and read; a viewer read.
+	Role MemberRole `json:"role"`
+}
+
+// NewMemberRole defines model for NewMemberRole.
+type NewMemberRole struct {
+	// Role What a person's keys can do at most: an owner everything (admin, trade, approve, finance, read, meter); a trader trade,
+	// approve and read; finance finance and read; a viewer read.
+	Role MemberRole `json:"role"`
+}
+
+// NewName defines model for NewName.
+type NewName struct {
+	Name string `json:"name"`
+}
+
 // NewOrder defines model for NewOrder.
 type NewOrder struct {
 	// Bgp A party's side of the BGP sessions of its connections.
@@ -2075,7 +2326,16 @@ type NewOrderQuestion struct {
 
 // NewOrganisation defines model for NewOrganisation.
 type NewOrganisation struct {
-	Name  string `json:"name"`
+	Name string `json:"name"`
+
+	// Owner The first member; without it, one called "Owner".
+	Owner *struct {
+		// Email Personal: encrypted in the log, and erased with the person.
+		Email *Email `json:"email,omitempty"`
+
+		// Name Personal: encrypted in the log, and erased with the person.
+		Name PersonName `json:"name"`
+	} `json:"owner,omitempty"`
 	Roles []Role `json:"roles"`
 
 	// Slug A short unique name.
@@ -2308,10 +2568,16 @@ type OrderState string
 
 // Organisation defines model for Organisation.
 type Organisation struct {
-	Id    OrganisationID      `json:"id"`
-	Name  string              `json:"name"`
-	Roles []OrganisationRoles `json:"roles"`
-	Slug  string              `json:"slug"`
+	Id   OrganisationID `json:"id"`
+	Name string         `json:"name"`
+
+	// Reason Why it is suspended.
+	Reason *string             `json:"reason,omitempty"`
+	Roles  []OrganisationRoles `json:"roles"`
+	Slug   string              `json:"slug"`
+
+	// State active → suspended → closed; a suspended one reads, and changes nothing.
+	State OrganisationState `json:"state"`
 }
 
 // OrganisationRoles defines model for Organisation.Roles.
@@ -2320,10 +2586,20 @@ type OrganisationRoles string
 // OrganisationID defines model for OrganisationID.
 type OrganisationID = string
 
+// OrganisationPage defines model for OrganisationPage.
+type OrganisationPage struct {
+	Items         []Organisation `json:"items"`
+	NextPageToken *string        `json:"next_page_token,omitempty"`
+}
+
+// OrganisationState active → suspended → closed; a suspended one reads, and changes nothing.
+type OrganisationState string
+
 // OrganisationWithKey defines model for OrganisationWithKey.
 type OrganisationWithKey struct {
 	ApiKey       ApiKeySecret `json:"api_key"`
 	Organisation Organisation `json:"organisation"`
+	Owner        *Member      `json:"owner,omitempty"`
 }
 
 // Payment defines model for Payment.
@@ -2343,6 +2619,9 @@ type Payment struct {
 
 // Percent An exact decimal number.
 type Percent = domain.Decimal
+
+// PersonName Personal: encrypted in the log, and erased with the person.
+type PersonName = string
 
 // Plan A provider's price plan.
 type Plan = pricing.Plan
@@ -2936,6 +3215,30 @@ type WebhookWithSecret struct {
 	Webhook Webhook `json:"webhook"`
 }
 
+// WhoAmI defines model for WhoAmI.
+type WhoAmI struct {
+	// CommittedThisMonth What the principal has committed to in this calendar month (UTC), in each currency; what a person approved is that person's.
+	CommittedThisMonth []Money    `json:"committed_this_month"`
+	ExpiresAt          *time.Time `json:"expires_at,omitempty"`
+	KeyId              string     `json:"key_id"`
+
+	// Limits What a principal may commit its organisation to on its own word. An order above it, or in another currency, waits for a
+	// person. What is absent is unlimited.
+	Limits       Limits        `json:"limits"`
+	Name         *string       `json:"name,omitempty"`
+	Organisation *Organisation `json:"organisation,omitempty"`
+
+	// Principal Who called, within an organisation.
+	Principal PrincipalRef `json:"principal"`
+
+	// Role What a person's keys can do at most: an owner everything (admin, trade, approve, finance, read, meter); a trader trade,
+	// approve and read; finance finance and read; a viewer read.
+	Role *MemberRole `json:"role,omitempty"`
+
+	// Scopes What the key can do now: its own scopes, less what the person's role does not allow.
+	Scopes []string `json:"scopes"`
+}
+
 // AtPosition defines model for AtPosition.
 type AtPosition = int64
 
@@ -2954,10 +3257,36 @@ type Limit = int
 // PageToken defines model for PageToken.
 type PageToken = string
 
+// ListApiKeysParams defines parameters for ListApiKeys.
+type ListApiKeysParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// CreateApiKeyParams defines parameters for CreateApiKey.
+type CreateApiKeyParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // RevokeApiKeyParams defines parameters for RevokeApiKey.
 type RevokeApiKeyParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// SetApiKeyLimitsParams defines parameters for SetApiKeyLimits.
+type SetApiKeyLimitsParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ListBillingAccountsParams defines parameters for ListBillingAccounts.
@@ -3477,10 +3806,86 @@ type RejectOrderParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// ListOrganisationsParams defines parameters for ListOrganisations.
+type ListOrganisationsParams struct {
+	// State Only those in this state.
+	State *OrganisationState `form:"state,omitempty" json:"state,omitempty"`
+	Limit *Limit             `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
 // CreateOrganisationParams defines parameters for CreateOrganisation.
 type CreateOrganisationParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// AddMemberParams defines parameters for AddMember.
+type AddMemberParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// RemoveMemberParams defines parameters for RemoveMember.
+type RemoveMemberParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// SetMemberRoleParams defines parameters for SetMemberRole.
+type SetMemberRoleParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// CloseOrganisationParams defines parameters for CloseOrganisation.
+type CloseOrganisationParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ReactivateOrganisationParams defines parameters for ReactivateOrganisation.
+type ReactivateOrganisationParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// RenameOrganisationParams defines parameters for RenameOrganisation.
+type RenameOrganisationParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// SuspendOrganisationParams defines parameters for SuspendOrganisation.
+type SuspendOrganisationParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ListPortsParams defines parameters for ListPorts.
@@ -3691,6 +4096,12 @@ type RotateWebhookSecretParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// CreateApiKeyJSONRequestBody defines body for CreateApiKey for application/json ContentType.
+type CreateApiKeyJSONRequestBody = NewApiKey
+
+// SetApiKeyLimitsJSONRequestBody defines body for SetApiKeyLimits for application/json ContentType.
+type SetApiKeyLimitsJSONRequestBody = Limits
+
 // OpenBillingAccountJSONRequestBody defines body for OpenBillingAccount for application/json ContentType.
 type OpenBillingAccountJSONRequestBody = BillingAccountDetails
 
@@ -3775,6 +4186,18 @@ type RejectOrderJSONRequestBody = Reason
 // CreateOrganisationJSONRequestBody defines body for CreateOrganisation for application/json ContentType.
 type CreateOrganisationJSONRequestBody = NewOrganisation
 
+// AddMemberJSONRequestBody defines body for AddMember for application/json ContentType.
+type AddMemberJSONRequestBody = NewMember
+
+// SetMemberRoleJSONRequestBody defines body for SetMemberRole for application/json ContentType.
+type SetMemberRoleJSONRequestBody = NewMemberRole
+
+// RenameOrganisationJSONRequestBody defines body for RenameOrganisation for application/json ContentType.
+type RenameOrganisationJSONRequestBody = NewName
+
+// SuspendOrganisationJSONRequestBody defines body for SuspendOrganisation for application/json ContentType.
+type SuspendOrganisationJSONRequestBody = Reason
+
 // CreatePortJSONRequestBody defines body for CreatePort for application/json ContentType.
 type CreatePortJSONRequestBody = NewPort
 
@@ -3798,9 +4221,21 @@ type RotateWebhookSecretJSONRequestBody = SecretRotation
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// ListApiKeys The organisation's keys, newest first, without their secrets
+	// (GET /v1/api-keys)
+	ListApiKeys(w http.ResponseWriter, r *http.Request, params ListApiKeysParams)
+	// CreateApiKey Issue a key to a person or a program of the organisation
+	// (POST /v1/api-keys)
+	CreateApiKey(w http.ResponseWriter, r *http.Request, params CreateApiKeyParams)
+	// GetApiKey One key of the organisation, without its secret
+	// (GET /v1/api-keys/{key_id})
+	GetApiKey(w http.ResponseWriter, r *http.Request, keyId KeyID)
 	// RevokeApiKey Revoke an API key of the caller's organisation
 	// (POST /v1/api-keys/{key_id}:revoke)
 	RevokeApiKey(w http.ResponseWriter, r *http.Request, keyId KeyID, params RevokeApiKeyParams)
+	// SetApiKeyLimits Replace what a key's principal may commit to with it
+	// (POST /v1/api-keys/{key_id}:set-limits)
+	SetApiKeyLimits(w http.ResponseWriter, r *http.Request, keyId KeyID, params SetApiKeyLimitsParams)
 	// ListBillingAccounts The organisation's billing accounts, newest first
 	// (GET /v1/billing-accounts)
 	ListBillingAccounts(w http.ResponseWriter, r *http.Request, params ListBillingAccountsParams)
@@ -4029,12 +4464,39 @@ type ServerInterface interface {
 	// RejectOrder The provider rejects the order, with a reason the customer sees
 	// (POST /v1/orders/{order_id}:reject)
 	RejectOrder(w http.ResponseWriter, r *http.Request, orderId OrderID, params RejectOrderParams)
+	// ListOrganisations All organisations, newest first
+	// (GET /v1/organisations)
+	ListOrganisations(w http.ResponseWriter, r *http.Request, params ListOrganisationsParams)
 	// CreateOrganisation Register an organisation and issue its first API key
 	// (POST /v1/organisations)
 	CreateOrganisation(w http.ResponseWriter, r *http.Request, params CreateOrganisationParams)
 	// GetOrganisation One organisation
 	// (GET /v1/organisations/{organisation_id})
 	GetOrganisation(w http.ResponseWriter, r *http.Request, organisationId OrganisationID)
+	// ListMembers The people who act for the organisation
+	// (GET /v1/organisations/{organisation_id}/members)
+	ListMembers(w http.ResponseWriter, r *http.Request, organisationId OrganisationID)
+	// AddMember Let a person act for the organisation
+	// (POST /v1/organisations/{organisation_id}/members)
+	AddMember(w http.ResponseWriter, r *http.Request, organisationId OrganisationID, params AddMemberParams)
+	// RemoveMember End a member's acting for the organisation
+	// (POST /v1/organisations/{organisation_id}/members/{member_id}:remove)
+	RemoveMember(w http.ResponseWriter, r *http.Request, organisationId OrganisationID, memberId MemberID, params RemoveMemberParams)
+	// SetMemberRole Give a member another role
+	// (POST /v1/organisations/{organisation_id}/members/{member_id}:set-role)
+	SetMemberRole(w http.ResponseWriter, r *http.Request, organisationId OrganisationID, memberId MemberID, params SetMemberRoleParams)
+	// CloseOrganisation Close a suspended organisation for good
+	// (POST /v1/organisations/{organisation_id}:close)
+	CloseOrganisation(w http.ResponseWriter, r *http.Request, organisationId OrganisationID, params CloseOrganisationParams)
+	// ReactivateOrganisation End a suspension
+	// (POST /v1/organisations/{organisation_id}:reactivate)
+	ReactivateOrganisation(w http.ResponseWriter, r *http.Request, organisationId OrganisationID, params ReactivateOrganisationParams)
+	// RenameOrganisation Give the organisation another name; its slug stays
+	// (POST /v1/organisations/{organisation_id}:rename)
+	RenameOrganisation(w http.ResponseWriter, r *http.Request, organisationId OrganisationID, params RenameOrganisationParams)
+	// SuspendOrganisation Keep an organisation from changing anything
+	// (POST /v1/organisations/{organisation_id}:suspend)
+	SuspendOrganisation(w http.ResponseWriter, r *http.Request, organisationId OrganisationID, params SuspendOrganisationParams)
 	// ListPorts The ports of the caller's organisation with what connections hold of them, newest first
 	// (GET /v1/ports)
 	ListPorts(w http.ResponseWriter, r *http.Request, params ListPortsParams)
@@ -4113,6 +4575,9 @@ type ServerInterface interface {
 	// TestWebhook Send a test event now and say what came of it
 	// (POST /v1/webhooks/{webhook_id}:test)
 	TestWebhook(w http.ResponseWriter, r *http.Request, webhookId WebhookID)
+	// WhoAmI Who the caller is, what it may do, and what it has committed to this month
+	// (GET /v1/whoami)
+	WhoAmI(w http.ResponseWriter, r *http.Request)
 }
 
 // ServerInterfaceWrapper converts contexts to parameters.
@@ -4123,6 +4588,132 @@ type ServerInterfaceWrapper struct {
 }
 
 type MiddlewareFunc func(http.Handler) http.Handler
+
+// ListApiKeys operation middleware
+func (siw *ServerInterfaceWrapper) ListApiKeys(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListApiKeysParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_token", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListApiKeys(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateApiKey operation middleware
+func (siw *ServerInterfaceWrapper) CreateApiKey(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateApiKeyParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateApiKey(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetApiKey operation middleware
+func (siw *ServerInterfaceWrapper) GetApiKey(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "key_id" -------------
+	var keyId KeyID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "key_id", mux.Vars(r)["key_id"], &keyId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "key_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetApiKey(w, r, keyId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
 
 // RevokeApiKey operation middleware
 func (siw *ServerInterfaceWrapper) RevokeApiKey(w http.ResponseWriter, r *http.Request) {
@@ -4165,6 +4756,75 @@ func (siw *ServerInterfaceWrapper) RevokeApiKey(w http.ResponseWriter, r *http.R
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.RevokeApiKey(w, r, keyId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// SetApiKeyLimits operation middleware
+func (siw *ServerInterfaceWrapper) SetApiKeyLimits(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "key_id" -------------
+	var keyId KeyID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "key_id", mux.Vars(r)["key_id"], &keyId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "key_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SetApiKeyLimitsParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SetApiKeyLimits(w, r, keyId, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -8151,6 +8811,78 @@ func (siw *ServerInterfaceWrapper) RejectOrder(w http.ResponseWriter, r *http.Re
 	handler.ServeHTTP(w, r)
 }
 
+// ListOrganisations operation middleware
+func (siw *ServerInterfaceWrapper) ListOrganisations(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListOrganisationsParams
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", r.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "state"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "state", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_token", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListOrganisations(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // CreateOrganisation operation middleware
 func (siw *ServerInterfaceWrapper) CreateOrganisation(w http.ResponseWriter, r *http.Request) {
 
@@ -8209,6 +8941,533 @@ func (siw *ServerInterfaceWrapper) GetOrganisation(w http.ResponseWriter, r *htt
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetOrganisation(w, r, organisationId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListMembers operation middleware
+func (siw *ServerInterfaceWrapper) ListMembers(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organisation_id" -------------
+	var organisationId OrganisationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organisation_id", mux.Vars(r)["organisation_id"], &organisationId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organisation_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListMembers(w, r, organisationId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// AddMember operation middleware
+func (siw *ServerInterfaceWrapper) AddMember(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organisation_id" -------------
+	var organisationId OrganisationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organisation_id", mux.Vars(r)["organisation_id"], &organisationId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organisation_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params AddMemberParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.AddMember(w, r, organisationId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RemoveMember operation middleware
+func (siw *ServerInterfaceWrapper) RemoveMember(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organisation_id" -------------
+	var organisationId OrganisationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organisation_id", mux.Vars(r)["organisation_id"], &organisationId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organisation_id", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "member_id" -------------
+	var memberId MemberID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "member_id", mux.Vars(r)["member_id"], &memberId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "member_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RemoveMemberParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RemoveMember(w, r, organisationId, memberId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// SetMemberRole operation middleware
+func (siw *ServerInterfaceWrapper) SetMemberRole(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organisation_id" -------------
+	var organisationId OrganisationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organisation_id", mux.Vars(r)["organisation_id"], &organisationId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organisation_id", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "member_id" -------------
+	var memberId MemberID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "member_id", mux.Vars(r)["member_id"], &memberId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "member_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SetMemberRoleParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SetMemberRole(w, r, organisationId, memberId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CloseOrganisation operation middleware
+func (siw *ServerInterfaceWrapper) CloseOrganisation(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organisation_id" -------------
+	var organisationId OrganisationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organisation_id", mux.Vars(r)["organisation_id"], &organisationId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organisation_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CloseOrganisationParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CloseOrganisation(w, r, organisationId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ReactivateOrganisation operation middleware
+func (siw *ServerInterfaceWrapper) ReactivateOrganisation(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organisation_id" -------------
+	var organisationId OrganisationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organisation_id", mux.Vars(r)["organisation_id"], &organisationId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organisation_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ReactivateOrganisationParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ReactivateOrganisation(w, r, organisationId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RenameOrganisation operation middleware
+func (siw *ServerInterfaceWrapper) RenameOrganisation(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organisation_id" -------------
+	var organisationId OrganisationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organisation_id", mux.Vars(r)["organisation_id"], &organisationId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organisation_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RenameOrganisationParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RenameOrganisation(w, r, organisationId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// SuspendOrganisation operation middleware
+func (siw *ServerInterfaceWrapper) SuspendOrganisation(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organisation_id" -------------
+	var organisationId OrganisationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organisation_id", mux.Vars(r)["organisation_id"], &organisationId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organisation_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SuspendOrganisationParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SuspendOrganisation(w, r, organisationId, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -9679,6 +10938,20 @@ func (siw *ServerInterfaceWrapper) TestWebhook(w http.ResponseWriter, r *http.Re
 	handler.ServeHTTP(w, r)
 }
 
+// WhoAmI operation middleware
+func (siw *ServerInterfaceWrapper) WhoAmI(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.WhoAmI(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 type UnescapedCookieParamError struct {
 	ParamName string
 	Err       error
@@ -9794,9 +11067,37 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/health", wrapper.GetHealth).Methods(http.MethodGet)
 
+	r.HandleFunc(options.BaseURL+"/v1/whoami", wrapper.WhoAmI).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/organisations", wrapper.ListOrganisations).Methods(http.MethodGet)
+
 	r.HandleFunc(options.BaseURL+"/v1/organisations", wrapper.CreateOrganisation).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/organisations/{organisation_id}", wrapper.GetOrganisation).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/organisations/{organisation_id}:rename", wrapper.RenameOrganisation).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/organisations/{organisation_id}:suspend", wrapper.SuspendOrganisation).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/organisations/{organisation_id}:reactivate", wrapper.ReactivateOrganisation).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/organisations/{organisation_id}:close", wrapper.CloseOrganisation).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/organisations/{organisation_id}/members", wrapper.ListMembers).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/organisations/{organisation_id}/members", wrapper.AddMember).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/organisations/{organisation_id}/members/{member_id}:set-role", wrapper.SetMemberRole).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/organisations/{organisation_id}/members/{member_id}:remove", wrapper.RemoveMember).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/api-keys", wrapper.ListApiKeys).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/api-keys", wrapper.CreateApiKey).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/api-keys/{key_id}", wrapper.GetApiKey).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/api-keys/{key_id}:set-limits", wrapper.SetApiKeyLimits).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/api-keys/{key_id}:revoke", wrapper.RevokeApiKey).Methods(http.MethodPost)
 
@@ -10007,6 +11308,144 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 type ProblemApplicationProblemPlusJSONResponse Problem
 
+type ListApiKeysRequestObject struct {
+	Params ListApiKeysParams
+}
+
+type ListApiKeysResponseObject interface {
+	VisitListApiKeysResponse(w http.ResponseWriter) error
+}
+
+type ListApiKeys200JSONResponse ApiKeyPage
+
+func (response ListApiKeys200JSONResponse) VisitListApiKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListApiKeysdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListApiKeysdefaultApplicationProblemPlusJSONResponse) VisitListApiKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateApiKeyRequestObject struct {
+	Params CreateApiKeyParams
+	Body   *CreateApiKeyJSONRequestBody
+}
+
+type CreateApiKeyResponseObject interface {
+	VisitCreateApiKeyResponse(w http.ResponseWriter) error
+}
+
+type CreateApiKey201ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type CreateApiKey201JSONResponse struct {
+	Body    ApiKeyIssued
+	Headers CreateApiKey201ResponseHeaders
+}
+
+func (response CreateApiKey201JSONResponse) VisitCreateApiKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateApiKeydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateApiKeydefaultApplicationProblemPlusJSONResponse) VisitCreateApiKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetApiKeyRequestObject struct {
+	KeyId KeyID `json:"key_id"`
+}
+
+type GetApiKeyResponseObject interface {
+	VisitGetApiKeyResponse(w http.ResponseWriter) error
+}
+
+type GetApiKey200ResponseHeaders struct {
+	ETag *string
+}
+
+type GetApiKey200JSONResponse struct {
+	Body    ApiKey
+	Headers GetApiKey200ResponseHeaders
+}
+
+func (response GetApiKey200JSONResponse) VisitGetApiKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetApiKeydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetApiKeydefaultApplicationProblemPlusJSONResponse) VisitGetApiKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RevokeApiKeyRequestObject struct {
 	KeyId  KeyID `json:"key_id"`
 	Params RevokeApiKeyParams
@@ -10038,6 +11477,57 @@ type RevokeApiKeydefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response RevokeApiKeydefaultApplicationProblemPlusJSONResponse) VisitRevokeApiKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetApiKeyLimitsRequestObject struct {
+	KeyId  KeyID `json:"key_id"`
+	Params SetApiKeyLimitsParams
+	Body   *SetApiKeyLimitsJSONRequestBody
+}
+
+type SetApiKeyLimitsResponseObject interface {
+	VisitSetApiKeyLimitsResponse(w http.ResponseWriter) error
+}
+
+type SetApiKeyLimits200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type SetApiKeyLimits200JSONResponse struct {
+	Body    ApiKey
+	Headers SetApiKeyLimits200ResponseHeaders
+}
+
+func (response SetApiKeyLimits200JSONResponse) VisitSetApiKeyLimitsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetApiKeyLimitsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SetApiKeyLimitsdefaultApplicationProblemPlusJSONResponse) VisitSetApiKeyLimitsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -13635,6 +15125,45 @@ func (response RejectOrderdefaultApplicationProblemPlusJSONResponse) VisitReject
 	return err
 }
 
+type ListOrganisationsRequestObject struct {
+	Params ListOrganisationsParams
+}
+
+type ListOrganisationsResponseObject interface {
+	VisitListOrganisationsResponse(w http.ResponseWriter) error
+}
+
+type ListOrganisations200JSONResponse OrganisationPage
+
+func (response ListOrganisations200JSONResponse) VisitListOrganisationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListOrganisationsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListOrganisationsdefaultApplicationProblemPlusJSONResponse) VisitListOrganisationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateOrganisationRequestObject struct {
 	Params CreateOrganisationParams
 	Body   *CreateOrganisationJSONRequestBody
@@ -13723,6 +15252,403 @@ type GetOrganisationdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetOrganisationdefaultApplicationProblemPlusJSONResponse) VisitGetOrganisationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListMembersRequestObject struct {
+	OrganisationId OrganisationID `json:"organisation_id"`
+}
+
+type ListMembersResponseObject interface {
+	VisitListMembersResponse(w http.ResponseWriter) error
+}
+
+type ListMembers200ResponseHeaders struct {
+	ETag *string
+}
+
+type ListMembers200JSONResponse struct {
+	Body    MemberList
+	Headers ListMembers200ResponseHeaders
+}
+
+func (response ListMembers200JSONResponse) VisitListMembersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListMembersdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListMembersdefaultApplicationProblemPlusJSONResponse) VisitListMembersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AddMemberRequestObject struct {
+	OrganisationId OrganisationID `json:"organisation_id"`
+	Params         AddMemberParams
+	Body           *AddMemberJSONRequestBody
+}
+
+type AddMemberResponseObject interface {
+	VisitAddMemberResponse(w http.ResponseWriter) error
+}
+
+type AddMember201ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type AddMember201JSONResponse struct {
+	Body    Member
+	Headers AddMember201ResponseHeaders
+}
+
+func (response AddMember201JSONResponse) VisitAddMemberResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AddMemberdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response AddMemberdefaultApplicationProblemPlusJSONResponse) VisitAddMemberResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RemoveMemberRequestObject struct {
+	OrganisationId OrganisationID `json:"organisation_id"`
+	MemberId       MemberID       `json:"member_id"`
+	Params         RemoveMemberParams
+}
+
+type RemoveMemberResponseObject interface {
+	VisitRemoveMemberResponse(w http.ResponseWriter) error
+}
+
+type RemoveMember204ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type RemoveMember204Response struct {
+	Headers RemoveMember204ResponseHeaders
+}
+
+func (response RemoveMember204Response) VisitRemoveMemberResponse(w http.ResponseWriter) error {
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(204)
+	return nil
+}
+
+type RemoveMemberdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RemoveMemberdefaultApplicationProblemPlusJSONResponse) VisitRemoveMemberResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetMemberRoleRequestObject struct {
+	OrganisationId OrganisationID `json:"organisation_id"`
+	MemberId       MemberID       `json:"member_id"`
+	Params         SetMemberRoleParams
+	Body           *SetMemberRoleJSONRequestBody
+}
+
+type SetMemberRoleResponseObject interface {
+	VisitSetMemberRoleResponse(w http.ResponseWriter) error
+}
+
+type SetMemberRole200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type SetMemberRole200JSONResponse struct {
+	Body    Member
+	Headers SetMemberRole200ResponseHeaders
+}
+
+func (response SetMemberRole200JSONResponse) VisitSetMemberRoleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetMemberRoledefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SetMemberRoledefaultApplicationProblemPlusJSONResponse) VisitSetMemberRoleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseOrganisationRequestObject struct {
+	OrganisationId OrganisationID `json:"organisation_id"`
+	Params         CloseOrganisationParams
+}
+
+type CloseOrganisationResponseObject interface {
+	VisitCloseOrganisationResponse(w http.ResponseWriter) error
+}
+
+type CloseOrganisation200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type CloseOrganisation200JSONResponse struct {
+	Body    Organisation
+	Headers CloseOrganisation200ResponseHeaders
+}
+
+func (response CloseOrganisation200JSONResponse) VisitCloseOrganisationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CloseOrganisationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CloseOrganisationdefaultApplicationProblemPlusJSONResponse) VisitCloseOrganisationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReactivateOrganisationRequestObject struct {
+	OrganisationId OrganisationID `json:"organisation_id"`
+	Params         ReactivateOrganisationParams
+}
+
+type ReactivateOrganisationResponseObject interface {
+	VisitReactivateOrganisationResponse(w http.ResponseWriter) error
+}
+
+type ReactivateOrganisation200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type ReactivateOrganisation200JSONResponse struct {
+	Body    Organisation
+	Headers ReactivateOrganisation200ResponseHeaders
+}
+
+func (response ReactivateOrganisation200JSONResponse) VisitReactivateOrganisationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReactivateOrganisationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ReactivateOrganisationdefaultApplicationProblemPlusJSONResponse) VisitReactivateOrganisationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RenameOrganisationRequestObject struct {
+	OrganisationId OrganisationID `json:"organisation_id"`
+	Params         RenameOrganisationParams
+	Body           *RenameOrganisationJSONRequestBody
+}
+
+type RenameOrganisationResponseObject interface {
+	VisitRenameOrganisationResponse(w http.ResponseWriter) error
+}
+
+type RenameOrganisation200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type RenameOrganisation200JSONResponse struct {
+	Body    Organisation
+	Headers RenameOrganisation200ResponseHeaders
+}
+
+func (response RenameOrganisation200JSONResponse) VisitRenameOrganisationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RenameOrganisationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RenameOrganisationdefaultApplicationProblemPlusJSONResponse) VisitRenameOrganisationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SuspendOrganisationRequestObject struct {
+	OrganisationId OrganisationID `json:"organisation_id"`
+	Params         SuspendOrganisationParams
+	Body           *SuspendOrganisationJSONRequestBody
+}
+
+type SuspendOrganisationResponseObject interface {
+	VisitSuspendOrganisationResponse(w http.ResponseWriter) error
+}
+
+type SuspendOrganisation200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type SuspendOrganisation200JSONResponse struct {
+	Body    Organisation
+	Headers SuspendOrganisation200ResponseHeaders
+}
+
+func (response SuspendOrganisation200JSONResponse) VisitSuspendOrganisationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SuspendOrganisationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SuspendOrganisationdefaultApplicationProblemPlusJSONResponse) VisitSuspendOrganisationResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -14898,11 +16824,61 @@ func (response TestWebhookdefaultApplicationProblemPlusJSONResponse) VisitTestWe
 	return err
 }
 
+type WhoAmIRequestObject struct {
+}
+
+type WhoAmIResponseObject interface {
+	VisitWhoAmIResponse(w http.ResponseWriter) error
+}
+
+type WhoAmI200JSONResponse WhoAmI
+
+func (response WhoAmI200JSONResponse) VisitWhoAmIResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WhoAmIdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response WhoAmIdefaultApplicationProblemPlusJSONResponse) VisitWhoAmIResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
+	// ListApiKeys The organisation's keys, newest first, without their secrets
+	// (GET /v1/api-keys)
+	ListApiKeys(ctx context.Context, request ListApiKeysRequestObject) (ListApiKeysResponseObject, error)
+	// CreateApiKey Issue a key to a person or a program of the organisation
+	// (POST /v1/api-keys)
+	CreateApiKey(ctx context.Context, request CreateApiKeyRequestObject) (CreateApiKeyResponseObject, error)
+	// GetApiKey One key of the organisation, without its secret
+	// (GET /v1/api-keys/{key_id})
+	GetApiKey(ctx context.Context, request GetApiKeyRequestObject) (GetApiKeyResponseObject, error)
 	// RevokeApiKey Revoke an API key of the caller's organisation
 	// (POST /v1/api-keys/{key_id}:revoke)
 	RevokeApiKey(ctx context.Context, request RevokeApiKeyRequestObject) (RevokeApiKeyResponseObject, error)
+	// SetApiKeyLimits Replace what a key's principal may commit to with it
+	// (POST /v1/api-keys/{key_id}:set-limits)
+	SetApiKeyLimits(ctx context.Context, request SetApiKeyLimitsRequestObject) (SetApiKeyLimitsResponseObject, error)
 	// ListBillingAccounts The organisation's billing accounts, newest first
 	// (GET /v1/billing-accounts)
 	ListBillingAccounts(ctx context.Context, request ListBillingAccountsRequestObject) (ListBillingAccountsResponseObject, error)
@@ -15131,12 +17107,39 @@ type StrictServerInterface interface {
 	// RejectOrder The provider rejects the order, with a reason the customer sees
 	// (POST /v1/orders/{order_id}:reject)
 	RejectOrder(ctx context.Context, request RejectOrderRequestObject) (RejectOrderResponseObject, error)
+	// ListOrganisations All organisations, newest first
+	// (GET /v1/organisations)
+	ListOrganisations(ctx context.Context, request ListOrganisationsRequestObject) (ListOrganisationsResponseObject, error)
 	// CreateOrganisation Register an organisation and issue its first API key
 	// (POST /v1/organisations)
 	CreateOrganisation(ctx context.Context, request CreateOrganisationRequestObject) (CreateOrganisationResponseObject, error)
 	// GetOrganisation One organisation
 	// (GET /v1/organisations/{organisation_id})
 	GetOrganisation(ctx context.Context, request GetOrganisationRequestObject) (GetOrganisationResponseObject, error)
+	// ListMembers The people who act for the organisation
+	// (GET /v1/organisations/{organisation_id}/members)
+	ListMembers(ctx context.Context, request ListMembersRequestObject) (ListMembersResponseObject, error)
+	// AddMember Let a person act for the organisation
+	// (POST /v1/organisations/{organisation_id}/members)
+	AddMember(ctx context.Context, request AddMemberRequestObject) (AddMemberResponseObject, error)
+	// RemoveMember End a member's acting for the organisation
+	// (POST /v1/organisations/{organisation_id}/members/{member_id}:remove)
+	RemoveMember(ctx context.Context, request RemoveMemberRequestObject) (RemoveMemberResponseObject, error)
+	// SetMemberRole Give a member another role
+	// (POST /v1/organisations/{organisation_id}/members/{member_id}:set-role)
+	SetMemberRole(ctx context.Context, request SetMemberRoleRequestObject) (SetMemberRoleResponseObject, error)
+	// CloseOrganisation Close a suspended organisation for good
+	// (POST /v1/organisations/{organisation_id}:close)
+	CloseOrganisation(ctx context.Context, request CloseOrganisationRequestObject) (CloseOrganisationResponseObject, error)
+	// ReactivateOrganisation End a suspension
+	// (POST /v1/organisations/{organisation_id}:reactivate)
+	ReactivateOrganisation(ctx context.Context, request ReactivateOrganisationRequestObject) (ReactivateOrganisationResponseObject, error)
+	// RenameOrganisation Give the organisation another name; its slug stays
+	// (POST /v1/organisations/{organisation_id}:rename)
+	RenameOrganisation(ctx context.Context, request RenameOrganisationRequestObject) (RenameOrganisationResponseObject, error)
+	// SuspendOrganisation Keep an organisation from changing anything
+	// (POST /v1/organisations/{organisation_id}:suspend)
+	SuspendOrganisation(ctx context.Context, request SuspendOrganisationRequestObject) (SuspendOrganisationResponseObject, error)
 	// ListPorts The ports of the caller's organisation with what connections hold of them, newest first
 	// (GET /v1/ports)
 	ListPorts(ctx context.Context, request ListPortsRequestObject) (ListPortsResponseObject, error)
@@ -15215,6 +17218,9 @@ type StrictServerInterface interface {
 	// TestWebhook Send a test event now and say what came of it
 	// (POST /v1/webhooks/{webhook_id}:test)
 	TestWebhook(ctx context.Context, request TestWebhookRequestObject) (TestWebhookResponseObject, error)
+	// WhoAmI Who the caller is, what it may do, and what it has committed to this month
+	// (GET /v1/whoami)
+	WhoAmI(ctx context.Context, request WhoAmIRequestObject) (WhoAmIResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx context.Context, w http.ResponseWriter, r *http.Request, request any) (any, error)
@@ -15256,6 +17262,91 @@ type strictHandler struct {
 	options     StrictHTTPServerOptions
 }
 
+// ListApiKeys operation middleware
+func (sh *strictHandler) ListApiKeys(w http.ResponseWriter, r *http.Request, params ListApiKeysParams) {
+	var request ListApiKeysRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListApiKeys(ctx, request.(ListApiKeysRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListApiKeys")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListApiKeysResponseObject); ok {
+		if err := validResponse.VisitListApiKeysResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateApiKey operation middleware
+func (sh *strictHandler) CreateApiKey(w http.ResponseWriter, r *http.Request, params CreateApiKeyParams) {
+	var request CreateApiKeyRequestObject
+
+	request.Params = params
+
+	var body CreateApiKeyJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateApiKey(ctx, request.(CreateApiKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateApiKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateApiKeyResponseObject); ok {
+		if err := validResponse.VisitCreateApiKeyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetApiKey operation middleware
+func (sh *strictHandler) GetApiKey(w http.ResponseWriter, r *http.Request, keyId KeyID) {
+	var request GetApiKeyRequestObject
+
+	request.KeyId = keyId
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetApiKey(ctx, request.(GetApiKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetApiKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetApiKeyResponseObject); ok {
+		if err := validResponse.VisitGetApiKeyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // RevokeApiKey operation middleware
 func (sh *strictHandler) RevokeApiKey(w http.ResponseWriter, r *http.Request, keyId KeyID, params RevokeApiKeyParams) {
 	var request RevokeApiKeyRequestObject
@@ -15276,6 +17367,40 @@ func (sh *strictHandler) RevokeApiKey(w http.ResponseWriter, r *http.Request, ke
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(RevokeApiKeyResponseObject); ok {
 		if err := validResponse.VisitRevokeApiKeyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SetApiKeyLimits operation middleware
+func (sh *strictHandler) SetApiKeyLimits(w http.ResponseWriter, r *http.Request, keyId KeyID, params SetApiKeyLimitsParams) {
+	var request SetApiKeyLimitsRequestObject
+
+	request.KeyId = keyId
+	request.Params = params
+
+	var body SetApiKeyLimitsJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.SetApiKeyLimits(ctx, request.(SetApiKeyLimitsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetApiKeyLimits")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SetApiKeyLimitsResponseObject); ok {
+		if err := validResponse.VisitSetApiKeyLimitsResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -17472,6 +19597,32 @@ func (sh *strictHandler) RejectOrder(w http.ResponseWriter, r *http.Request, ord
 	}
 }
 
+// ListOrganisations operation middleware
+func (sh *strictHandler) ListOrganisations(w http.ResponseWriter, r *http.Request, params ListOrganisationsParams) {
+	var request ListOrganisationsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListOrganisations(ctx, request.(ListOrganisationsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListOrganisations")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListOrganisationsResponseObject); ok {
+		if err := validResponse.VisitListOrganisationsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // CreateOrganisation operation middleware
 func (sh *strictHandler) CreateOrganisation(w http.ResponseWriter, r *http.Request, params CreateOrganisationParams) {
 	var request CreateOrganisationRequestObject
@@ -17524,6 +19675,251 @@ func (sh *strictHandler) GetOrganisation(w http.ResponseWriter, r *http.Request,
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetOrganisationResponseObject); ok {
 		if err := validResponse.VisitGetOrganisationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListMembers operation middleware
+func (sh *strictHandler) ListMembers(w http.ResponseWriter, r *http.Request, organisationId OrganisationID) {
+	var request ListMembersRequestObject
+
+	request.OrganisationId = organisationId
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListMembers(ctx, request.(ListMembersRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListMembers")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListMembersResponseObject); ok {
+		if err := validResponse.VisitListMembersResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// AddMember operation middleware
+func (sh *strictHandler) AddMember(w http.ResponseWriter, r *http.Request, organisationId OrganisationID, params AddMemberParams) {
+	var request AddMemberRequestObject
+
+	request.OrganisationId = organisationId
+	request.Params = params
+
+	var body AddMemberJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.AddMember(ctx, request.(AddMemberRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "AddMember")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(AddMemberResponseObject); ok {
+		if err := validResponse.VisitAddMemberResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RemoveMember operation middleware
+func (sh *strictHandler) RemoveMember(w http.ResponseWriter, r *http.Request, organisationId OrganisationID, memberId MemberID, params RemoveMemberParams) {
+	var request RemoveMemberRequestObject
+
+	request.OrganisationId = organisationId
+	request.MemberId = memberId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RemoveMember(ctx, request.(RemoveMemberRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RemoveMember")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RemoveMemberResponseObject); ok {
+		if err := validResponse.VisitRemoveMemberResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SetMemberRole operation middleware
+func (sh *strictHandler) SetMemberRole(w http.ResponseWriter, r *http.Request, organisationId OrganisationID, memberId MemberID, params SetMemberRoleParams) {
+	var request SetMemberRoleRequestObject
+
+	request.OrganisationId = organisationId
+	request.MemberId = memberId
+	request.Params = params
+
+	var body SetMemberRoleJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.SetMemberRole(ctx, request.(SetMemberRoleRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetMemberRole")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SetMemberRoleResponseObject); ok {
+		if err := validResponse.VisitSetMemberRoleResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CloseOrganisation operation middleware
+func (sh *strictHandler) CloseOrganisation(w http.ResponseWriter, r *http.Request, organisationId OrganisationID, params CloseOrganisationParams) {
+	var request CloseOrganisationRequestObject
+
+	request.OrganisationId = organisationId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CloseOrganisation(ctx, request.(CloseOrganisationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CloseOrganisation")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CloseOrganisationResponseObject); ok {
+		if err := validResponse.VisitCloseOrganisationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ReactivateOrganisation operation middleware
+func (sh *strictHandler) ReactivateOrganisation(w http.ResponseWriter, r *http.Request, organisationId OrganisationID, params ReactivateOrganisationParams) {
+	var request ReactivateOrganisationRequestObject
+
+	request.OrganisationId = organisationId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ReactivateOrganisation(ctx, request.(ReactivateOrganisationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReactivateOrganisation")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ReactivateOrganisationResponseObject); ok {
+		if err := validResponse.VisitReactivateOrganisationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RenameOrganisation operation middleware
+func (sh *strictHandler) RenameOrganisation(w http.ResponseWriter, r *http.Request, organisationId OrganisationID, params RenameOrganisationParams) {
+	var request RenameOrganisationRequestObject
+
+	request.OrganisationId = organisationId
+	request.Params = params
+
+	var body RenameOrganisationJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RenameOrganisation(ctx, request.(RenameOrganisationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RenameOrganisation")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RenameOrganisationResponseObject); ok {
+		if err := validResponse.VisitRenameOrganisationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SuspendOrganisation operation middleware
+func (sh *strictHandler) SuspendOrganisation(w http.ResponseWriter, r *http.Request, organisationId OrganisationID, params SuspendOrganisationParams) {
+	var request SuspendOrganisationRequestObject
+
+	request.OrganisationId = organisationId
+	request.Params = params
+
+	var body SuspendOrganisationJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.SuspendOrganisation(ctx, request.(SuspendOrganisationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SuspendOrganisation")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SuspendOrganisationResponseObject); ok {
+		if err := validResponse.VisitSuspendOrganisationResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -18257,6 +20653,30 @@ func (sh *strictHandler) TestWebhook(w http.ResponseWriter, r *http.Request, web
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(TestWebhookResponseObject); ok {
 		if err := validResponse.VisitTestWebhookResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// WhoAmI operation middleware
+func (sh *strictHandler) WhoAmI(w http.ResponseWriter, r *http.Request) {
+	var request WhoAmIRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.WhoAmI(ctx, request.(WhoAmIRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "WhoAmI")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(WhoAmIResponseObject); ok {
+		if err := validResponse.VisitWhoAmIResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -21,6 +21,7 @@ import (
 
 // everybodys are the operations that show, or do, what is somebody else's, and why. The rest is as if it were not there.
 var everybodys = map[string]string{
+	"whoAmI":              "the caller itself, whoever that is",
 	"getListing":          "a listing on the market is shown to everybody",
 	"createQuote":         "a quote is asked for on a listing of the market",
 	"publishListing":      "a listing on the market may be seen, so the answer is that it is another's",

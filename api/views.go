@@ -17,7 +17,9 @@ import (
 // The views turn what the domain knows into what the contract shows. None of them decides who may see it.
 
 func organisationView(s organisation.State) Organisation {
-	v := Organisation{Id: s.ID, Name: s.Name, Slug: s.Slug, Roles: []OrganisationRoles{}}
+	v := Organisation{
+		Id: s.ID, Name: s.Name, Slug: s.Slug, Roles: []OrganisationRoles{}, State: OrganisationState(s.State), Reason: optional(s.Reason),
+	}
 	for _, r := range s.Roles {
 		v.Roles = append(v.Roles, OrganisationRoles(r))
 	}

@@ -12,6 +12,7 @@ import (
 // characters: "ord_01k9…". New identifiers sort by the time they were minted, to the millisecond.
 const (
 	PrefixOrganisation   = "org"
+	PrefixMember         = "mem"
 	PrefixAPIKey         = "key"
 	PrefixLocation       = "loc"
 	PrefixEdgeNode       = "edg"

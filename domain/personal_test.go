@@ -10,6 +10,7 @@ import (
 	"crossbill/domain/apikey"
 	"crossbill/domain/connection"
 	"crossbill/domain/internal/scenario"
+	"crossbill/domain/organisation"
 	"crossbill/domain/subject"
 	"crossbill/domain/webhook"
 )
@@ -19,6 +20,7 @@ func persons() []domain.Personal {
 	return append(financePersons(), []domain.Personal{
 		apikey.Issued{KeyID: scenario.ID(domain.PrefixAPIKey, 1), OrganisationID: customer, Principal: apikey.Principal{Kind: apikey.KindPerson, ID: "first", Name: "Ada Lovelace"},
 			Scopes: []string{"trade"}, SecretHash: hash, At: at},
+		organisation.MemberAdded{OrganisationID: customer, MemberID: "mem_1", Name: "Ada Lovelace", Email: "ada@example.org", Role: organisation.MemberOwner, At: at},
 		connection.SecretSet{ConnectionID: scenario.ID(domain.PrefixConnection, 1), CustomerID: customer, Side: connection.SideA, Secret: "a secret", At: at},
 		webhook.Created{WebhookID: scenario.ID(domain.PrefixWebhook, 1), OrganisationID: customer, Secret: "whsec_1", At: at},
 		webhook.SecretRotated{WebhookID: scenario.ID(domain.PrefixWebhook, 1), OrganisationID: customer, Secret: "whsec_2", At: at},

@@ -154,12 +154,24 @@ func samples() []domain.Event {
 
 func marketplaceSamples() []domain.Event {
 	keyID := scenario.ID(domain.PrefixAPIKey, 1)
+	perOrder, perMonth := usd(40000), usd(400000)
+	limits := apikey.Limits{PerOrder: &perOrder, PerMonth: &perMonth}
 	bot := apikey.PrincipalRef{Kind: apikey.KindProgram, ID: "bot"}
 	return []domain.Event{
 		organisation.Registered{OrganisationID: customer, Name: "Harbour Networks", Slug: "harbour",
 			Roles: []organisation.Role{organisation.RoleProvider, organisation.RoleCustomer}, At: at},
 		apikey.Issued{KeyID: keyID, OrganisationID: customer, Principal: apikey.Principal{Kind: apikey.KindEdgeNode, ID: edgeNode, Name: "pop-1"},
 			Scopes: []string{"trade", "finance"}, SecretHash: hash, At: at},
+		organisation.Renamed{OrganisationID: customer, Name: "Haven Networks", At: at},
+		organisation.Suspended{OrganisationID: customer, Reason: "Two invoices are overdue", At: at},
+		organisation.Reactivated{OrganisationID: customer, At: at},
+		organisation.Closed{OrganisationID: customer, At: at},
+		organisation.MemberAdded{OrganisationID: customer, MemberID: "mem_1", Name: "Ada Lovelace", Email: "ada@example.org", Role: organisation.MemberOwner, At: at},
+		organisation.MemberRoleChanged{OrganisationID: customer, MemberID: "mem_1", Role: organisation.MemberTrader, At: at},
+		organisation.MemberRemoved{OrganisationID: customer, MemberID: "mem_1", At: at},
+		apikey.Issued{KeyID: keyID, OrganisationID: customer, Principal: apikey.Principal{Kind: apikey.KindProgram, ID: "bot", Name: "Bot"},
+			Scopes: []string{"trade"}, SecretHash: hash, At: at, Limits: &limits, ExpiresAt: &april, IssuedBy: &apikey.PrincipalRef{Kind: apikey.KindPerson, ID: "mem_1"}},
+		apikey.LimitsSet{KeyID: keyID, Limits: limits, By: &apikey.PrincipalRef{Kind: apikey.KindPerson, ID: "mem_1"}, At: at},
 		apikey.Revoked{KeyID: keyID, At: at},
 		subject.Erased{Subject: subject.Of(customer, "first"), By: "operator", Reason: subject.ReasonRequest, At: at},
 		edgenode.Registered{EdgeNodeID: edgeNode, Name: "pop-1", Metro: "Amsterdam", Facility: "First hall", ASN: 4200000000, RouterID: "192.0.2.1", At: at},
@@ -197,7 +209,7 @@ func marketplaceSamples() []domain.Event {
 			OrderID: orderID, CustomerID: customer, ProviderID: provider, Approval: listing.ApprovalAutomatic, Deadline: april, At: at,
 			PlacedBy: &bot, Commitment: &order.Commitment{Principal: bot, Month: "2026-03", Amount: usd(41200)},
 		},
-		order.Approved{OrderID: orderID, By: "mem_1", Deadline: april,
+		order.Approved{OrderID: orderID, CustomerID: customer, By: "mem_1", Deadline: april,
 			Commitment: order.Commitment{Principal: apikey.PrincipalRef{Kind: apikey.KindPerson, ID: "mem_1"}, Month: "2026-03", Amount: usd(41200)}, At: at},
 		order.Accepted{OrderID: orderID, By: provider, At: at},
 		order.QuestionAsked{OrderID: orderID, Number: 1, Question: "Which rack?", AnswerBy: april, At: at},

@@ -224,7 +224,7 @@ func (e *metadataEncoder) encode(m Metadata) ([]byte, error) {
 
 func (m Metadata) equal(o Metadata) bool {
 	return m.Actor == o.Actor && m.Correlation == o.Correlation && m.Causation == o.Causation &&
-		m.Traceparent == o.Traceparent && slices.Equal(m.Parties, o.Parties)
+		m.Traceparent == o.Traceparent && m.OnBehalfOf == o.OnBehalfOf && m.Reason == o.Reason && slices.Equal(m.Parties, o.Parties)
 }
 
 // same reports whether two events say the same. Metadata may differ: a repetition has another trace.

@@ -46,6 +46,9 @@ type Metadata struct {
 	Causation   string   `json:"causation,omitempty"`   // the event or command it follows from
 	Traceparent string   `json:"traceparent,omitempty"` // W3C Trace Context
 	Parties     []string `json:"parties,omitempty"`     // the organisations that may see it
+
+	OnBehalfOf string `json:"on_behalf_of,omitempty"` // for whom the actor says to have done it: a pseudonym
+	Reason     string `json:"reason,omitempty"`       // why, in the actor's words
 }
 
 // NewEvent is an event to append.

@@ -12,6 +12,7 @@ import (
 
 // unseen are the tables that nothing is read from on behalf of a caller, and why. The role of callers has no right on them.
 var unseen = map[string]string{
+	"commitments":      "what an order is decided by",
 	"edge_heard":       "how the edge nodes' agents are, which operators are told through the platform's own rights (api/edgenodes.go)",
 	"goose_db_version": "which migrations were applied",
 	"idempotency_keys": "the answers to a caller's own requests, found by its organisation and key (api/idempotency.go)",
@@ -77,7 +78,7 @@ func TestEveryTableIsIsolated(t *testing.T) {
 // impersonal are the policies that show everybody the same, or ask another table's policy; each begins as it must.
 var impersonal = []string{
 	"read_readings: (EXISTS ( SELECT\n   FROM read_usage", // whose own policy is applied
-	"subscriptions: (name = 'event_slices'::text)",         // how far the slices of the log go
+	"subscriptions: (name = 'event_slices'::text)",        // how far the slices of the log go
 }
 
 // TestPoliciesAskWhoLooks holds every policy but those of what everybody may see to the function that knows who looks.

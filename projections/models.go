@@ -16,6 +16,8 @@ var models = []Projection{
 	{Name: "exchange_rates", Apply: applyExchangeRates, Tables: []string{"read_exchange_rates"}},
 	{Name: "inventory", Apply: applyInventory, Tables: []string{"read_edge_nodes", "read_ports", "read_locations"}},
 	{Name: "own_listings", Apply: applyOwnListings, Tables: []string{"read_own_listings"}},
+	{Name: "organisations", Apply: applyOrganisations, Tables: []string{"read_organisations"}},
+	{Name: "api_keys", Apply: applyAPIKeys, Tables: []string{"read_api_keys"}},
 	{Name: SlicesModel, Apply: applySlices, Tables: []string{"read_event_slices", "read_event_heads"}},
 }
 

@@ -127,6 +127,7 @@ func (p *Provisioner) append(ctx context.Context, s saga, c change) error {
 		}
 		a.Streams = append(a.Streams, s.streamAppend(connection.Stream(s.connection.ID), s.connectionVersion, decided))
 	}
+	KeepCommitments(&a)
 	_, err := p.appender.Append(ctx, a)
 	return err
 }

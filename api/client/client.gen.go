@@ -40,6 +40,27 @@ func (e AdminState) Valid() bool {
 	}
 }
 
+// Defines values for ApiKeyState.
+const (
+	ApiKeyStateActive  ApiKeyState = "active"
+	ApiKeyStateExpired ApiKeyState = "expired"
+	ApiKeyStateRevoked ApiKeyState = "revoked"
+)
+
+// Valid indicates whether the value is a known member of the ApiKeyState enum.
+func (e ApiKeyState) Valid() bool {
+	switch e {
+	case ApiKeyStateActive:
+		return true
+	case ApiKeyStateExpired:
+		return true
+	case ApiKeyStateRevoked:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for BillingAccountState.
 const (
 	BillingAccountStateClosed BillingAccountState = "closed"
@@ -457,6 +478,78 @@ func (e ListingTermsMetering) Valid() bool {
 	}
 }
 
+// Defines values for MemberRole.
+const (
+	MemberRoleFinance MemberRole = "finance"
+	MemberRoleOwner   MemberRole = "owner"
+	MemberRoleTrader  MemberRole = "trader"
+	MemberRoleViewer  MemberRole = "viewer"
+)
+
+// Valid indicates whether the value is a known member of the MemberRole enum.
+func (e MemberRole) Valid() bool {
+	switch e {
+	case MemberRoleFinance:
+		return true
+	case MemberRoleOwner:
+		return true
+	case MemberRoleTrader:
+		return true
+	case MemberRoleViewer:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for NewApiKeyPrincipalKind.
+const (
+	NewApiKeyPrincipalKindPerson  NewApiKeyPrincipalKind = "person"
+	NewApiKeyPrincipalKindProgram NewApiKeyPrincipalKind = "program"
+)
+
+// Valid indicates whether the value is a known member of the NewApiKeyPrincipalKind enum.
+func (e NewApiKeyPrincipalKind) Valid() bool {
+	switch e {
+	case NewApiKeyPrincipalKindPerson:
+		return true
+	case NewApiKeyPrincipalKindProgram:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for NewApiKeyScopes.
+const (
+	NewApiKeyScopesAdmin   NewApiKeyScopes = "admin"
+	NewApiKeyScopesApprove NewApiKeyScopes = "approve"
+	NewApiKeyScopesFinance NewApiKeyScopes = "finance"
+	NewApiKeyScopesMeter   NewApiKeyScopes = "meter"
+	NewApiKeyScopesRead    NewApiKeyScopes = "read"
+	NewApiKeyScopesTrade   NewApiKeyScopes = "trade"
+)
+
+// Valid indicates whether the value is a known member of the NewApiKeyScopes enum.
+func (e NewApiKeyScopes) Valid() bool {
+	switch e {
+	case NewApiKeyScopesAdmin:
+		return true
+	case NewApiKeyScopesApprove:
+		return true
+	case NewApiKeyScopesFinance:
+		return true
+	case NewApiKeyScopesMeter:
+		return true
+	case NewApiKeyScopesRead:
+		return true
+	case NewApiKeyScopesTrade:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for OrderApprovalNeeded.
 const (
 	OrderApprovalNeededAboveMonthLimit OrderApprovalNeeded = "above_month_limit"
@@ -574,6 +667,27 @@ func (e OrganisationRoles) Valid() bool {
 	case OrganisationRolesOperator:
 		return true
 	case OrganisationRolesProvider:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OrganisationState.
+const (
+	OrganisationStateActive    OrganisationState = "active"
+	OrganisationStateClosed    OrganisationState = "closed"
+	OrganisationStateSuspended OrganisationState = "suspended"
+)
+
+// Valid indicates whether the value is a known member of the OrganisationState enum.
+func (e OrganisationState) Valid() bool {
+	switch e {
+	case OrganisationStateActive:
+		return true
+	case OrganisationStateClosed:
+		return true
+	case OrganisationStateSuspended:
 		return true
 	default:
 		return false
@@ -1069,6 +1183,47 @@ type ASN = uint32
 // AdminState Whether a BGP session is wanted at all.
 type AdminState string
 
+// ApiKey defines model for ApiKey.
+type ApiKey struct {
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+	Id        string     `json:"id"`
+	IssuedAt  time.Time  `json:"issued_at"`
+
+	// IssuedBy Who called, within an organisation.
+	IssuedBy *PrincipalRef `json:"issued_by,omitempty"`
+
+	// Limits What a principal may commit its organisation to on its own word. An order above it, or in another currency, waits for a
+	// person. What is absent is unlimited.
+	Limits Limits `json:"limits"`
+
+	// Name Of a program; a person's is the member's.
+	Name           *string        `json:"name,omitempty"`
+	OrganisationId OrganisationID `json:"organisation_id"`
+
+	// Principal Who called, within an organisation.
+	Principal PrincipalRef `json:"principal"`
+	RevokedAt *time.Time   `json:"revoked_at,omitempty"`
+	Scopes    []string     `json:"scopes"`
+	State     ApiKeyState  `json:"state"`
+}
+
+// ApiKeyState defines model for ApiKey.State.
+type ApiKeyState string
+
+// ApiKeyIssued defines model for ApiKeyIssued.
+type ApiKeyIssued struct {
+	ApiKey ApiKey `json:"api_key"`
+
+	// Secret The key itself. It is stored hashed and shown once: a replayed answer has it empty.
+	Secret string `json:"secret"`
+}
+
+// ApiKeyPage defines model for ApiKeyPage.
+type ApiKeyPage struct {
+	Items         []ApiKey `json:"items"`
+	NextPageToken *string  `json:"next_page_token,omitempty"`
+}
+
 // ApiKeySecret defines model for ApiKeySecret.
 type ApiKeySecret struct {
 	Id string `json:"id"`
@@ -1503,6 +1658,9 @@ type EdgeNodeWithKey struct {
 	EdgeNode EdgeNode     `json:"edge_node"`
 }
 
+// Email Personal: encrypted in the log, and erased with the person.
+type Email = string
+
 // Estimate As a quote would have it now.
 type Estimate struct {
 	// BandwidthMbps Bandwidth in 10⁶ bits a second.
@@ -1536,14 +1694,20 @@ type Estimate struct {
 
 // Event defines model for Event.
 type Event struct {
-	Actor      *string            `json:"actor,omitempty"`
-	Data       json.RawMessage    `json:"data"`
-	Id         openapi_types.UUID `json:"id"`
-	Position   int64              `json:"position"`
-	RecordedAt time.Time          `json:"recorded_at"`
-	Stream     string             `json:"stream"`
-	Type       string             `json:"type"`
-	Version    int64              `json:"version"`
+	Actor *string            `json:"actor,omitempty"`
+	Data  json.RawMessage    `json:"data"`
+	Id    openapi_types.UUID `json:"id"`
+
+	// OnBehalfOf For whom the actor said to act.
+	OnBehalfOf *string `json:"on_behalf_of,omitempty"`
+	Position   int64   `json:"position"`
+
+	// Reason Why, in the actor's words.
+	Reason     *string   `json:"reason,omitempty"`
+	RecordedAt time.Time `json:"recorded_at"`
+	Stream     string    `json:"stream"`
+	Type       string    `json:"type"`
+	Version    int64     `json:"version"`
 }
 
 // EventPage defines model for EventPage.
@@ -1766,6 +1930,16 @@ type InvoicePage struct {
 	NextPageToken *string   `json:"next_page_token,omitempty"`
 }
 
+// Limits What a principal may commit its organisation to on its own word. An order above it, or in another currency, waits for a
+// person. What is absent is unlimited.
+type Limits struct {
+	// PerMonth An amount in major units with all the digits of its currency.
+	PerMonth *Money `json:"per_month,omitempty"`
+
+	// PerOrder An amount in major units with all the digits of its currency.
+	PerOrder *Money `json:"per_order,omitempty"`
+}
+
 // Listing defines model for Listing.
 type Listing struct {
 	Draft *ListingTerms `json:"draft,omitempty"`
@@ -1926,6 +2100,32 @@ type MarketPolicy struct {
 // Mbps Bandwidth in 10⁶ bits a second.
 type Mbps = int
 
+// Member defines model for Member.
+type Member struct {
+	AddedAt time.Time `json:"added_at"`
+	Email   *string   `json:"email,omitempty"`
+	Id      MemberID  `json:"id"`
+
+	// Name Absent in a repeated answer, which is kept without it.
+	Name *string `json:"name,omitempty"`
+
+	// Role What a person's keys can do at most: an owner everything (admin, trade, approve, finance, read, meter); a trader trade,
+	// approve and read; finance finance and read; a viewer read.
+	Role MemberRole `json:"role"`
+}
+
+// MemberID defines model for MemberID.
+type MemberID = string
+
+// MemberList defines model for MemberList.
+type MemberList struct {
+	Items []Member `json:"items"`
+}
+
+// MemberRole What a person's keys can do at most: an owner everything (admin, trade, approve, finance, read, meter); a trader trade,
+// approve and read; finance finance and read; a viewer read.
+type MemberRole string
+
 // Money An amount in major units with all the digits of its currency.
 type Money = domain.Money
 
@@ -1933,6 +2133,32 @@ type Money = domain.Money
 //
 // Example: 2026-03
 type Month = string
+
+// NewApiKey defines model for NewApiKey.
+type NewApiKey struct {
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+
+	// Limits What a principal may commit its organisation to on its own word. An order above it, or in another currency, waits for a
+	// person. What is absent is unlimited.
+	Limits *Limits `json:"limits,omitempty"`
+
+	// Principal A member of the organisation, or a program by an id of the organisation's choice: keys of one principal share what is
+	// spent of their limits.
+	Principal struct {
+		Id   string                 `json:"id"`
+		Kind NewApiKeyPrincipalKind `json:"kind"`
+
+		// Name Of a program. A person's is that of the member.
+		Name *string `json:"name,omitempty"`
+	} `json:"principal"`
+	Scopes []NewApiKeyScopes `json:"scopes"`
+}
+
+// NewApiKeyPrincipalKind defines model for NewApiKey.Principal.Kind.
+type NewApiKeyPrincipalKind string
+
+// NewApiKeyScopes defines model for NewApiKey.Scopes.
+type NewApiKeyScopes string
 
 // NewBillingRun defines model for NewBillingRun.
 type NewBillingRun struct {
@@ -2046,6 +2272,31 @@ type NewMarketPolicy struct {
 	ListingReview bool `json:"listing_review"`
 }
 
+// NewMember defines model for NewMember.
+type NewMember struct {
+	// Email Personal: encrypted in the log, and erased with the person.
+	Email *Email `json:"email,omitempty"`
+
+	// Name Personal: encrypted in the log, and erased with the person.
+	Name PersonName `json:"name"`
+
+	// Role What a person's keys can do at most: an owner everything (admin, trade, approve, finance, read, meter); a trader trade,
+	// approve and read; finance finance and read; a viewer read.
+	Role MemberRole `json:"role"`
+}
+
+// NewMemberRole defines model for NewMemberRole.
+type NewMemberRole struct {
+	// Role What a person's keys can do at most: an owner everything (admin, trade, approve, finance, read, meter); a trader trade,
+	// approve and read; finance finance and read; a viewer read.
+	Role MemberRole `json:"role"`
+}
+
+// NewName defines model for NewName.
+type NewName struct {
+	Name string `json:"name"`
+}
+
 // NewOrder defines model for NewOrder.
 type NewOrder struct {
 	// Bgp A party's side of the BGP sessions of its connections.
@@ -2075,7 +2326,16 @@ type NewOrderQuestion struct {
 
 // NewOrganisation defines model for NewOrganisation.
 type NewOrganisation struct {
-	Name  string `json:"name"`
+	Name string `json:"name"`
+
+	// Owner The first member; without it, one called "Owner".
+	Owner *struct {
+		// Email Personal: encrypted in the log, and erased with the person.
+		Email *Email `json:"email,omitempty"`
+
+		// Name Personal: encrypted in the log, and erased with the person.
+		Name PersonName `json:"name"`
+	} `json:"owner,omitempty"`
 	Roles []Role `json:"roles"`
 
 	// Slug A short unique name.
@@ -2308,10 +2568,16 @@ type OrderState string
 
 // Organisation defines model for Organisation.
 type Organisation struct {
-	Id    OrganisationID      `json:"id"`
-	Name  string              `json:"name"`
-	Roles []OrganisationRoles `json:"roles"`
-	Slug  string              `json:"slug"`
+	Id   OrganisationID `json:"id"`
+	Name string         `json:"name"`
+
+	// Reason Why it is suspended.
+	Reason *string             `json:"reason,omitempty"`
+	Roles  []OrganisationRoles `json:"roles"`
+	Slug   string              `json:"slug"`
+
+	// State active → suspended → closed; a suspended one reads, and changes nothing.
+	State OrganisationState `json:"state"`
 }
 
 // OrganisationRoles defines model for Organisation.Roles.
@@ -2320,10 +2586,20 @@ type OrganisationRoles string
 // OrganisationID defines model for OrganisationID.
 type OrganisationID = string
 
+// OrganisationPage defines model for OrganisationPage.
+type OrganisationPage struct {
+	Items         []Organisation `json:"items"`
+	NextPageToken *string        `json:"next_page_token,omitempty"`
+}
+
+// OrganisationState active → suspended → closed; a suspended one reads, and changes nothing.
+type OrganisationState string
+
 // OrganisationWithKey defines model for OrganisationWithKey.
 type OrganisationWithKey struct {
 	ApiKey       ApiKeySecret `json:"api_key"`
 	Organisation Organisation `json:"organisation"`
+	Owner        *Member      `json:"owner,omitempty"`
 }
 
 // Payment defines model for Payment.
@@ -2343,6 +2619,9 @@ type Payment struct {
 
 // Percent An exact decimal number.
 type Percent = domain.Decimal
+
+// PersonName Personal: encrypted in the log, and erased with the person.
+type PersonName = string
 
 // Plan A provider's price plan.
 type Plan = pricing.Plan
@@ -2936,6 +3215,30 @@ type WebhookWithSecret struct {
 	Webhook Webhook `json:"webhook"`
 }
 
+// WhoAmI defines model for WhoAmI.
+type WhoAmI struct {
+	// CommittedThisMonth What the principal has committed to in this calendar month (UTC), in each currency; what a person approved is that person's.
+	CommittedThisMonth []Money    `json:"committed_this_month"`
+	ExpiresAt          *time.Time `json:"expires_at,omitempty"`
+	KeyId              string     `json:"key_id"`
+
+	// Limits What a principal may commit its organisation to on its own word. An order above it, or in another currency, waits for a
+	// person. What is absent is unlimited.
+	Limits       Limits        `json:"limits"`
+	Name         *string       `json:"name,omitempty"`
+	Organisation *Organisation `json:"organisation,omitempty"`
+
+	// Principal Who called, within an organisation.
+	Principal PrincipalRef `json:"principal"`
+
+	// Role What a person's keys can do at most: an owner everything (admin, trade, approve, finance, read, meter); a trader trade,
+	// approve and read; finance finance and read; a viewer read.
+	Role *MemberRole `json:"role,omitempty"`
+
+	// Scopes What the key can do now: its own scopes, less what the person's role does not allow.
+	Scopes []string `json:"scopes"`
+}
+
 // AtPosition defines model for AtPosition.
 type AtPosition = int64
 
@@ -2954,10 +3257,36 @@ type Limit = int
 // PageToken defines model for PageToken.
 type PageToken = string
 
+// ListApiKeysParams defines parameters for ListApiKeys.
+type ListApiKeysParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// CreateApiKeyParams defines parameters for CreateApiKey.
+type CreateApiKeyParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // RevokeApiKeyParams defines parameters for RevokeApiKey.
 type RevokeApiKeyParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// SetApiKeyLimitsParams defines parameters for SetApiKeyLimits.
+type SetApiKeyLimitsParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ListBillingAccountsParams defines parameters for ListBillingAccounts.
@@ -3477,10 +3806,86 @@ type RejectOrderParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// ListOrganisationsParams defines parameters for ListOrganisations.
+type ListOrganisationsParams struct {
+	// State Only those in this state.
+	State *OrganisationState `form:"state,omitempty" json:"state,omitempty"`
+	Limit *Limit             `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
 // CreateOrganisationParams defines parameters for CreateOrganisation.
 type CreateOrganisationParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// AddMemberParams defines parameters for AddMember.
+type AddMemberParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// RemoveMemberParams defines parameters for RemoveMember.
+type RemoveMemberParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// SetMemberRoleParams defines parameters for SetMemberRole.
+type SetMemberRoleParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// CloseOrganisationParams defines parameters for CloseOrganisation.
+type CloseOrganisationParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ReactivateOrganisationParams defines parameters for ReactivateOrganisation.
+type ReactivateOrganisationParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// RenameOrganisationParams defines parameters for RenameOrganisation.
+type RenameOrganisationParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// SuspendOrganisationParams defines parameters for SuspendOrganisation.
+type SuspendOrganisationParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ListPortsParams defines parameters for ListPorts.
@@ -3691,6 +4096,12 @@ type RotateWebhookSecretParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// CreateApiKeyJSONRequestBody defines body for CreateApiKey for application/json ContentType.
+type CreateApiKeyJSONRequestBody = NewApiKey
+
+// SetApiKeyLimitsJSONRequestBody defines body for SetApiKeyLimits for application/json ContentType.
+type SetApiKeyLimitsJSONRequestBody = Limits
+
 // OpenBillingAccountJSONRequestBody defines body for OpenBillingAccount for application/json ContentType.
 type OpenBillingAccountJSONRequestBody = BillingAccountDetails
 
@@ -3774,6 +4185,18 @@ type RejectOrderJSONRequestBody = Reason
 
 // CreateOrganisationJSONRequestBody defines body for CreateOrganisation for application/json ContentType.
 type CreateOrganisationJSONRequestBody = NewOrganisation
+
+// AddMemberJSONRequestBody defines body for AddMember for application/json ContentType.
+type AddMemberJSONRequestBody = NewMember
+
+// SetMemberRoleJSONRequestBody defines body for SetMemberRole for application/json ContentType.
+type SetMemberRoleJSONRequestBody = NewMemberRole
+
+// RenameOrganisationJSONRequestBody defines body for RenameOrganisation for application/json ContentType.
+type RenameOrganisationJSONRequestBody = NewName
+
+// SuspendOrganisationJSONRequestBody defines body for SuspendOrganisation for application/json ContentType.
+type SuspendOrganisationJSONRequestBody = Reason
 
 // CreatePortJSONRequestBody defines body for CreatePort for application/json ContentType.
 type CreatePortJSONRequestBody = NewPort
@@ -3870,10 +4293,60 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 // The interface specification for the client above.
 type ClientInterface interface {
 
+	// ListApiKeys The organisation's keys, newest first, without their secrets
+	//
+	// Corresponds with GET /v1/api-keys (the `ListApiKeys` operationId).
+	ListApiKeys(ctx context.Context, params *ListApiKeysParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateApiKeyWithBody Issue a key to a person or a program of the organisation
+	//
+	// The secret is in this answer and nowhere else. Nobody gives away more than they have: neither a scope, nor wider limits
+	// than those of the key that is called with. A program's key has neither `admin` nor `approve`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/api-keys (the `CreateApiKey` operationId).
+	CreateApiKeyWithBody(ctx context.Context, params *CreateApiKeyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateApiKey Issue a key to a person or a program of the organisation
+	//
+	// The secret is in this answer and nowhere else. Nobody gives away more than they have: neither a scope, nor wider limits
+	// than those of the key that is called with. A program's key has neither `admin` nor `approve`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/api-keys (the `CreateApiKey` operationId).
+	CreateApiKey(ctx context.Context, params *CreateApiKeyParams, body CreateApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetApiKey One key of the organisation, without its secret
+	//
+	// Corresponds with GET /v1/api-keys/{key_id} (the `GetApiKey` operationId).
+	GetApiKey(ctx context.Context, keyId KeyID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// RevokeApiKey Revoke an API key of the caller's organisation
+	//
+	// Its own with any scope; another with `admin`.
 	//
 	// Corresponds with POST /v1/api-keys/{key_id}:revoke (the `RevokeApiKey` operationId).
 	RevokeApiKey(ctx context.Context, keyId KeyID, params *RevokeApiKeyParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetApiKeyLimitsWithBody Replace what a key's principal may commit to with it
+	//
+	// Not wider than those of the key that is called with.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/api-keys/{key_id}:set-limits (the `SetApiKeyLimits` operationId).
+	SetApiKeyLimitsWithBody(ctx context.Context, keyId KeyID, params *SetApiKeyLimitsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetApiKeyLimits Replace what a key's principal may commit to with it
+	//
+	// Not wider than those of the key that is called with.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/api-keys/{key_id}:set-limits (the `SetApiKeyLimits` operationId).
+	SetApiKeyLimits(ctx context.Context, keyId KeyID, params *SetApiKeyLimitsParams, body SetApiKeyLimitsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListBillingAccounts The organisation's billing accounts, newest first
 	//
@@ -4642,9 +5115,16 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/orders/{order_id}:reject (the `RejectOrder` operationId).
 	RejectOrder(ctx context.Context, orderId OrderID, params *RejectOrderParams, body RejectOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListOrganisations All organisations, newest first
+	//
+	// For operators.
+	//
+	// Corresponds with GET /v1/organisations (the `ListOrganisations` operationId).
+	ListOrganisations(ctx context.Context, params *ListOrganisationsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// CreateOrganisationWithBody Register an organisation and issue its first API key
 	//
-	// For operators. The key is in this answer and nowhere else.
+	// For operators. The organisation begins with one member, an owner, whose key is in this answer and nowhere else.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -4653,7 +5133,7 @@ type ClientInterface interface {
 
 	// CreateOrganisation Register an organisation and issue its first API key
 	//
-	// For operators. The key is in this answer and nowhere else.
+	// For operators. The organisation begins with one member, an owner, whose key is in this answer and nowhere else.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -4664,6 +5144,102 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/organisations/{organisation_id} (the `GetOrganisation` operationId).
 	GetOrganisation(ctx context.Context, organisationId OrganisationID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListMembers The people who act for the organisation
+	//
+	// Corresponds with GET /v1/organisations/{organisation_id}/members (the `ListMembers` operationId).
+	ListMembers(ctx context.Context, organisationId OrganisationID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AddMemberWithBody Let a person act for the organisation
+	//
+	// Name and mail address are encrypted in the log under a key of that person, and erased with it. The person needs a key of
+	// their own: `createApiKey`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}/members (the `AddMember` operationId).
+	AddMemberWithBody(ctx context.Context, organisationId OrganisationID, params *AddMemberParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AddMember Let a person act for the organisation
+	//
+	// Name and mail address are encrypted in the log under a key of that person, and erased with it. The person needs a key of
+	// their own: `createApiKey`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}/members (the `AddMember` operationId).
+	AddMember(ctx context.Context, organisationId OrganisationID, params *AddMemberParams, body AddMemberJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RemoveMember End a member's acting for the organisation
+	//
+	// The last owner stays. Who wants the name gone as well has the person erased (`crossbill erase`).
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}/members/{member_id}:remove (the `RemoveMember` operationId).
+	RemoveMember(ctx context.Context, organisationId OrganisationID, memberId MemberID, params *RemoveMemberParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetMemberRoleWithBody Give a member another role
+	//
+	// Keys that the person has keep the scopes that the new role allows, and lose the others. The last owner stays one.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}/members/{member_id}:set-role (the `SetMemberRole` operationId).
+	SetMemberRoleWithBody(ctx context.Context, organisationId OrganisationID, memberId MemberID, params *SetMemberRoleParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetMemberRole Give a member another role
+	//
+	// Keys that the person has keep the scopes that the new role allows, and lose the others. The last owner stays one.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}/members/{member_id}:set-role (the `SetMemberRole` operationId).
+	SetMemberRole(ctx context.Context, organisationId OrganisationID, memberId MemberID, params *SetMemberRoleParams, body SetMemberRoleJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CloseOrganisation Close a suspended organisation for good
+	//
+	// For operators. Refused while it has live connections. Its keys are refused from now on.
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}:close (the `CloseOrganisation` operationId).
+	CloseOrganisation(ctx context.Context, organisationId OrganisationID, params *CloseOrganisationParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReactivateOrganisation End a suspension
+	//
+	// For operators.
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}:reactivate (the `ReactivateOrganisation` operationId).
+	ReactivateOrganisation(ctx context.Context, organisationId OrganisationID, params *ReactivateOrganisationParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RenameOrganisationWithBody Give the organisation another name; its slug stays
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}:rename (the `RenameOrganisation` operationId).
+	RenameOrganisationWithBody(ctx context.Context, organisationId OrganisationID, params *RenameOrganisationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RenameOrganisation Give the organisation another name; its slug stays
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}:rename (the `RenameOrganisation` operationId).
+	RenameOrganisation(ctx context.Context, organisationId OrganisationID, params *RenameOrganisationParams, body RenameOrganisationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SuspendOrganisationWithBody Keep an organisation from changing anything
+	//
+	// For operators. Its keys read, and change nothing; nobody can order from it; what it has goes on.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}:suspend (the `SuspendOrganisation` operationId).
+	SuspendOrganisationWithBody(ctx context.Context, organisationId OrganisationID, params *SuspendOrganisationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SuspendOrganisation Keep an organisation from changing anything
+	//
+	// For operators. Its keys read, and change nothing; nobody can order from it; what it has goes on.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}:suspend (the `SuspendOrganisation` operationId).
+	SuspendOrganisation(ctx context.Context, organisationId OrganisationID, params *SuspendOrganisationParams, body SuspendOrganisationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListPorts The ports of the caller's organisation with what connections hold of them, newest first
 	//
@@ -4897,13 +5473,128 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/webhooks/{webhook_id}:test (the `TestWebhook` operationId).
 	TestWebhook(ctx context.Context, webhookId WebhookID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// WhoAmI Who the caller is, what it may do, and what it has committed to this month
+	//
+	// Corresponds with GET /v1/whoami (the `WhoAmI` operationId).
+	WhoAmI(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+}
+
+// ListApiKeys The organisation's keys, newest first, without their secrets
+//
+// Corresponds with GET /v1/api-keys (the `ListApiKeys` operationId).
+func (c *Client) ListApiKeys(ctx context.Context, params *ListApiKeysParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListApiKeysRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateApiKeyWithBody Issue a key to a person or a program of the organisation
+//
+// The secret is in this answer and nowhere else. Nobody gives away more than they have: neither a scope, nor wider limits
+// than those of the key that is called with. A program's key has neither `admin` nor `approve`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/api-keys (the `CreateApiKey` operationId).
+func (c *Client) CreateApiKeyWithBody(ctx context.Context, params *CreateApiKeyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateApiKeyRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateApiKey Issue a key to a person or a program of the organisation
+//
+// The secret is in this answer and nowhere else. Nobody gives away more than they have: neither a scope, nor wider limits
+// than those of the key that is called with. A program's key has neither `admin` nor `approve`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/api-keys (the `CreateApiKey` operationId).
+func (c *Client) CreateApiKey(ctx context.Context, params *CreateApiKeyParams, body CreateApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateApiKeyRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetApiKey One key of the organisation, without its secret
+//
+// Corresponds with GET /v1/api-keys/{key_id} (the `GetApiKey` operationId).
+func (c *Client) GetApiKey(ctx context.Context, keyId KeyID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetApiKeyRequest(c.Server, keyId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
 }
 
 // RevokeApiKey Revoke an API key of the caller's organisation
 //
+// Its own with any scope; another with `admin`.
+//
 // Corresponds with POST /v1/api-keys/{key_id}:revoke (the `RevokeApiKey` operationId).
 func (c *Client) RevokeApiKey(ctx context.Context, keyId KeyID, params *RevokeApiKeyParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRevokeApiKeyRequest(c.Server, keyId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetApiKeyLimitsWithBody Replace what a key's principal may commit to with it
+//
+// Not wider than those of the key that is called with.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/api-keys/{key_id}:set-limits (the `SetApiKeyLimits` operationId).
+func (c *Client) SetApiKeyLimitsWithBody(ctx context.Context, keyId KeyID, params *SetApiKeyLimitsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetApiKeyLimitsRequestWithBody(c.Server, keyId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetApiKeyLimits Replace what a key's principal may commit to with it
+//
+// Not wider than those of the key that is called with.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/api-keys/{key_id}:set-limits (the `SetApiKeyLimits` operationId).
+func (c *Client) SetApiKeyLimits(ctx context.Context, keyId KeyID, params *SetApiKeyLimitsParams, body SetApiKeyLimitsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetApiKeyLimitsRequest(c.Server, keyId, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -6711,9 +7402,26 @@ func (c *Client) RejectOrder(ctx context.Context, orderId OrderID, params *Rejec
 	return c.Client.Do(req)
 }
 
+// ListOrganisations All organisations, newest first
+//
+// For operators.
+//
+// Corresponds with GET /v1/organisations (the `ListOrganisations` operationId).
+func (c *Client) ListOrganisations(ctx context.Context, params *ListOrganisationsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListOrganisationsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // CreateOrganisationWithBody Register an organisation and issue its first API key
 //
-// For operators. The key is in this answer and nowhere else.
+// For operators. The organisation begins with one member, an owner, whose key is in this answer and nowhere else.
 //
 // Takes any type of body and a specified content type.
 //
@@ -6732,7 +7440,7 @@ func (c *Client) CreateOrganisationWithBody(ctx context.Context, params *CreateO
 
 // CreateOrganisation Register an organisation and issue its first API key
 //
-// For operators. The key is in this answer and nowhere else.
+// For operators. The organisation begins with one member, an owner, whose key is in this answer and nowhere else.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -6754,6 +7462,222 @@ func (c *Client) CreateOrganisation(ctx context.Context, params *CreateOrganisat
 // Corresponds with GET /v1/organisations/{organisation_id} (the `GetOrganisation` operationId).
 func (c *Client) GetOrganisation(ctx context.Context, organisationId OrganisationID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetOrganisationRequest(c.Server, organisationId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListMembers The people who act for the organisation
+//
+// Corresponds with GET /v1/organisations/{organisation_id}/members (the `ListMembers` operationId).
+func (c *Client) ListMembers(ctx context.Context, organisationId OrganisationID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListMembersRequest(c.Server, organisationId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AddMemberWithBody Let a person act for the organisation
+//
+// Name and mail address are encrypted in the log under a key of that person, and erased with it. The person needs a key of
+// their own: `createApiKey`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/organisations/{organisation_id}/members (the `AddMember` operationId).
+func (c *Client) AddMemberWithBody(ctx context.Context, organisationId OrganisationID, params *AddMemberParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAddMemberRequestWithBody(c.Server, organisationId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AddMember Let a person act for the organisation
+//
+// Name and mail address are encrypted in the log under a key of that person, and erased with it. The person needs a key of
+// their own: `createApiKey`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/organisations/{organisation_id}/members (the `AddMember` operationId).
+func (c *Client) AddMember(ctx context.Context, organisationId OrganisationID, params *AddMemberParams, body AddMemberJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAddMemberRequest(c.Server, organisationId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RemoveMember End a member's acting for the organisation
+//
+// The last owner stays. Who wants the name gone as well has the person erased (`crossbill erase`).
+//
+// Corresponds with POST /v1/organisations/{organisation_id}/members/{member_id}:remove (the `RemoveMember` operationId).
+func (c *Client) RemoveMember(ctx context.Context, organisationId OrganisationID, memberId MemberID, params *RemoveMemberParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRemoveMemberRequest(c.Server, organisationId, memberId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetMemberRoleWithBody Give a member another role
+//
+// Keys that the person has keep the scopes that the new role allows, and lose the others. The last owner stays one.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/organisations/{organisation_id}/members/{member_id}:set-role (the `SetMemberRole` operationId).
+func (c *Client) SetMemberRoleWithBody(ctx context.Context, organisationId OrganisationID, memberId MemberID, params *SetMemberRoleParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetMemberRoleRequestWithBody(c.Server, organisationId, memberId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetMemberRole Give a member another role
+//
+// Keys that the person has keep the scopes that the new role allows, and lose the others. The last owner stays one.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/organisations/{organisation_id}/members/{member_id}:set-role (the `SetMemberRole` operationId).
+func (c *Client) SetMemberRole(ctx context.Context, organisationId OrganisationID, memberId MemberID, params *SetMemberRoleParams, body SetMemberRoleJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetMemberRoleRequest(c.Server, organisationId, memberId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CloseOrganisation Close a suspended organisation for good
+//
+// For operators. Refused while it has live connections. Its keys are refused from now on.
+//
+// Corresponds with POST /v1/organisations/{organisation_id}:close (the `CloseOrganisation` operationId).
+func (c *Client) CloseOrganisation(ctx context.Context, organisationId OrganisationID, params *CloseOrganisationParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCloseOrganisationRequest(c.Server, organisationId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReactivateOrganisation End a suspension
+//
+// For operators.
+//
+// Corresponds with POST /v1/organisations/{organisation_id}:reactivate (the `ReactivateOrganisation` operationId).
+func (c *Client) ReactivateOrganisation(ctx context.Context, organisationId OrganisationID, params *ReactivateOrganisationParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReactivateOrganisationRequest(c.Server, organisationId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RenameOrganisationWithBody Give the organisation another name; its slug stays
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/organisations/{organisation_id}:rename (the `RenameOrganisation` operationId).
+func (c *Client) RenameOrganisationWithBody(ctx context.Context, organisationId OrganisationID, params *RenameOrganisationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRenameOrganisationRequestWithBody(c.Server, organisationId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RenameOrganisation Give the organisation another name; its slug stays
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/organisations/{organisation_id}:rename (the `RenameOrganisation` operationId).
+func (c *Client) RenameOrganisation(ctx context.Context, organisationId OrganisationID, params *RenameOrganisationParams, body RenameOrganisationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRenameOrganisationRequest(c.Server, organisationId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SuspendOrganisationWithBody Keep an organisation from changing anything
+//
+// For operators. Its keys read, and change nothing; nobody can order from it; what it has goes on.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/organisations/{organisation_id}:suspend (the `SuspendOrganisation` operationId).
+func (c *Client) SuspendOrganisationWithBody(ctx context.Context, organisationId OrganisationID, params *SuspendOrganisationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSuspendOrganisationRequestWithBody(c.Server, organisationId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SuspendOrganisation Keep an organisation from changing anything
+//
+// For operators. Its keys read, and change nothing; nobody can order from it; what it has goes on.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/organisations/{organisation_id}:suspend (the `SuspendOrganisation` operationId).
+func (c *Client) SuspendOrganisation(ctx context.Context, organisationId OrganisationID, params *SuspendOrganisationParams, body SuspendOrganisationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSuspendOrganisationRequest(c.Server, organisationId, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -7327,6 +8251,188 @@ func (c *Client) TestWebhook(ctx context.Context, webhookId WebhookID, reqEditor
 	return c.Client.Do(req)
 }
 
+// WhoAmI Who the caller is, what it may do, and what it has committed to this month
+//
+// Corresponds with GET /v1/whoami (the `WhoAmI` operationId).
+func (c *Client) WhoAmI(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewWhoAmIRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// NewListApiKeysRequest constructs an http.Request for the ListApiKeys method
+func NewListApiKeysRequest(server string, params *ListApiKeysParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/api-keys")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_token", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateApiKeyRequest calls the generic CreateApiKey builder with application/json body
+func NewCreateApiKeyRequest(server string, params *CreateApiKeyParams, body CreateApiKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateApiKeyRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewCreateApiKeyRequestWithBody constructs an http.Request for the CreateApiKey method, with any body, and a specified content type
+func NewCreateApiKeyRequestWithBody(server string, params *CreateApiKeyParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/api-keys")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetApiKeyRequest constructs an http.Request for the GetApiKey method
+func NewGetApiKeyRequest(server string, keyId KeyID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "key_id", keyId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/api-keys/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewRevokeApiKeyRequest constructs an http.Request for the RevokeApiKey method
 func NewRevokeApiKeyRequest(server string, keyId KeyID, params *RevokeApiKeyParams) (*http.Request, error) {
 	var err error
@@ -7369,6 +8475,79 @@ func NewRevokeApiKeyRequest(server string, keyId KeyID, params *RevokeApiKeyPara
 			}
 
 			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewSetApiKeyLimitsRequest calls the generic SetApiKeyLimits builder with application/json body
+func NewSetApiKeyLimitsRequest(server string, keyId KeyID, params *SetApiKeyLimitsParams, body SetApiKeyLimitsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetApiKeyLimitsRequestWithBody(server, keyId, params, "application/json", bodyReader)
+}
+
+// NewSetApiKeyLimitsRequestWithBody constructs an http.Request for the SetApiKeyLimits method, with any body, and a specified content type
+func NewSetApiKeyLimitsRequestWithBody(server string, keyId KeyID, params *SetApiKeyLimitsParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "key_id", keyId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/api-keys/%s:set-limits", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
 		}
 
 	}
@@ -12064,6 +13243,96 @@ func NewRejectOrderRequestWithBody(server string, orderId OrderID, params *Rejec
 	return req, nil
 }
 
+// NewListOrganisationsRequest constructs an http.Request for the ListOrganisations method
+func NewListOrganisationsRequest(server string, params *ListOrganisationsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/organisations")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_token", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewCreateOrganisationRequest calls the generic CreateOrganisation builder with application/json body
 func NewCreateOrganisationRequest(server string, params *CreateOrganisationParams, body CreateOrganisationJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -12148,6 +13417,526 @@ func NewGetOrganisationRequest(server string, organisationId OrganisationID) (*h
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListMembersRequest constructs an http.Request for the ListMembers method
+func NewListMembersRequest(server string, organisationId OrganisationID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organisation_id", organisationId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/organisations/%s/members", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewAddMemberRequest calls the generic AddMember builder with application/json body
+func NewAddMemberRequest(server string, organisationId OrganisationID, params *AddMemberParams, body AddMemberJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAddMemberRequestWithBody(server, organisationId, params, "application/json", bodyReader)
+}
+
+// NewAddMemberRequestWithBody constructs an http.Request for the AddMember method, with any body, and a specified content type
+func NewAddMemberRequestWithBody(server string, organisationId OrganisationID, params *AddMemberParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organisation_id", organisationId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/organisations/%s/members", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewRemoveMemberRequest constructs an http.Request for the RemoveMember method
+func NewRemoveMemberRequest(server string, organisationId OrganisationID, memberId MemberID, params *RemoveMemberParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organisation_id", organisationId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "member_id", memberId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/organisations/%s/members/%s:remove", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewSetMemberRoleRequest calls the generic SetMemberRole builder with application/json body
+func NewSetMemberRoleRequest(server string, organisationId OrganisationID, memberId MemberID, params *SetMemberRoleParams, body SetMemberRoleJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetMemberRoleRequestWithBody(server, organisationId, memberId, params, "application/json", bodyReader)
+}
+
+// NewSetMemberRoleRequestWithBody constructs an http.Request for the SetMemberRole method, with any body, and a specified content type
+func NewSetMemberRoleRequestWithBody(server string, organisationId OrganisationID, memberId MemberID, params *SetMemberRoleParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organisation_id", organisationId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "member_id", memberId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/organisations/%s/members/%s:set-role", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewCloseOrganisationRequest constructs an http.Request for the CloseOrganisation method
+func NewCloseOrganisationRequest(server string, organisationId OrganisationID, params *CloseOrganisationParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organisation_id", organisationId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/organisations/%s:close", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewReactivateOrganisationRequest constructs an http.Request for the ReactivateOrganisation method
+func NewReactivateOrganisationRequest(server string, organisationId OrganisationID, params *ReactivateOrganisationParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organisation_id", organisationId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/organisations/%s:reactivate", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewRenameOrganisationRequest calls the generic RenameOrganisation builder with application/json body
+func NewRenameOrganisationRequest(server string, organisationId OrganisationID, params *RenameOrganisationParams, body RenameOrganisationJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRenameOrganisationRequestWithBody(server, organisationId, params, "application/json", bodyReader)
+}
+
+// NewRenameOrganisationRequestWithBody constructs an http.Request for the RenameOrganisation method, with any body, and a specified content type
+func NewRenameOrganisationRequestWithBody(server string, organisationId OrganisationID, params *RenameOrganisationParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organisation_id", organisationId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/organisations/%s:rename", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewSuspendOrganisationRequest calls the generic SuspendOrganisation builder with application/json body
+func NewSuspendOrganisationRequest(server string, organisationId OrganisationID, params *SuspendOrganisationParams, body SuspendOrganisationJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSuspendOrganisationRequestWithBody(server, organisationId, params, "application/json", bodyReader)
+}
+
+// NewSuspendOrganisationRequestWithBody constructs an http.Request for the SuspendOrganisation method, with any body, and a specified content type
+func NewSuspendOrganisationRequestWithBody(server string, organisationId OrganisationID, params *SuspendOrganisationParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organisation_id", organisationId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/organisations/%s:suspend", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
 	}
 
 	return req, nil
@@ -13875,6 +15664,33 @@ func NewTestWebhookRequest(server string, webhookId WebhookID) (*http.Request, e
 	return req, nil
 }
 
+// NewWhoAmIRequest constructs an http.Request for the WhoAmI method
+func NewWhoAmIRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/whoami")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 func (c *Client) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
 	for _, r := range c.RequestEditors {
 		if err := r(ctx, req); err != nil {
@@ -13919,12 +15735,66 @@ func WithBaseURL(baseURL string) ClientOption {
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
 
+	// ListApiKeysWithResponse The organisation's keys, newest first, without their secrets
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/api-keys (the `ListApiKeys` operationId).
+	ListApiKeysWithResponse(ctx context.Context, params *ListApiKeysParams, reqEditors ...RequestEditorFn) (*ListApiKeysResponse, error)
+
+	// CreateApiKeyWithBodyWithResponse Issue a key to a person or a program of the organisation
+	//
+	// The secret is in this answer and nowhere else. Nobody gives away more than they have: neither a scope, nor wider limits
+	// than those of the key that is called with. A program's key has neither `admin` nor `approve`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/api-keys (the `CreateApiKey` operationId).
+	CreateApiKeyWithBodyWithResponse(ctx context.Context, params *CreateApiKeyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateApiKeyResponse, error)
+
+	// CreateApiKeyWithResponse Issue a key to a person or a program of the organisation
+	//
+	// The secret is in this answer and nowhere else. Nobody gives away more than they have: neither a scope, nor wider limits
+	// than those of the key that is called with. A program's key has neither `admin` nor `approve`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/api-keys (the `CreateApiKey` operationId).
+	CreateApiKeyWithResponse(ctx context.Context, params *CreateApiKeyParams, body CreateApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateApiKeyResponse, error)
+
+	// GetApiKeyWithResponse One key of the organisation, without its secret
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/api-keys/{key_id} (the `GetApiKey` operationId).
+	GetApiKeyWithResponse(ctx context.Context, keyId KeyID, reqEditors ...RequestEditorFn) (*GetApiKeyResponse, error)
+
 	// RevokeApiKeyWithResponse Revoke an API key of the caller's organisation
+	//
+	// Its own with any scope; another with `admin`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/api-keys/{key_id}:revoke (the `RevokeApiKey` operationId).
 	RevokeApiKeyWithResponse(ctx context.Context, keyId KeyID, params *RevokeApiKeyParams, reqEditors ...RequestEditorFn) (*RevokeApiKeyResponse, error)
+
+	// SetApiKeyLimitsWithBodyWithResponse Replace what a key's principal may commit to with it
+	//
+	// Not wider than those of the key that is called with.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/api-keys/{key_id}:set-limits (the `SetApiKeyLimits` operationId).
+	SetApiKeyLimitsWithBodyWithResponse(ctx context.Context, keyId KeyID, params *SetApiKeyLimitsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetApiKeyLimitsResponse, error)
+
+	// SetApiKeyLimitsWithResponse Replace what a key's principal may commit to with it
+	//
+	// Not wider than those of the key that is called with.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/api-keys/{key_id}:set-limits (the `SetApiKeyLimits` operationId).
+	SetApiKeyLimitsWithResponse(ctx context.Context, keyId KeyID, params *SetApiKeyLimitsParams, body SetApiKeyLimitsJSONRequestBody, reqEditors ...RequestEditorFn) (*SetApiKeyLimitsResponse, error)
 
 	// ListBillingAccountsWithResponse The organisation's billing accounts, newest first
 	//
@@ -14791,9 +16661,18 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/orders/{order_id}:reject (the `RejectOrder` operationId).
 	RejectOrderWithResponse(ctx context.Context, orderId OrderID, params *RejectOrderParams, body RejectOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*RejectOrderResponse, error)
 
+	// ListOrganisationsWithResponse All organisations, newest first
+	//
+	// For operators.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/organisations (the `ListOrganisations` operationId).
+	ListOrganisationsWithResponse(ctx context.Context, params *ListOrganisationsParams, reqEditors ...RequestEditorFn) (*ListOrganisationsResponse, error)
+
 	// CreateOrganisationWithBodyWithResponse Register an organisation and issue its first API key
 	//
-	// For operators. The key is in this answer and nowhere else.
+	// For operators. The organisation begins with one member, an owner, whose key is in this answer and nowhere else.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -14802,7 +16681,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateOrganisationWithResponse Register an organisation and issue its first API key
 	//
-	// For operators. The key is in this answer and nowhere else.
+	// For operators. The organisation begins with one member, an owner, whose key is in this answer and nowhere else.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -14815,6 +16694,110 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/organisations/{organisation_id} (the `GetOrganisation` operationId).
 	GetOrganisationWithResponse(ctx context.Context, organisationId OrganisationID, reqEditors ...RequestEditorFn) (*GetOrganisationResponse, error)
+
+	// ListMembersWithResponse The people who act for the organisation
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/organisations/{organisation_id}/members (the `ListMembers` operationId).
+	ListMembersWithResponse(ctx context.Context, organisationId OrganisationID, reqEditors ...RequestEditorFn) (*ListMembersResponse, error)
+
+	// AddMemberWithBodyWithResponse Let a person act for the organisation
+	//
+	// Name and mail address are encrypted in the log under a key of that person, and erased with it. The person needs a key of
+	// their own: `createApiKey`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}/members (the `AddMember` operationId).
+	AddMemberWithBodyWithResponse(ctx context.Context, organisationId OrganisationID, params *AddMemberParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AddMemberResponse, error)
+
+	// AddMemberWithResponse Let a person act for the organisation
+	//
+	// Name and mail address are encrypted in the log under a key of that person, and erased with it. The person needs a key of
+	// their own: `createApiKey`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}/members (the `AddMember` operationId).
+	AddMemberWithResponse(ctx context.Context, organisationId OrganisationID, params *AddMemberParams, body AddMemberJSONRequestBody, reqEditors ...RequestEditorFn) (*AddMemberResponse, error)
+
+	// RemoveMemberWithResponse End a member's acting for the organisation
+	//
+	// The last owner stays. Who wants the name gone as well has the person erased (`crossbill erase`).
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}/members/{member_id}:remove (the `RemoveMember` operationId).
+	RemoveMemberWithResponse(ctx context.Context, organisationId OrganisationID, memberId MemberID, params *RemoveMemberParams, reqEditors ...RequestEditorFn) (*RemoveMemberResponse, error)
+
+	// SetMemberRoleWithBodyWithResponse Give a member another role
+	//
+	// Keys that the person has keep the scopes that the new role allows, and lose the others. The last owner stays one.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}/members/{member_id}:set-role (the `SetMemberRole` operationId).
+	SetMemberRoleWithBodyWithResponse(ctx context.Context, organisationId OrganisationID, memberId MemberID, params *SetMemberRoleParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetMemberRoleResponse, error)
+
+	// SetMemberRoleWithResponse Give a member another role
+	//
+	// Keys that the person has keep the scopes that the new role allows, and lose the others. The last owner stays one.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}/members/{member_id}:set-role (the `SetMemberRole` operationId).
+	SetMemberRoleWithResponse(ctx context.Context, organisationId OrganisationID, memberId MemberID, params *SetMemberRoleParams, body SetMemberRoleJSONRequestBody, reqEditors ...RequestEditorFn) (*SetMemberRoleResponse, error)
+
+	// CloseOrganisationWithResponse Close a suspended organisation for good
+	//
+	// For operators. Refused while it has live connections. Its keys are refused from now on.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}:close (the `CloseOrganisation` operationId).
+	CloseOrganisationWithResponse(ctx context.Context, organisationId OrganisationID, params *CloseOrganisationParams, reqEditors ...RequestEditorFn) (*CloseOrganisationResponse, error)
+
+	// ReactivateOrganisationWithResponse End a suspension
+	//
+	// For operators.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}:reactivate (the `ReactivateOrganisation` operationId).
+	ReactivateOrganisationWithResponse(ctx context.Context, organisationId OrganisationID, params *ReactivateOrganisationParams, reqEditors ...RequestEditorFn) (*ReactivateOrganisationResponse, error)
+
+	// RenameOrganisationWithBodyWithResponse Give the organisation another name; its slug stays
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}:rename (the `RenameOrganisation` operationId).
+	RenameOrganisationWithBodyWithResponse(ctx context.Context, organisationId OrganisationID, params *RenameOrganisationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RenameOrganisationResponse, error)
+
+	// RenameOrganisationWithResponse Give the organisation another name; its slug stays
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}:rename (the `RenameOrganisation` operationId).
+	RenameOrganisationWithResponse(ctx context.Context, organisationId OrganisationID, params *RenameOrganisationParams, body RenameOrganisationJSONRequestBody, reqEditors ...RequestEditorFn) (*RenameOrganisationResponse, error)
+
+	// SuspendOrganisationWithBodyWithResponse Keep an organisation from changing anything
+	//
+	// For operators. Its keys read, and change nothing; nobody can order from it; what it has goes on.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}:suspend (the `SuspendOrganisation` operationId).
+	SuspendOrganisationWithBodyWithResponse(ctx context.Context, organisationId OrganisationID, params *SuspendOrganisationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SuspendOrganisationResponse, error)
+
+	// SuspendOrganisationWithResponse Keep an organisation from changing anything
+	//
+	// For operators. Its keys read, and change nothing; nobody can order from it; what it has goes on.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}:suspend (the `SuspendOrganisation` operationId).
+	SuspendOrganisationWithResponse(ctx context.Context, organisationId OrganisationID, params *SuspendOrganisationParams, body SuspendOrganisationJSONRequestBody, reqEditors ...RequestEditorFn) (*SuspendOrganisationResponse, error)
 
 	// ListPortsWithResponse The ports of the caller's organisation with what connections hold of them, newest first
 	//
@@ -15086,6 +17069,171 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/webhooks/{webhook_id}:test (the `TestWebhook` operationId).
 	TestWebhookWithResponse(ctx context.Context, webhookId WebhookID, reqEditors ...RequestEditorFn) (*TestWebhookResponse, error)
+
+	// WhoAmIWithResponse Who the caller is, what it may do, and what it has committed to this month
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/whoami (the `WhoAmI` operationId).
+	WhoAmIWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*WhoAmIResponse, error)
+}
+
+type ListApiKeysResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ApiKeyPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListApiKeysResponse) GetJSON200() *ApiKeyPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListApiKeysResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListApiKeysResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListApiKeysResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListApiKeysResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListApiKeysResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateApiKeyResponse201Headers the declared response headers of an HTTP 201 response for CreateApiKey
+type CreateApiKeyResponse201Headers struct {
+	CrossbillPosition *int64
+}
+
+type CreateApiKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *ApiKeyIssued
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateApiKeyResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateApiKeyResponse) GetJSON201() *ApiKeyIssued {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateApiKeyResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateApiKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateApiKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateApiKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateApiKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetApiKeyResponse200Headers the declared response headers of an HTTP 200 response for GetApiKey
+type GetApiKeyResponse200Headers struct {
+	ETag *string
+}
+
+type GetApiKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ApiKey
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetApiKeyResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetApiKeyResponse) GetJSON200() *ApiKey {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetApiKeyResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetApiKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetApiKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetApiKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetApiKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
 }
 
 // RevokeApiKeyResponse204Headers the declared response headers of an HTTP 204 response for RevokeApiKey
@@ -15130,6 +17278,61 @@ func (r RevokeApiKeyResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r RevokeApiKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SetApiKeyLimitsResponse200Headers the declared response headers of an HTTP 200 response for SetApiKeyLimits
+type SetApiKeyLimitsResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type SetApiKeyLimitsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ApiKey
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *SetApiKeyLimitsResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SetApiKeyLimitsResponse) GetJSON200() *ApiKey {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SetApiKeyLimitsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SetApiKeyLimitsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetApiKeyLimitsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetApiKeyLimitsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetApiKeyLimitsResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -19091,6 +21294,54 @@ func (r RejectOrderResponse) ContentType() string {
 	return ""
 }
 
+type ListOrganisationsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *OrganisationPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListOrganisationsResponse) GetJSON200() *OrganisationPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListOrganisationsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListOrganisationsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListOrganisationsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListOrganisationsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListOrganisationsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // CreateOrganisationResponse201Headers the declared response headers of an HTTP 201 response for CreateOrganisation
 type CreateOrganisationResponse201Headers struct {
 	CrossbillPosition *int64
@@ -19195,6 +21446,439 @@ func (r GetOrganisationResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetOrganisationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListMembersResponse200Headers the declared response headers of an HTTP 200 response for ListMembers
+type ListMembersResponse200Headers struct {
+	ETag *string
+}
+
+type ListMembersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *MemberList
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListMembersResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListMembersResponse) GetJSON200() *MemberList {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListMembersResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListMembersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListMembersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListMembersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListMembersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AddMemberResponse201Headers the declared response headers of an HTTP 201 response for AddMember
+type AddMemberResponse201Headers struct {
+	CrossbillPosition *int64
+}
+
+type AddMemberResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Member
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *AddMemberResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r AddMemberResponse) GetJSON201() *Member {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r AddMemberResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r AddMemberResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AddMemberResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AddMemberResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AddMemberResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RemoveMemberResponse204Headers the declared response headers of an HTTP 204 response for RemoveMember
+type RemoveMemberResponse204Headers struct {
+	CrossbillPosition *int64
+}
+
+type RemoveMemberResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers204 the parsed response headers for an HTTP 204 response
+	Headers204 *RemoveMemberResponse204Headers
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RemoveMemberResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RemoveMemberResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RemoveMemberResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RemoveMemberResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RemoveMemberResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SetMemberRoleResponse200Headers the declared response headers of an HTTP 200 response for SetMemberRole
+type SetMemberRoleResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type SetMemberRoleResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Member
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *SetMemberRoleResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SetMemberRoleResponse) GetJSON200() *Member {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SetMemberRoleResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SetMemberRoleResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetMemberRoleResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetMemberRoleResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetMemberRoleResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CloseOrganisationResponse200Headers the declared response headers of an HTTP 200 response for CloseOrganisation
+type CloseOrganisationResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type CloseOrganisationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Organisation
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *CloseOrganisationResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CloseOrganisationResponse) GetJSON200() *Organisation {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CloseOrganisationResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CloseOrganisationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CloseOrganisationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CloseOrganisationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CloseOrganisationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ReactivateOrganisationResponse200Headers the declared response headers of an HTTP 200 response for ReactivateOrganisation
+type ReactivateOrganisationResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type ReactivateOrganisationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Organisation
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ReactivateOrganisationResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ReactivateOrganisationResponse) GetJSON200() *Organisation {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ReactivateOrganisationResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ReactivateOrganisationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReactivateOrganisationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReactivateOrganisationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReactivateOrganisationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RenameOrganisationResponse200Headers the declared response headers of an HTTP 200 response for RenameOrganisation
+type RenameOrganisationResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type RenameOrganisationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Organisation
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RenameOrganisationResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RenameOrganisationResponse) GetJSON200() *Organisation {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RenameOrganisationResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RenameOrganisationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RenameOrganisationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RenameOrganisationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RenameOrganisationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SuspendOrganisationResponse200Headers the declared response headers of an HTTP 200 response for SuspendOrganisation
+type SuspendOrganisationResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type SuspendOrganisationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Organisation
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *SuspendOrganisationResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SuspendOrganisationResponse) GetJSON200() *Organisation {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SuspendOrganisationResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SuspendOrganisationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SuspendOrganisationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SuspendOrganisationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SuspendOrganisationResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -20540,7 +23224,115 @@ func (r TestWebhookResponse) ContentType() string {
 	return ""
 }
 
+type WhoAmIResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *WhoAmI
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r WhoAmIResponse) GetJSON200() *WhoAmI {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r WhoAmIResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r WhoAmIResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r WhoAmIResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r WhoAmIResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r WhoAmIResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListApiKeysWithResponse The organisation's keys, newest first, without their secrets
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/api-keys (the `ListApiKeys` operationId).
+func (c *ClientWithResponses) ListApiKeysWithResponse(ctx context.Context, params *ListApiKeysParams, reqEditors ...RequestEditorFn) (*ListApiKeysResponse, error) {
+	rsp, err := c.ListApiKeys(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListApiKeysResponse(rsp)
+}
+
+// CreateApiKeyWithBodyWithResponse Issue a key to a person or a program of the organisation
+//
+// The secret is in this answer and nowhere else. Nobody gives away more than they have: neither a scope, nor wider limits
+// than those of the key that is called with. A program's key has neither `admin` nor `approve`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/api-keys (the `CreateApiKey` operationId).
+func (c *ClientWithResponses) CreateApiKeyWithBodyWithResponse(ctx context.Context, params *CreateApiKeyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateApiKeyResponse, error) {
+	rsp, err := c.CreateApiKeyWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateApiKeyResponse(rsp)
+}
+
+// CreateApiKeyWithResponse Issue a key to a person or a program of the organisation
+//
+// The secret is in this answer and nowhere else. Nobody gives away more than they have: neither a scope, nor wider limits
+// than those of the key that is called with. A program's key has neither `admin` nor `approve`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/api-keys (the `CreateApiKey` operationId).
+func (c *ClientWithResponses) CreateApiKeyWithResponse(ctx context.Context, params *CreateApiKeyParams, body CreateApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateApiKeyResponse, error) {
+	rsp, err := c.CreateApiKey(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateApiKeyResponse(rsp)
+}
+
+// GetApiKeyWithResponse One key of the organisation, without its secret
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/api-keys/{key_id} (the `GetApiKey` operationId).
+func (c *ClientWithResponses) GetApiKeyWithResponse(ctx context.Context, keyId KeyID, reqEditors ...RequestEditorFn) (*GetApiKeyResponse, error) {
+	rsp, err := c.GetApiKey(ctx, keyId, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetApiKeyResponse(rsp)
+}
+
 // RevokeApiKeyWithResponse Revoke an API key of the caller's organisation
+//
+// Its own with any scope; another with `admin`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -20551,6 +23343,36 @@ func (c *ClientWithResponses) RevokeApiKeyWithResponse(ctx context.Context, keyI
 		return nil, err
 	}
 	return ParseRevokeApiKeyResponse(rsp)
+}
+
+// SetApiKeyLimitsWithBodyWithResponse Replace what a key's principal may commit to with it
+//
+// Not wider than those of the key that is called with.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/api-keys/{key_id}:set-limits (the `SetApiKeyLimits` operationId).
+func (c *ClientWithResponses) SetApiKeyLimitsWithBodyWithResponse(ctx context.Context, keyId KeyID, params *SetApiKeyLimitsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetApiKeyLimitsResponse, error) {
+	rsp, err := c.SetApiKeyLimitsWithBody(ctx, keyId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetApiKeyLimitsResponse(rsp)
+}
+
+// SetApiKeyLimitsWithResponse Replace what a key's principal may commit to with it
+//
+// Not wider than those of the key that is called with.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/api-keys/{key_id}:set-limits (the `SetApiKeyLimits` operationId).
+func (c *ClientWithResponses) SetApiKeyLimitsWithResponse(ctx context.Context, keyId KeyID, params *SetApiKeyLimitsParams, body SetApiKeyLimitsJSONRequestBody, reqEditors ...RequestEditorFn) (*SetApiKeyLimitsResponse, error) {
+	rsp, err := c.SetApiKeyLimits(ctx, keyId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetApiKeyLimitsResponse(rsp)
 }
 
 // ListBillingAccountsWithResponse The organisation's billing accounts, newest first
@@ -22036,9 +24858,24 @@ func (c *ClientWithResponses) RejectOrderWithResponse(ctx context.Context, order
 	return ParseRejectOrderResponse(rsp)
 }
 
+// ListOrganisationsWithResponse All organisations, newest first
+//
+// For operators.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/organisations (the `ListOrganisations` operationId).
+func (c *ClientWithResponses) ListOrganisationsWithResponse(ctx context.Context, params *ListOrganisationsParams, reqEditors ...RequestEditorFn) (*ListOrganisationsResponse, error) {
+	rsp, err := c.ListOrganisations(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListOrganisationsResponse(rsp)
+}
+
 // CreateOrganisationWithBodyWithResponse Register an organisation and issue its first API key
 //
-// For operators. The key is in this answer and nowhere else.
+// For operators. The organisation begins with one member, an owner, whose key is in this answer and nowhere else.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -22053,7 +24890,7 @@ func (c *ClientWithResponses) CreateOrganisationWithBodyWithResponse(ctx context
 
 // CreateOrganisationWithResponse Register an organisation and issue its first API key
 //
-// For operators. The key is in this answer and nowhere else.
+// For operators. The organisation begins with one member, an owner, whose key is in this answer and nowhere else.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -22077,6 +24914,182 @@ func (c *ClientWithResponses) GetOrganisationWithResponse(ctx context.Context, o
 		return nil, err
 	}
 	return ParseGetOrganisationResponse(rsp)
+}
+
+// ListMembersWithResponse The people who act for the organisation
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/organisations/{organisation_id}/members (the `ListMembers` operationId).
+func (c *ClientWithResponses) ListMembersWithResponse(ctx context.Context, organisationId OrganisationID, reqEditors ...RequestEditorFn) (*ListMembersResponse, error) {
+	rsp, err := c.ListMembers(ctx, organisationId, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListMembersResponse(rsp)
+}
+
+// AddMemberWithBodyWithResponse Let a person act for the organisation
+//
+// Name and mail address are encrypted in the log under a key of that person, and erased with it. The person needs a key of
+// their own: `createApiKey`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/organisations/{organisation_id}/members (the `AddMember` operationId).
+func (c *ClientWithResponses) AddMemberWithBodyWithResponse(ctx context.Context, organisationId OrganisationID, params *AddMemberParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AddMemberResponse, error) {
+	rsp, err := c.AddMemberWithBody(ctx, organisationId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAddMemberResponse(rsp)
+}
+
+// AddMemberWithResponse Let a person act for the organisation
+//
+// Name and mail address are encrypted in the log under a key of that person, and erased with it. The person needs a key of
+// their own: `createApiKey`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/organisations/{organisation_id}/members (the `AddMember` operationId).
+func (c *ClientWithResponses) AddMemberWithResponse(ctx context.Context, organisationId OrganisationID, params *AddMemberParams, body AddMemberJSONRequestBody, reqEditors ...RequestEditorFn) (*AddMemberResponse, error) {
+	rsp, err := c.AddMember(ctx, organisationId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAddMemberResponse(rsp)
+}
+
+// RemoveMemberWithResponse End a member's acting for the organisation
+//
+// The last owner stays. Who wants the name gone as well has the person erased (`crossbill erase`).
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/organisations/{organisation_id}/members/{member_id}:remove (the `RemoveMember` operationId).
+func (c *ClientWithResponses) RemoveMemberWithResponse(ctx context.Context, organisationId OrganisationID, memberId MemberID, params *RemoveMemberParams, reqEditors ...RequestEditorFn) (*RemoveMemberResponse, error) {
+	rsp, err := c.RemoveMember(ctx, organisationId, memberId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRemoveMemberResponse(rsp)
+}
+
+// SetMemberRoleWithBodyWithResponse Give a member another role
+//
+// Keys that the person has keep the scopes that the new role allows, and lose the others. The last owner stays one.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/organisations/{organisation_id}/members/{member_id}:set-role (the `SetMemberRole` operationId).
+func (c *ClientWithResponses) SetMemberRoleWithBodyWithResponse(ctx context.Context, organisationId OrganisationID, memberId MemberID, params *SetMemberRoleParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetMemberRoleResponse, error) {
+	rsp, err := c.SetMemberRoleWithBody(ctx, organisationId, memberId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetMemberRoleResponse(rsp)
+}
+
+// SetMemberRoleWithResponse Give a member another role
+//
+// Keys that the person has keep the scopes that the new role allows, and lose the others. The last owner stays one.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/organisations/{organisation_id}/members/{member_id}:set-role (the `SetMemberRole` operationId).
+func (c *ClientWithResponses) SetMemberRoleWithResponse(ctx context.Context, organisationId OrganisationID, memberId MemberID, params *SetMemberRoleParams, body SetMemberRoleJSONRequestBody, reqEditors ...RequestEditorFn) (*SetMemberRoleResponse, error) {
+	rsp, err := c.SetMemberRole(ctx, organisationId, memberId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetMemberRoleResponse(rsp)
+}
+
+// CloseOrganisationWithResponse Close a suspended organisation for good
+//
+// For operators. Refused while it has live connections. Its keys are refused from now on.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/organisations/{organisation_id}:close (the `CloseOrganisation` operationId).
+func (c *ClientWithResponses) CloseOrganisationWithResponse(ctx context.Context, organisationId OrganisationID, params *CloseOrganisationParams, reqEditors ...RequestEditorFn) (*CloseOrganisationResponse, error) {
+	rsp, err := c.CloseOrganisation(ctx, organisationId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCloseOrganisationResponse(rsp)
+}
+
+// ReactivateOrganisationWithResponse End a suspension
+//
+// For operators.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/organisations/{organisation_id}:reactivate (the `ReactivateOrganisation` operationId).
+func (c *ClientWithResponses) ReactivateOrganisationWithResponse(ctx context.Context, organisationId OrganisationID, params *ReactivateOrganisationParams, reqEditors ...RequestEditorFn) (*ReactivateOrganisationResponse, error) {
+	rsp, err := c.ReactivateOrganisation(ctx, organisationId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReactivateOrganisationResponse(rsp)
+}
+
+// RenameOrganisationWithBodyWithResponse Give the organisation another name; its slug stays
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/organisations/{organisation_id}:rename (the `RenameOrganisation` operationId).
+func (c *ClientWithResponses) RenameOrganisationWithBodyWithResponse(ctx context.Context, organisationId OrganisationID, params *RenameOrganisationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RenameOrganisationResponse, error) {
+	rsp, err := c.RenameOrganisationWithBody(ctx, organisationId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRenameOrganisationResponse(rsp)
+}
+
+// RenameOrganisationWithResponse Give the organisation another name; its slug stays
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/organisations/{organisation_id}:rename (the `RenameOrganisation` operationId).
+func (c *ClientWithResponses) RenameOrganisationWithResponse(ctx context.Context, organisationId OrganisationID, params *RenameOrganisationParams, body RenameOrganisationJSONRequestBody, reqEditors ...RequestEditorFn) (*RenameOrganisationResponse, error) {
+	rsp, err := c.RenameOrganisation(ctx, organisationId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRenameOrganisationResponse(rsp)
+}
+
+// SuspendOrganisationWithBodyWithResponse Keep an organisation from changing anything
+//
+// For operators. Its keys read, and change nothing; nobody can order from it; what it has goes on.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/organisations/{organisation_id}:suspend (the `SuspendOrganisation` operationId).
+func (c *ClientWithResponses) SuspendOrganisationWithBodyWithResponse(ctx context.Context, organisationId OrganisationID, params *SuspendOrganisationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SuspendOrganisationResponse, error) {
+	rsp, err := c.SuspendOrganisationWithBody(ctx, organisationId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSuspendOrganisationResponse(rsp)
+}
+
+// SuspendOrganisationWithResponse Keep an organisation from changing anything
+//
+// For operators. Its keys read, and change nothing; nobody can order from it; what it has goes on.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/organisations/{organisation_id}:suspend (the `SuspendOrganisation` operationId).
+func (c *ClientWithResponses) SuspendOrganisationWithResponse(ctx context.Context, organisationId OrganisationID, params *SuspendOrganisationParams, body SuspendOrganisationJSONRequestBody, reqEditors ...RequestEditorFn) (*SuspendOrganisationResponse, error) {
+	rsp, err := c.SuspendOrganisation(ctx, organisationId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSuspendOrganisationResponse(rsp)
 }
 
 // ListPortsWithResponse The ports of the caller's organisation with what connections hold of them, newest first
@@ -22548,6 +25561,144 @@ func (c *ClientWithResponses) TestWebhookWithResponse(ctx context.Context, webho
 	return ParseTestWebhookResponse(rsp)
 }
 
+// WhoAmIWithResponse Who the caller is, what it may do, and what it has committed to this month
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/whoami (the `WhoAmI` operationId).
+func (c *ClientWithResponses) WhoAmIWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*WhoAmIResponse, error) {
+	rsp, err := c.WhoAmI(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseWhoAmIResponse(rsp)
+}
+
+// ParseListApiKeysResponse parses an HTTP response from a ListApiKeysWithResponse call
+func ParseListApiKeysResponse(rsp *http.Response) (*ListApiKeysResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListApiKeysResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ApiKeyPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateApiKeyResponse parses an HTTP response from a CreateApiKeyWithResponse call
+func ParseCreateApiKeyResponse(rsp *http.Response) (*CreateApiKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateApiKeyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest ApiKeyIssued
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateApiKeyResponse201Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetApiKeyResponse parses an HTTP response from a GetApiKeyWithResponse call
+func ParseGetApiKeyResponse(rsp *http.Response) (*GetApiKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetApiKeyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ApiKey
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetApiKeyResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseRevokeApiKeyResponse parses an HTTP response from a RevokeApiKeyWithResponse call
 func ParseRevokeApiKeyResponse(rsp *http.Response) (*RevokeApiKeyResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -22585,6 +25736,52 @@ func ParseRevokeApiKeyResponse(rsp *http.Response) (*RevokeApiKeyResponse, error
 			headers.CrossbillPosition = &value
 		}
 		response.Headers204 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSetApiKeyLimitsResponse parses an HTTP response from a SetApiKeyLimitsWithResponse call
+func ParseSetApiKeyLimitsResponse(rsp *http.Response) (*SetApiKeyLimitsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetApiKeyLimitsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ApiKey
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers SetApiKeyLimitsResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil
@@ -25732,6 +28929,39 @@ func ParseRejectOrderResponse(rsp *http.Response) (*RejectOrderResponse, error) 
 	return response, nil
 }
 
+// ParseListOrganisationsResponse parses an HTTP response from a ListOrganisationsWithResponse call
+func ParseListOrganisationsResponse(rsp *http.Response) (*ListOrganisationsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListOrganisationsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest OrganisationPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseCreateOrganisationResponse parses an HTTP response from a CreateOrganisationWithResponse call
 func ParseCreateOrganisationResponse(rsp *http.Response) (*CreateOrganisationResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -25817,6 +29047,370 @@ func ParseGetOrganisationResponse(rsp *http.Response) (*GetOrganisationResponse,
 				return nil, err
 			}
 			headers.ETag = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListMembersResponse parses an HTTP response from a ListMembersWithResponse call
+func ParseListMembersResponse(rsp *http.Response) (*ListMembersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListMembersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest MemberList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListMembersResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAddMemberResponse parses an HTTP response from a AddMemberWithResponse call
+func ParseAddMemberResponse(rsp *http.Response) (*AddMemberResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AddMemberResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Member
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers AddMemberResponse201Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRemoveMemberResponse parses an HTTP response from a RemoveMemberWithResponse call
+func ParseRemoveMemberResponse(rsp *http.Response) (*RemoveMemberResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RemoveMemberResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		var headers RemoveMemberResponse204Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers204 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSetMemberRoleResponse parses an HTTP response from a SetMemberRoleWithResponse call
+func ParseSetMemberRoleResponse(rsp *http.Response) (*SetMemberRoleResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetMemberRoleResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Member
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers SetMemberRoleResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCloseOrganisationResponse parses an HTTP response from a CloseOrganisationWithResponse call
+func ParseCloseOrganisationResponse(rsp *http.Response) (*CloseOrganisationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CloseOrganisationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Organisation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers CloseOrganisationResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseReactivateOrganisationResponse parses an HTTP response from a ReactivateOrganisationWithResponse call
+func ParseReactivateOrganisationResponse(rsp *http.Response) (*ReactivateOrganisationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReactivateOrganisationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Organisation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ReactivateOrganisationResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRenameOrganisationResponse parses an HTTP response from a RenameOrganisationWithResponse call
+func ParseRenameOrganisationResponse(rsp *http.Response) (*RenameOrganisationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RenameOrganisationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Organisation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RenameOrganisationResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSuspendOrganisationResponse parses an HTTP response from a SuspendOrganisationWithResponse call
+func ParseSuspendOrganisationResponse(rsp *http.Response) (*SuspendOrganisationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SuspendOrganisationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Organisation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers SuspendOrganisationResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
 		}
 		response.Headers200 = &headers
 	}
@@ -26852,6 +30446,39 @@ func ParseTestWebhookResponse(rsp *http.Response) (*TestWebhookResponse, error) 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest WebhookTest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseWhoAmIResponse parses an HTTP response from a WhoAmIWithResponse call
+func ParseWhoAmIResponse(rsp *http.Response) (*WhoAmIResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &WhoAmIResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest WhoAmI
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

@@ -44,6 +44,18 @@ type Issued struct {
 	Scopes         []string  `json:"scopes"`
 	SecretHash     string    `json:"secret_hash"` // SHA-256 in lower-case hexadecimal
 	At             time.Time `json:"at"`
+
+	Limits    *Limits       `json:"limits,omitempty"`     // absent: none
+	ExpiresAt *time.Time    `json:"expires_at,omitempty"` // exclusive; absent: never
+	IssuedBy  *PrincipalRef `json:"issued_by,omitempty"`  // absent: by the platform
+}
+
+// LimitsSet says what the key's principal may commit to with it from now on.
+type LimitsSet struct {
+	KeyID  string        `json:"key_id"`
+	Limits Limits        `json:"limits"` // all of them; what is absent is unlimited
+	By     *PrincipalRef `json:"by,omitempty"`
+	At     time.Time     `json:"at"`
 }
 
 // Revoked says that a key is never valid again.
@@ -58,6 +70,9 @@ func (Issued) EventType() string { return "api_key.issued" }
 // EventType is the name in the log.
 func (Revoked) EventType() string { return "api_key.revoked" }
 
+// EventType is the name in the log.
+func (LimitsSet) EventType() string { return "api_key.limits_set" }
+
 // MapPersonal maps the principal's name if that is a person.
 func (e Issued) MapPersonal(f func(domain.PersonalField) string) domain.Event {
 	if e.Principal.Kind == KindPerson {
@@ -69,7 +84,7 @@ func (e Issued) MapPersonal(f func(domain.PersonalField) string) domain.Event {
 }
 
 // Events returns one zero value of every event type of this package.
-func Events() []domain.Event { return []domain.Event{Issued{}, Revoked{}} }
+func Events() []domain.Event { return []domain.Event{Issued{}, LimitsSet{}, Revoked{}} }
 
 // Stream names the stream of one key.
 func Stream(id string) string { return "api_key-" + id }
@@ -84,16 +99,28 @@ type State struct {
 	IssuedAt       time.Time  `json:"issued_at"`
 	Revoked        bool       `json:"revoked"`
 	RevokedAt      *time.Time `json:"revoked_at,omitempty"`
+
+	Limits    Limits        `json:"limits"`
+	ExpiresAt *time.Time    `json:"expires_at,omitempty"`
+	IssuedBy  *PrincipalRef `json:"issued_by,omitempty"`
 }
+
+// Expired reports whether the key's time is over.
+func (s State) Expired(now time.Time) bool { return s.ExpiresAt != nil && !now.Before(*s.ExpiresAt) }
 
 // Evolve returns the state after the event.
 func Evolve(s State, e domain.Event) State {
 	switch e := e.(type) {
 	case Issued:
-		return State{
+		s = State{
 			ID: e.KeyID, OrganisationID: e.OrganisationID, Principal: e.Principal, Scopes: e.Scopes,
-			SecretHash: e.SecretHash, IssuedAt: e.At,
+			SecretHash: e.SecretHash, IssuedAt: e.At, ExpiresAt: e.ExpiresAt, IssuedBy: e.IssuedBy,
 		}
+		if e.Limits != nil {
+			s.Limits = *e.Limits
+		}
+	case LimitsSet:
+		s.Limits = e.Limits
 	case Revoked:
 		s.Revoked, s.RevokedAt = true, &e.At
 	}

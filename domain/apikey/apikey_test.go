@@ -14,7 +14,7 @@ func TestKeys(t *testing.T) {
 	hash := strings.Repeat("0a", 32)
 	principal := Principal{KindPerson, "first", "First key"}
 	issue := Issue{KeyID: id, OrganisationID: org, Principal: principal, Scopes: []string{"trade", "finance"}, SecretHash: hash, At: scenario.Noon}
-	issued := Issued{id, org, principal, []string{"trade", "finance"}, hash, scenario.Noon}
+	issued := Issued{KeyID: id, OrganisationID: org, Principal: principal, Scopes: []string{"trade", "finance"}, SecretHash: hash, At: scenario.Noon}
 	revoked := Revoked{id, scenario.After(1)}
 	with := func(change func(*Issue)) Issue {
 		i := issue

@@ -34,7 +34,7 @@ func (s State) approve(op string, c Approve) ([]domain.Event, error) {
 			WithHint("place a new order")
 	}
 	return []domain.Event{Approved{
-		OrderID: s.ID, By: c.By.ID, Deadline: domain.Instant(c.Deadline), Commitment: CommitmentOf(c.By, c.Total, c.At), At: domain.Instant(c.At),
+		OrderID: s.ID, CustomerID: s.CustomerID, By: c.By.ID, Deadline: domain.Instant(c.Deadline), Commitment: CommitmentOf(c.By, c.Total, c.At), At: domain.Instant(c.At),
 	}}, nil
 }
 
@@ -60,4 +60,21 @@ func (s State) checkPerson(op string, by apikey.PrincipalRef) error {
 
 func checkDeadline(p *domain.Problems, deadline, at time.Time) {
 	p.Check(deadline.After(at) && !deadline.After(at.Add(MaxDeadline)), "/deadline", "must be in the future, by at most %s", MaxDeadline)
+}
+
+// ApprovalNeeded returns why a person has to approve an order of the given total, or "" if nobody has to. spent is what
+// the principal has committed to this month in the total's currency, this order not counted.
+func ApprovalNeeded(limits apikey.Limits, total domain.Money, spent int64) string {
+	for _, limit := range []*domain.Money{limits.PerOrder, limits.PerMonth} {
+		if limit != nil && limit.Currency != total.Currency {
+			return OtherCurrency
+		}
+	}
+	switch {
+	case limits.PerOrder != nil && total.Minor > limits.PerOrder.Minor:
+		return AboveOrderLimit
+	case limits.PerMonth != nil && total.Minor > limits.PerMonth.Minor-spent: // the limit is not negative: no overflow
+		return AboveMonthLimit
+	}
+	return ""
 }

@@ -8,6 +8,7 @@ import (
 	"crossbill/domain/apikey"
 	"crossbill/domain/internal/scenario"
 	"crossbill/domain/listing"
+	"crossbill/domain/quote"
 )
 
 var (
@@ -36,7 +37,7 @@ func TestApproval(t *testing.T) {
 	at := scenario.After(60)
 	approve := Approve{By: person, Total: *usd(63286), Deadline: at.Add(time.Hour), At: at}
 	decline := Decline{By: person, Reason: "too dear", At: at}
-	approved := Approved{orderID, "ada", at.Add(time.Hour), Commitment{person, at.Format("2006-01"), *usd(63286)}, at}
+	approved := Approved{orderID, customer, "ada", at.Add(time.Hour), Commitment{person, at.Format("2006-01"), *usd(63286)}, at}
 	cancelled := Cancelled{orderID, "too dear", at}
 	waiting := placedBy(listing.ApprovalManual, needed)
 	given := func(e ...domain.Event) []domain.Event { return append([]domain.Event{waiting}, e...) }
@@ -54,7 +55,7 @@ func TestApproval(t *testing.T) {
 		{Name: "approve what is declined", Given: given(cancelled), When: approve, Code: domain.Conflict},
 		{Name: "approve too late", Given: given(), When: Approve{By: person, Total: *usd(1), Deadline: scenario.After(601), At: scenario.After(600)}, Code: domain.Conflict},
 		{Name: "approve just in time", Given: given(), When: Approve{By: person, Total: *usd(1), Deadline: scenario.After(601), At: scenario.After(599)},
-			Then: []domain.Event{Approved{orderID, "ada", scenario.After(601), Commitment{person, at.Format("2006-01"), *usd(1)}, scenario.After(599)}}},
+			Then: []domain.Event{Approved{orderID, customer, "ada", scenario.After(601), Commitment{person, at.Format("2006-01"), *usd(1)}, scenario.After(599)}}},
 		{Name: "a program approves", Given: given(), When: Approve{By: bot, Total: *usd(1), Deadline: at.Add(1), At: at}, Code: domain.Forbidden},
 		{Name: "the operator approves", Given: given(), When: Approve{By: apikey.PrincipalRef{Kind: apikey.KindOperator, ID: "x"}, At: at}, Code: domain.Forbidden},
 		{Name: "approve nothing of it", Given: given(), When: Approve{By: person}, Code: domain.Invalid, Fields: []string{"/at", "/total", "/deadline"}},
@@ -80,9 +81,41 @@ func TestApproval(t *testing.T) {
 			t.Errorf("a failed order holds %+v", s.Commitment)
 		}
 	}
+	dear := place(listing.ApprovalAutomatic)
+	dear.By, dear.Quote.OneTime = bot, &quote.OneTime{Total: *usd(14)}
+	events, err := Decide(State{}, dear)
+	if err != nil || events[0].(Placed).Commitment.Amount != *usd(63300) {
+		t.Errorf("with what is charged once an order commits to %+v, %v", events, err)
+	}
 	// 2026-12-31T23:30 in New York is in the next year's first month.
 	late := time.Date(2026, 12, 31, 23, 30, 0, 0, time.FixedZone("", -5*3600))
 	if c := CommitmentOf(bot, *usd(1), late); c.Month != "2027-01" {
 		t.Errorf("the month is %s", c.Month)
+	}
+}
+
+func TestApprovalNeeded(t *testing.T) {
+	t.Parallel()
+	eur := &domain.Money{Minor: 1 << 40, Currency: "EUR"}
+	for _, c := range []struct {
+		limits       apikey.Limits
+		total, spent int64
+		want         string
+	}{
+		{apikey.Limits{}, 1 << 62, 1 << 62, ""},
+		{apikey.Limits{PerOrder: usd(100)}, 100, 1 << 40, ""},
+		{apikey.Limits{PerOrder: usd(100)}, 101, 0, AboveOrderLimit},
+		{apikey.Limits{PerMonth: usd(100)}, 60, 40, ""},
+		{apikey.Limits{PerMonth: usd(100)}, 60, 41, AboveMonthLimit},
+		{apikey.Limits{PerMonth: usd(0)}, 1, 0, AboveMonthLimit},
+		{apikey.Limits{PerMonth: usd(0)}, 0, 0, ""},
+		{apikey.Limits{PerMonth: usd(100)}, 1, 1 << 62, AboveMonthLimit},
+		{apikey.Limits{PerOrder: usd(100), PerMonth: usd(100)}, 101, 0, AboveOrderLimit},
+		{apikey.Limits{PerOrder: eur}, 1, 0, OtherCurrency},
+		{apikey.Limits{PerOrder: usd(100), PerMonth: eur}, 1, 0, OtherCurrency},
+	} {
+		if got := ApprovalNeeded(c.limits, *usd(c.total), c.spent); got != c.want {
+			t.Errorf("%d after %d under %+v: %q, want %q", c.total, c.spent, c.limits, got, c.want)
+		}
 	}
 }

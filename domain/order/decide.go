@@ -49,7 +49,7 @@ type Place struct {
 // Approve is a person's yes, for the customer, to an order above what its principal may commit to alone.
 type Approve struct {
 	By       apikey.PrincipalRef // only a person can
-	Total    domain.Money        // of the order's quote
+	Total    domain.Money        // of the order's quote, as [TotalOf] has it
 	Deadline time.Time           // the provider answers before it; after At, by at most [MaxDeadline]
 	At       time.Time
 }

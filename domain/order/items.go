@@ -88,7 +88,11 @@ func (c PlaceChange) decide(op string) ([]domain.Event, error) {
 	if c.By != (apikey.PrincipalRef{}) {
 		placed.PlacedBy = &c.By
 		if c.ApprovalNeeded == "" {
-			commitment := CommitmentOf(c.By, q.Total, c.At)
+			total, err := TotalOf(q)
+			if err != nil {
+				return nil, err
+			}
+			commitment := CommitmentOf(c.By, total, c.At)
 			placed.Commitment = &commitment
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"crossbill/domain"
 	"crossbill/domain/apikey"
 	"crossbill/domain/listing"
+	"crossbill/domain/quote"
 )
 
 // States of an order, after MEF LSO Sonata. Completed, rejected, failed and cancelled are final.
@@ -86,7 +87,16 @@ type Placed struct {
 type Commitment struct {
 	Principal apikey.PrincipalRef `json:"principal"`
 	Month     string              `json:"month"`  // the calendar month of the decision in UTC, as 2006-01
-	Amount    domain.Money        `json:"amount"` // the quote's total
+	Amount    domain.Money        `json:"amount"` // see [TotalOf]
+}
+
+// TotalOf returns what an order from the quote commits to: the price of a full month, and what is charged once. It returns
+// an error only for a sum that is too large.
+func TotalOf(q quote.State) (domain.Money, error) {
+	if q.OneTime == nil {
+		return q.Total, nil
+	}
+	return q.Total.Add(q.OneTime.Total)
 }
 
 // CommitmentOf returns what a principal that decides for an order at a time commits its organisation to.
@@ -97,6 +107,7 @@ func CommitmentOf(by apikey.PrincipalRef, total domain.Money, at time.Time) Comm
 // Approved says that a person of the customer's takes on an order that its principal may not commit to alone.
 type Approved struct {
 	OrderID    string     `json:"order_id"`
+	CustomerID string     `json:"customer_id"`
 	By         string     `json:"by"`       // the person, by its principal's id
 	Deadline   time.Time  `json:"deadline"` // the provider answers before it
 	Commitment Commitment `json:"commitment"`
