@@ -30,6 +30,9 @@ const (
 	PrefixBillingAccount = "bac"
 	PrefixBudget         = "bud"
 	PrefixWebhook        = "whk"
+
+	PrefixServiceKey      = "svk"
+	PrefixRedundancyGroup = "rgp"
 )
 
 // idAlphabet is Crockford's base 32 in lower case: no i, l, o or u.

@@ -23,6 +23,8 @@ import (
 	"crossbill/domain/pricing"
 	"crossbill/domain/quote"
 	"crossbill/domain/reading"
+	"crossbill/domain/redundancygroup"
+	"crossbill/domain/servicekey"
 	"crossbill/domain/settlement"
 	"crossbill/domain/subject"
 	"crossbill/domain/webhook"
@@ -42,6 +44,8 @@ var (
 	probeID      = scenario.ID(domain.PrefixProbe, 1)
 	feeID        = scenario.ID(domain.PrefixFeeSchedule, 1)
 	invoiceID    = scenario.ID(domain.PrefixInvoice, 1)
+	serviceKeyID = scenario.ID(domain.PrefixServiceKey, 1)
+	groupID      = scenario.ID(domain.PrefixRedundancyGroup, 1)
 	settlementID = scenario.ID(domain.PrefixSettlement, 1)
 	runID        = scenario.ID(domain.PrefixBillingRun, 1)
 
@@ -211,6 +215,12 @@ func marketplaceSamples() []domain.Event {
 		},
 		order.Approved{OrderID: orderID, CustomerID: customer, By: "mem_1", Deadline: april,
 			Commitment: order.Commitment{Principal: apikey.PrincipalRef{Kind: apikey.KindPerson, ID: "mem_1"}, Month: "2026-03", Amount: usd(41200)}, At: at},
+		order.Placed{
+			OrderID: orderID, QuoteID: quoteID, QuoteHash: hash, CustomerID: customer, ProviderID: provider, ListingID: listingID,
+			ListingVersion: 1, ConnectionID: connectionID, PortID: customerPort, BandwidthMbps: 100, BGP: customerBGP,
+			Approval: listing.ApprovalAutomatic, Deadline: april, PurchaseOrder: "PO-7", ServiceKeyID: serviceKeyID,
+			RedundancyGroupID: groupID, At: at,
+		},
 		order.Accepted{OrderID: orderID, By: provider, At: at},
 		order.QuestionAsked{OrderID: orderID, Number: 1, Question: "Which rack?", AnswerBy: april, At: at},
 		order.QuestionAnswered{OrderID: orderID, Number: 1, Answer: "Rack 7,\nfront", Deadline: april, At: at},
@@ -219,6 +229,15 @@ func marketplaceSamples() []domain.Event {
 		order.Completed{OrderID: orderID, At: at},
 		order.Failed{OrderID: orderID, Reason: "No VLAN is free", At: at},
 		order.Cancelled{OrderID: orderID, Reason: "No longer needed", At: at},
+		servicekey.Issued{ServiceKeyID: serviceKeyID, ProviderID: provider, PortID: providerPort, CustomerID: customer, MaxMbps: 500,
+			Note: "For the lab", SecretHash: hash, ExpiresAt: april, At: at},
+		servicekey.Redeemed{ServiceKeyID: serviceKeyID, OrderID: orderID, CustomerID: customer, At: at},
+		servicekey.Revoked{ServiceKeyID: serviceKeyID, At: at},
+		redundancygroup.Created{GroupID: groupID, CustomerID: customer, Name: "Amsterdam, both ways", Diversity: redundancygroup.DiverseEdgeNode, At: at},
+		redundancygroup.ConnectionAdded{GroupID: groupID, Member: redundancygroup.Member{ConnectionID: connectionID, PortID: customerPort,
+			ProviderPortID: providerPort, EdgeNodeID: edgeNode, Location: "Amsterdam, First hall"}, At: at},
+		redundancygroup.ConnectionRemoved{GroupID: groupID, ConnectionID: connectionID, At: at},
+		redundancygroup.TerminationRequested{GroupID: groupID, Reason: "Moved", ConnectionIDs: []string{connectionID}, At: at},
 	}
 }
 

@@ -18,7 +18,10 @@ import (
 	"crossbill/domain/policy"
 	"crossbill/domain/port"
 	"crossbill/domain/pricing"
+	"crossbill/domain/quote"
 	"crossbill/domain/reading"
+	"crossbill/domain/redundancygroup"
+	"crossbill/domain/servicekey"
 	"crossbill/domain/settlement"
 )
 
@@ -66,6 +69,14 @@ func placed(n int, customer, provider string) order.Placed {
 		ProviderID: provider, ListingID: id("lst", 1), ListingVersion: 1, ConnectionID: id("con", n), PortID: id("prt", 2),
 		BandwidthMbps: 100, BGP: domain.BGP{ASN: 64501, Prefixes: []string{"198.51.100.0/24"}},
 		Approval: listing.ApprovalManual, Deadline: at(n + 1440), At: at(n),
+	}
+}
+
+func quoted(n int, customer, provider string) quote.Issued {
+	return quote.Issued{
+		QuoteID: id("quo", n), CustomerID: customer, ProviderID: provider, ListingID: id("lst", 1), ListingVersion: 1,
+		BandwidthMbps: 100, Plan: terms("", "", "").Plan, FeeScheduleID: id("fee", 1), FeeScheduleVersion: 1, BasisPoints: 300,
+		Passthrough: usd(40000), Fee: usd(1200), Total: usd(41200), ValidUntil: at(60 * n), At: at(n), Hash: strings.Repeat("ab", 32),
 	}
 }
 
@@ -163,6 +174,27 @@ func (b *bench) recordHistory() {
 	}
 	b.record("listing-"+id("lst", 2), published(2, 2, cloudCo, terms("Second edition", "Better", "Berlin", 500)))
 	b.record("listing-"+id("lst", 3), listing.Retired{ListingID: id("lst", 3), At: at(9)})
+
+	for n := 1; n <= 4; n++ {
+		customer := []string{acme, lakeCo}[n%2]
+		b.record("quote-"+id("quo", n), quoted(n, customer, cloudCo))
+	}
+	b.record("quote-"+id("quo", 1), quote.Accepted{QuoteID: id("quo", 1), OrderID: id("ord", 1), At: at(1)})
+	b.record("quote-"+id("quo", 2), quote.Withdrawn{QuoteID: id("quo", 2), At: at(2)})
+	for n := 1; n <= 3; n++ {
+		b.record("service_key-"+id("svk", n), servicekey.Issued{ServiceKeyID: id("svk", n), ProviderID: cloudCo, PortID: id("prt", 1),
+			SecretHash: strings.Repeat("ab", 32), ExpiresAt: at(1440), At: at(n)})
+	}
+	b.record("service_key-"+id("svk", 1), servicekey.Redeemed{ServiceKeyID: id("svk", 1), OrderID: id("ord", 1), CustomerID: acme, At: at(1)})
+	b.record("service_key-"+id("svk", 2), servicekey.Revoked{ServiceKeyID: id("svk", 2), At: at(2)})
+	for n := 1; n <= 2; n++ {
+		b.record("redundancy_group-"+id("rgp", n), redundancygroup.Created{GroupID: id("rgp", n), CustomerID: acme, Name: "Both ways",
+			Diversity: redundancygroup.DiversePort, At: at(n)},
+			redundancygroup.ConnectionAdded{GroupID: id("rgp", n), Member: redundancygroup.Member{ConnectionID: id("con", 2), PortID: id("prt", 2),
+				ProviderPortID: id("prt", 1), EdgeNodeID: node}, At: at(n)})
+	}
+	b.record("redundancy_group-"+id("rgp", 1), redundancygroup.ConnectionRemoved{GroupID: id("rgp", 1), ConnectionID: id("con", 2), At: at(3)},
+		redundancygroup.TerminationRequested{GroupID: id("rgp", 1), Reason: "moved", ConnectionIDs: []string{}, At: at(4)})
 
 	for n := 1; n <= 8; n++ {
 		customer := []string{acme, lakeCo}[n%2]

@@ -5,6 +5,9 @@ import "slices"
 var models = []Projection{
 	{Name: "marketplace", Apply: applyMarketplace, Tables: []string{"read_listings"}},
 	{Name: "orders", Apply: applyOrders, Tables: []string{"read_orders"}},
+	{Name: "quotes", Apply: applyQuotes, Tables: []string{"read_quotes"}},
+	{Name: "service_keys", Apply: applyServiceKeys, Tables: []string{"read_service_keys"}},
+	{Name: "redundancy_groups", Apply: applyRedundancyGroups, Tables: []string{"read_redundancy_groups"}},
 	{Name: "connections", Apply: applyConnections, Tables: []string{"read_connections", "read_edge_revisions"}},
 	{Name: "usage", Apply: applyUsage, Tables: []string{"read_readings", "read_usage"}},
 	{Name: "invoices", Apply: applyInvoices, Tables: []string{"read_invoices"}},

@@ -2,6 +2,9 @@ package projections
 
 import (
 	"context"
+	"fmt"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -25,41 +28,85 @@ func applyOrders(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error 
 		return err
 	}
 	_, err = tx.Exec(ctx, `
-		INSERT INTO read_orders (order_id, position, version, customer_id, provider_id, doc)
-		SELECT id, position, version, customer_id, provider_id, doc::json
-		FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[])
-			AS t (id, position, version, customer_id, provider_id, doc)
-		ON CONFLICT (order_id) DO UPDATE SET version = EXCLUDED.version, doc = EXCLUDED.doc`,
+		INSERT INTO read_orders (order_id, position, version, customer_id, provider_id, state, needs, since, doc)
+		SELECT id, position, version, customer_id, provider_id, state, needs, since, doc::json
+		FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::text[])
+			AS t (id, position, version, customer_id, provider_id, state, needs, since, doc)
+		ON CONFLICT (order_id) DO UPDATE SET
+			version = EXCLUDED.version, state = EXCLUDED.state, needs = EXCLUDED.needs, since = EXCLUDED.since, doc = EXCLUDED.doc`,
 		c.ids, c.positions, c.versions,
 		each(rows, func(s order.State) string { return s.CustomerID }),
 		each(rows, func(s order.State) string { return s.ProviderID }),
+		each(rows, func(s order.State) string { return s.State }),
+		each(rows, func(s order.State) string { who, _ := s.Needs(); return who }),
+		each(rows, func(s order.State) time.Time { return s.Since }),
 		c.docs)
 	return err
 }
 
+// OrderFilter narrows a list of orders. Its zero value leaves all in.
+type OrderFilter struct {
+	State      string    // of the order; "" for any
+	Needs      string    // who has to act; "" for anybody or nobody
+	StuckSince time.Time // only those that the platform has been at without an end since before then; zero for all
+}
+
+// conditions returns what the filter adds to a query whose last parameter so far is number n.
+func (f OrderFilter) conditions(n int) (sql string, args []any) {
+	add := func(condition string, value any) {
+		args = append(args, value)
+		sql += fmt.Sprintf(condition, n+len(args))
+	}
+	if f.State != "" {
+		add(` AND state = $%d`, f.State) // read_orders_customer_state, read_orders_provider_state
+	}
+	if f.Needs != "" {
+		add(` AND needs = $%d AND needs <> ''`, f.Needs) // read_orders_…needs
+	}
+	if !f.StuckSince.IsZero() {
+		add(` AND state IN ('in_progress', 'cancelling') AND since < $%d`, f.StuckSince) // read_orders_under_way
+	}
+	return sql, args
+}
+
+func (f OrderFilter) key() string {
+	stuck := ""
+	if !f.StuckSince.IsZero() { // the time moves with every page
+		stuck = "stuck"
+	}
+	return strings.Join([]string{f.State, f.Needs, stuck}, "\x00")
+}
+
 // OrdersOf returns a page of the orders that the viewer placed or received, newest first, and the token of the next page
 // ("" at the end). It returns an Invalid error for a limit or a token that is none.
-func (q Queries) OrdersOf(ctx context.Context, viewer Viewer, limit int, token string) ([]order.State, string, error) {
-	const op = "projections.OrdersOf"
+func (q Queries) OrdersOf(ctx context.Context, viewer Viewer, f OrderFilter, limit int, token string) ([]order.State, string, error) {
+	return partyPage[order.State](ctx, q.DB, "projections.OrdersOf", "read_orders", viewer, f.key(), f.conditions, limit, token)
+}
+
+// partyPage returns a page of a table whose rows have a customer and a provider, newest first: of those that the viewer is
+// either of. filter returns conditions and their parameters, numbered from after the last one that it is given.
+func partyPage[S any](ctx context.Context, db Database, op, table string, viewer Viewer, filterKey string, filter func(n int) (string, []any), limit int, token string) ([]S, string, error) {
 	if err := viewer.check(op); err != nil {
 		return nil, "", err
 	}
-	p, err := listOf("orders", viewer.key()).pageOf(op, limit, token, fromStart)
+	p, err := listOf(table, viewer.key(), filterKey).pageOf(op, limit, token, fromStart)
 	if err != nil {
 		return nil, "", err
 	}
 	if viewer.operator {
-		return docsPage[order.State](ctx, q.DB, op, p, `
-			SELECT position, doc FROM read_orders -- read_orders_position_key
-			WHERE position < $1 ORDER BY position DESC LIMIT $2`, p.place, p.ask())
+		where, args := filter(2)
+		return docsPage[S](ctx, db, op, p, `
+			SELECT position, doc FROM `+table+` -- by position, which is unique, or by an index of the filter's own
+			WHERE position < $1`+where+` ORDER BY position DESC LIMIT $2`, append([]any{p.place, p.ask()}, args...)...)
 	}
-	// A party may be both sides of an order; the second arm leaves those to the first.
-	return docsPage[order.State](ctx, q.DB, op, p, `
+	where, args := filter(3)
+	// A party may be both sides; the second arm leaves those to the first.
+	return docsPage[S](ctx, db, op, p, `
 		SELECT position, doc FROM (
-			(SELECT position, doc FROM read_orders -- read_orders_customer
-			 WHERE customer_id = $1 AND position < $2 ORDER BY position DESC LIMIT $3)
+			(SELECT position, doc FROM `+table+` -- index …_customer, or one of the filter's own
+			 WHERE customer_id = $1 AND position < $2`+where+` ORDER BY position DESC LIMIT $3)
 			UNION ALL
-			(SELECT position, doc FROM read_orders -- read_orders_provider
-			 WHERE provider_id = $1 AND customer_id <> $1 AND position < $2 ORDER BY position DESC LIMIT $3)
-		) AS mine ORDER BY position DESC LIMIT $3`, viewer.organisation, p.place, p.ask())
+			(SELECT position, doc FROM `+table+` -- index …_provider, likewise
+			 WHERE provider_id = $1 AND customer_id <> $1 AND position < $2`+where+` ORDER BY position DESC LIMIT $3)
+		) AS mine ORDER BY position DESC LIMIT $3`, append([]any{viewer.organisation, p.place, p.ask()}, args...)...)
 }

@@ -6,8 +6,10 @@ import (
 
 	"crossbill/domain"
 	"crossbill/domain/apikey"
+	"crossbill/domain/edgenode"
 	"crossbill/domain/listing"
 	"crossbill/domain/port"
+	"crossbill/domain/qualification"
 	"crossbill/domain/quote"
 )
 
@@ -35,6 +37,12 @@ type Place struct {
 	PortID        string
 	Port          port.State // that PortID names; zero if there is none
 	ProviderPort  port.State // that the quoted version of the listing names
+	EdgeNode      edgenode.State
+	PortUse       qualification.Use // what connections hold of the ports and of the edge node
+	ProviderUse   qualification.Use
+	EdgeNodeTags  int
+	ServiceKeyID  string // of the key that approves the order beforehand; the caller redeems it in the same append
+	GroupID       string // of the redundancy group that the connection joins in the same append; may be empty
 	BGP           BGP
 	Deadline      time.Time // who is asked answers before it; after At, by at most [MaxDeadline]
 	PurchaseOrder string    // the customer's own reference; may be empty

@@ -80,6 +80,9 @@ type Placed struct {
 	ApprovalNeeded string `json:"approval_needed,omitempty"`
 	// Commitment is what it takes of its principal's allowance; absent while a person has not approved it.
 	Commitment *Commitment `json:"commitment,omitempty"`
+
+	ServiceKeyID      string `json:"service_key_id,omitempty"`      // that approved it beforehand
+	RedundancyGroupID string `json:"redundancy_group_id,omitempty"` // that the connection joined
 }
 
 // Commitment is what an order takes of what a principal may commit its organisation to in a calendar month. It is given
@@ -245,6 +248,8 @@ type State struct {
 	Deadline       time.Time  `json:"deadline"` // the provider's; stands still while a question is open
 	Questions      []Question `json:"questions,omitempty"`
 	PurchaseOrder  string     `json:"purchase_order,omitempty"`
+	ServiceKeyID   string     `json:"service_key_id,omitempty"`
+	GroupID        string     `json:"redundancy_group_id,omitempty"`
 	PlacedAt       time.Time  `json:"placed_at"`
 	AcceptedBy     string     `json:"accepted_by,omitempty"`
 	AcceptedAt     *time.Time `json:"accepted_at,omitempty"`
@@ -316,7 +321,7 @@ func Evolve(s State, e domain.Event) State {
 			ID: e.OrderID, QuoteID: e.QuoteID, QuoteHash: e.QuoteHash, CustomerID: e.CustomerID,
 			ProviderID: e.ProviderID, ListingID: e.ListingID, ListingVersion: e.ListingVersion, ConnectionID: e.ConnectionID, Item: e.Item,
 			PortID: e.PortID, BandwidthMbps: e.BandwidthMbps, BGP: e.BGP, Approval: e.Approval, Deadline: e.Deadline,
-			PurchaseOrder: e.PurchaseOrder, BillingAccountID: e.BillingAccountID, PlacedAt: e.At,
+			PurchaseOrder: e.PurchaseOrder, ServiceKeyID: e.ServiceKeyID, GroupID: e.RedundancyGroupID, BillingAccountID: e.BillingAccountID, PlacedAt: e.At,
 			PlacedBy: e.PlacedBy, ApprovalNeeded: e.ApprovalNeeded, Commitment: e.Commitment,
 		}
 		if e.ApprovalNeeded != "" {

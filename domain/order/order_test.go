@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"crossbill/domain"
+	"crossbill/domain/edgenode"
 	"crossbill/domain/internal/scenario"
 	"crossbill/domain/listing"
 	"crossbill/domain/port"
@@ -37,12 +38,13 @@ func place(approval string) Place {
 		}},
 		QuoteHash: quoteHash, MaxTotal: usd(63286),
 		Listing: listing.State{ID: listingID, ProviderID: provider, State: listing.StatePublished, Version: 2, Versions: []listing.Terms{
-			{PortID: providerPort, Approval: approval, BGP: listing.BGPTerms{ASN: 64502, Prefixes: []string{"203.0.113.0/24"}}},
+			{PortID: providerPort, BandwidthsMbps: []int{100}, Approval: approval, BGP: listing.BGPTerms{ASN: 64502, Prefixes: []string{"203.0.113.0/24"}}},
 			{PortID: scenario.ID(domain.PrefixPort, 9), Approval: "not this one"},
 		}},
 		PortID:       customerPort,
 		Port:         port.State{ID: customerPort, OrganisationID: customer, EdgeNodeID: edgeNode, CapacityMbps: 100},
 		ProviderPort: port.State{ID: providerPort, OrganisationID: provider, EdgeNodeID: edgeNode, CapacityMbps: 1000},
+		EdgeNode:     edgenode.State{ID: edgeNode, Name: "pop-1", ASN: 64500},
 		BGP:          BGP{ASN: 64501, Prefixes: []string{"198.51.100.0/24"}},
 		Deadline:     scenario.After(600), PurchaseOrder: "PO-7", At: scenario.Noon,
 	}
@@ -66,6 +68,9 @@ func TestPlace(t *testing.T) {
 	}
 	unlimited, noReference := placed(listing.ApprovalManual), placed(listing.ApprovalManual)
 	noReference.PurchaseOrder = ""
+	serviceKey, group := scenario.ID(domain.PrefixServiceKey, 1), scenario.ID(domain.PrefixRedundancyGroup, 1)
+	preApproved := placed(listing.ApprovalAutomatic)
+	preApproved.ServiceKeyID, preApproved.RedundancyGroupID = serviceKey, group
 	wrong := func(name string, field string, change func(*Place)) scenario.Case[Command] {
 		return scenario.Case[Command]{Name: name, When: with(change), Code: domain.Invalid, Fields: []string{field}}
 	}
@@ -91,6 +96,13 @@ func TestPlace(t *testing.T) {
 		wrong("another's port", "/port_id", func(c *Place) { c.Port.OrganisationID = provider }),
 		wrong("a port elsewhere", "/port_id", func(c *Place) { c.Port.EdgeNodeID = scenario.ID(domain.PrefixEdgeNode, 2) }),
 		wrong("a narrow port", "/port_id", func(c *Place) { c.Port.CapacityMbps = 99 }),
+		wrong("a port that others have filled", "/port_id", func(c *Place) { c.PortUse.Mbps = 1 }),
+		wrong("a provider's port that others have filled", "/quote_id", func(c *Place) { c.ProviderUse.Mbps = 901 }),
+		wrong("the edge node's AS number", "/bgp/asn", func(c *Place) { c.BGP.ASN = 64500 }),
+		wrong("service key", "/service_key", func(c *Place) { c.ServiceKeyID = orderID }),
+		wrong("group", "/redundancy_group_id", func(c *Place) { c.GroupID = orderID }),
+		{Name: "with a service key, into a group", When: with(func(c *Place) { c.ServiceKeyID, c.GroupID = serviceKey, group }),
+			Then: []domain.Event{preApproved}},
 		wrong("reserved AS number", "/bgp/asn", func(c *Place) { c.BGP.ASN = 23456 }),
 		wrong("the provider's AS number", "/bgp/asn", func(c *Place) { c.BGP.ASN = 64502 }),
 		wrong("the provider's prefix", "/bgp/prefixes/0", func(c *Place) { c.BGP.Prefixes = []string{"203.0.113.0/24"} }),

@@ -5,6 +5,8 @@ import (
 
 	"crossbill/domain"
 	"crossbill/domain/apikey"
+	"crossbill/domain/listing"
+	"crossbill/domain/qualification"
 )
 
 func (c Place) decide(op string) ([]domain.Event, error) {
@@ -26,14 +28,15 @@ func (c Place) decide(op string) ([]domain.Event, error) {
 	p.ID("/connection_id", domain.PrefixConnection, c.ConnectionID)
 	p.ID("/customer_id", domain.PrefixOrganisation, c.CustomerID)
 	p.Hash("/quote_hash", c.QuoteHash)
-	c.checkPort(&p)
-	p.BGP("/bgp", c.BGP)
-	p.BGPPair("/bgp", c.BGP, terms.BGP)
+	p.ID("/port_id", domain.PrefixPort, c.PortID)
+	c.checkSite(&p, terms)
 	c.checkTotal(&p)
 	p.OptionalText("/purchase_order", c.PurchaseOrder, MaxPurchaseOrder)
 	if c.BillingAccountID != "" {
 		p.ID("/billing_account_id", domain.PrefixBillingAccount, c.BillingAccountID)
 	}
+	p.Check(c.ServiceKeyID == "" || domain.ValidID(domain.PrefixServiceKey, c.ServiceKeyID), "/service_key", "is not a service key")
+	p.Check(c.GroupID == "" || domain.ValidID(domain.PrefixRedundancyGroup, c.GroupID), "/redundancy_group_id", "is not a redundancy group")
 	p.Time("/at", c.At)
 	checkDeadline(&p, c.Deadline, c.At)
 	p.OneOf("/approval_needed", c.ApprovalNeeded, "", AboveOrderLimit, AboveMonthLimit, OtherCurrency)
@@ -48,12 +51,16 @@ func (c Place) decide(op string) ([]domain.Event, error) {
 		return nil, domain.Errorf(domain.Conflict, op, "the quote %s does not say what the hash is of", q.QuoteID).
 			WithHint("read the quote again and order with its hash")
 	}
+	approval := terms.Approval
+	if c.ServiceKeyID != "" {
+		approval = listing.ApprovalAutomatic
+	}
 	bgp := BGP{ASN: c.BGP.ASN, Prefixes: slices.Clone(c.BGP.Prefixes)}
 	placed := Placed{
 		OrderID: c.OrderID, QuoteID: q.QuoteID, QuoteHash: q.Hash, CustomerID: c.CustomerID, ProviderID: q.ProviderID,
 		ListingID: q.ListingID, ListingVersion: q.ListingVersion, ConnectionID: c.ConnectionID, PortID: c.Port.ID,
-		BandwidthMbps: q.BandwidthMbps, BGP: bgp, Approval: terms.Approval, Deadline: domain.Instant(c.Deadline),
-		PurchaseOrder: c.PurchaseOrder, BillingAccountID: c.BillingAccountID, At: domain.Instant(c.At), ApprovalNeeded: c.ApprovalNeeded,
+		BandwidthMbps: q.BandwidthMbps, BGP: bgp, Approval: approval, Deadline: domain.Instant(c.Deadline),
+		PurchaseOrder: c.PurchaseOrder, ServiceKeyID: c.ServiceKeyID, RedundancyGroupID: c.GroupID, BillingAccountID: c.BillingAccountID, At: domain.Instant(c.At), ApprovalNeeded: c.ApprovalNeeded,
 	}
 	if c.By != (apikey.PrincipalRef{}) {
 		placed.PlacedBy = &c.By
@@ -69,16 +76,19 @@ func (c Place) decide(op string) ([]domain.Event, error) {
 	return []domain.Event{placed}, nil
 }
 
-// checkPort holds the customer's port to what the connection needs of it. What other connections take of its capacity is
-// reserved at allocation; a connection wider than the whole port would never be.
-func (c Place) checkPort(p *domain.Problems) {
-	p.ID("/port_id", domain.PrefixPort, c.PortID)
-	if c.Port.ID == "" || c.Port.ID != c.PortID || c.Port.OrganisationID != c.CustomerID {
-		p.Add("/port_id", "is not a port of the customer")
-		return
-	}
-	p.Check(c.Port.EdgeNodeID == c.ProviderPort.EdgeNodeID, "/port_id", "is on another edge node than the listing's port, %s", c.ProviderPort.EdgeNodeID)
-	p.Check(c.Port.CapacityMbps >= c.Quote.BandwidthMbps, "/port_id", "has a capacity of %d Mbps and the quote is for %d", c.Port.CapacityMbps, c.Quote.BandwidthMbps)
+// checkSite refuses what the qualification of the same connection calls red. Others may still take the rest of a port
+// before the order is allocated; then it fails.
+func (c Place) checkSite(p *domain.Problems, terms listing.Terms) {
+	qualification.Check(qualification.Site{
+		Terms: terms, Port: c.Port, PortUse: c.PortUse, ProviderPort: c.ProviderPort, ProviderPortUse: c.ProviderUse,
+		EdgeNode: c.EdgeNode, EdgeNodeTags: c.EdgeNodeTags, PreApproved: c.ServiceKeyID != "",
+	}, qualification.Request{CustomerID: c.CustomerID, PortID: c.PortID, BandwidthMbps: c.Quote.BandwidthMbps, BGP: &c.BGP}).
+		Problems(p, func(pointer string) string {
+			if pointer == "/listing_id" || pointer == "/bandwidth_mbps" { // an order says both by its quote
+				return "/quote_id"
+			}
+			return pointer
+		})
 }
 
 func (c Place) checkTotal(p *domain.Problems) {

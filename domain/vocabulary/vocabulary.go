@@ -27,6 +27,8 @@ import (
 	"crossbill/domain/port"
 	"crossbill/domain/quote"
 	"crossbill/domain/reading"
+	"crossbill/domain/redundancygroup"
+	"crossbill/domain/servicekey"
 	"crossbill/domain/settlement"
 	"crossbill/domain/subject"
 	"crossbill/domain/taxrate"
@@ -39,6 +41,7 @@ func Events() [][]domain.Event {
 		organisation.Events(), apikey.Events(), location.Events(), policy.Events(), edgenode.Events(), port.Events(), feeschedule.Events(), listing.Events(),
 		quote.Events(), order.Events(), connection.Events(), reading.Events(), billingrun.Events(), invoice.Events(),
 		settlement.Events(), feeallowance.Events(), subject.Events(), webhook.Events(),
+		servicekey.Events(), redundancygroup.Events(),
 		billingaccount.Events(), budget.Events(), taxrate.Events(), exchangerate.Events(),
 	}
 }
