@@ -34,7 +34,7 @@ func listsOf(viewer projections.Viewer) []pager {
 		{"orders",
 			func(b *bench, n int) { b.record("order-"+id("ord", n), placed(n, acme, cloudCo)) },
 			func(b *bench, limit int, token string) ([]string, string, error) {
-				page, next, err := b.q.OrdersOf(b.Context(), viewer, limit, token)
+				page, next, err := b.q.OrdersOf(b.Context(), viewer, projections.OrderFilter{}, limit, token)
 				return ids(page, func(s order.State) string { return s.ID }), next, err
 			}},
 		{"connections",
@@ -158,7 +158,7 @@ func TestPages_BadLimitsAndTokens(t *testing.T) {
 	negative[7] |= 0x80
 	format := slices.Clone(raw)
 	format[0]++
-	_, others, _ := b.q.OrdersOf(t.Context(), projections.Party(cloudCo), 1, "")
+	_, others, _ := b.q.OrdersOf(t.Context(), projections.Party(cloudCo), projections.OrderFilter{}, 1, "")
 	bad := map[string]string{
 		"not base64":          "!!!!!!!!!!!!!!!!!!!!",
 		"too short":           orders[:16],
