@@ -12,6 +12,9 @@ import (
 	"crossbill/projections"
 )
 
+// defaultPreview is how many connections one answer is about when nothing is said; the contract says how many it can be.
+const defaultPreview = 20
+
 // maxRevenueMonths is how many months of settlements one question can be about.
 const maxRevenueMonths = 120
 
@@ -26,7 +29,7 @@ type spendQuestion struct {
 	month        *Month
 	groupBy      string
 	connectionID *ConnectionID
-	limit        *Limit
+	limit        *int
 	pageToken    *PageToken
 	forecast     bool
 }
@@ -67,7 +70,7 @@ func (s *Server) spend(ctx context.Context, q spendQuestion) (Spend, error) {
 		}
 		ids = []string{c.ID}
 	} else if ids, next, err = s.Queries.Billed(ctx, projections.BilledSearch{
-		Customer: customer, From: period.From, To: period.To, Limit: valueOr(q.limit, 100), PageToken: valueOr(q.pageToken, ""),
+		Customer: customer, From: period.From, To: period.To, Limit: valueOr(q.limit, defaultPreview), PageToken: valueOr(q.pageToken, ""),
 	}); err != nil {
 		return Spend{}, err
 	}
@@ -177,7 +180,7 @@ func (s *Server) GetRevenue(ctx context.Context, req GetRevenueRequestObject) (G
 	}
 	open := billing.MonthOf(now)
 	ids, next, err := s.Queries.Billed(ctx, projections.BilledSearch{
-		Provider: provider, From: open.From, To: open.To, Limit: valueOr(p.Limit, 100), PageToken: valueOr(p.PageToken, ""),
+		Provider: provider, From: open.From, To: open.To, Limit: valueOr(p.Limit, defaultPreview), PageToken: valueOr(p.PageToken, ""),
 	})
 	if err != nil {
 		return nil, err

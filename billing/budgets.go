@@ -141,11 +141,7 @@ func SpentOn(ctx context.Context, log Log, queries projections.Queries, all []bu
 	for n, b := range all {
 		spent[n].Currency = b.Terms.Amount.Currency
 	}
-	head, err := log.Head(ctx)
-	if err != nil {
-		return nil, 0, err
-	}
-	position, month := head.Position, MonthOf(at)
+	month := MonthOf(at)
 	search := projections.BilledSearch{Customer: all[0].OrganisationID, From: month.From, To: month.To, Limit: MaxPreview}
 	for {
 		ids, next, err := queries.Billed(ctx, search)
@@ -156,7 +152,6 @@ func SpentOn(ctx context.Context, log Log, queries projections.Queries, all []bu
 		if err != nil {
 			return nil, 0, err
 		}
-		position = p.Position
 		for n, b := range all {
 			part, err := p.SpentOn(b, chosen.BillingAccountID)
 			if err != nil {
@@ -167,7 +162,7 @@ func SpentOn(ctx context.Context, log Log, queries projections.Queries, all []bu
 			}
 		}
 		if search.PageToken = next; next == "" {
-			return spent, position, nil
+			return spent, p.Position, nil
 		}
 	}
 }

@@ -3932,7 +3932,9 @@ type GetRevenueParams struct {
 	// ToMonth The last month; absent: the present one.
 	ToMonth *Month                   `form:"to_month,omitempty" json:"to_month,omitempty"`
 	GroupBy *GetRevenueParamsGroupBy `form:"group_by,omitempty" json:"group_by,omitempty"`
-	Limit   *Limit                   `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Limit Connections; each costs the reading of all its readings.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// PageToken `next_page_token` of the page before.
 	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
@@ -3966,7 +3968,9 @@ type GetSpendParams struct {
 
 	// ConnectionId Only this connection.
 	ConnectionId *ConnectionID `form:"connection_id,omitempty" json:"connection_id,omitempty"`
-	Limit        *Limit        `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Limit Connections; each costs the reading of all its readings.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// PageToken `next_page_token` of the page before.
 	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
@@ -3986,7 +3990,9 @@ type GetSpendForecastParams struct {
 
 	// ConnectionId Only this connection.
 	ConnectionId *ConnectionID `form:"connection_id,omitempty" json:"connection_id,omitempty"`
-	Limit        *Limit        `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Limit Connections; each costs the reading of all its readings.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// PageToken `next_page_token` of the page before.
 	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
