@@ -80,6 +80,7 @@ type Server struct {
 	doc      *openapi3.T
 	router   routers.Router
 	streams  chan struct{} // a token per open event stream
+	metered  meteredStates
 }
 
 var _ StrictServerInterface = (*Server)(nil)
@@ -147,7 +148,7 @@ func (s *Server) handler() http.Handler {
 			s.fail(w, r, domain.Errorf(domain.Invalid, "api", "%s", err.Error()))
 		},
 	})
-	m.Use(s.match, s.authenticate, s.validate, s.idempotent, s.awaitPosition)
+	m.Use(s.match, s.authenticate, s.validate, s.idempotent, s.awaitPosition, s.ingest)
 	root := http.NewServeMux()
 	root.HandleFunc("GET /openapi.yaml", serveContract)
 	root.HandleFunc("GET "+tilePrefix+"tile/", s.serveTile)

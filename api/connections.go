@@ -46,13 +46,13 @@ func (s *Server) GetUsage(ctx context.Context, req GetUsageRequestObject) (GetUs
 	}
 	page := Usage{
 		ConnectionId: req.ConnectionId, BytesIn: usage.BytesIn, BytesOut: usage.BytesOut, BytesTotal: usage.BytesIn + usage.BytesOut,
-		Readings: usage.Readings, LastTo: optional(usage.LastTo), Items: []Reading{}, NextPageToken: optional(next),
+		Readings: usage.Readings, LastTo: optional(usage.LastTo), Items: []RecordedReading{}, NextPageToken: optional(next),
 	}
 	for _, r := range usage.Items {
-		page.Items = append(page.Items, Reading{
+		page.Items = append(page.Items, RecordedReading{
 			ConnectionId: r.ConnectionID, Epoch: r.Epoch, Sequence: r.Sequence, From: r.From, To: r.To, BytesIn: r.BytesIn,
 			BytesOut: r.BytesOut, PacketsIn: r.PacketsIn, PacketsOut: r.PacketsOut, DroppedIn: r.DroppedIn,
-			DroppedOut: r.DroppedOut, Source: EdgeKind(r.Source),
+			DroppedOut: r.DroppedOut, Source: RecordedReadingSource(r.Source),
 		})
 	}
 	return GetUsage200JSONResponse(page), nil

@@ -44,6 +44,7 @@ type market struct {
 	// runner runs the read models.
 	runner   *projections.Runner
 	adminKey string // of the customer's, with the scope admin alone
+	meterKey string // of the provider's, with the scope meter alone
 
 	operator, provider, customer, stranger, agent                *client.Client
 	operatorKey, providerKey, customerKey, strangerKey, agentKey string
@@ -146,6 +147,7 @@ func (m *market) open() *market {
 	m.customerID, m.customerKey = m.register("customer-one", client.RoleCustomer)
 	m.strangerID, m.strangerKey = m.register("stranger", client.RoleCustomer, client.RoleProvider)
 	_, m.adminKey = m.mintFor(m.customerID, api.ScopeAdmin)
+	_, m.meterKey = m.mintFor(m.providerID, api.ScopeMeter)
 	m.provider, m.customer, m.stranger = m.client(m.providerKey), m.client(m.customerKey), m.client(m.strangerKey)
 	node, _, err := client.Decode[client.EdgeNodeWithKey](m.operator.CreateEdgeNode(ctx, nil, newEdgeNode()))
 	must(m.t, err)

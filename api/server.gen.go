@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"crossbill/domain"
@@ -853,6 +854,27 @@ func (e ReadingVerdictStatus) Valid() bool {
 	}
 }
 
+// Defines values for RecordedReadingSource.
+const (
+	RecordedReadingSourceEbpf     RecordedReadingSource = "ebpf"
+	RecordedReadingSourceProvider RecordedReadingSource = "provider"
+	RecordedReadingSourceSoftware RecordedReadingSource = "software"
+)
+
+// Valid indicates whether the value is a known member of the RecordedReadingSource enum.
+func (e RecordedReadingSource) Valid() bool {
+	switch e {
+	case RecordedReadingSourceEbpf:
+		return true
+	case RecordedReadingSourceProvider:
+		return true
+	case RecordedReadingSourceSoftware:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Role.
 const (
 	RoleCustomer Role = "customer"
@@ -994,6 +1016,57 @@ func (e TaxIDCheckChecked) Valid() bool {
 	case TaxIDCheckCheckedFormat:
 		return true
 	case TaxIDCheckCheckedNone:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UsageEventSpecversion.
+const (
+	UsageEventSpecversionN10 UsageEventSpecversion = "1.0"
+)
+
+// Valid indicates whether the value is a known member of the UsageEventSpecversion enum.
+func (e UsageEventSpecversion) Valid() bool {
+	switch e {
+	case UsageEventSpecversionN10:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UsageEventType.
+const (
+	UsageEventTypeComCrossbillUsageV1 UsageEventType = "com.crossbill.usage.v1"
+)
+
+// Valid indicates whether the value is a known member of the UsageEventType enum.
+func (e UsageEventType) Valid() bool {
+	switch e {
+	case UsageEventTypeComCrossbillUsageV1:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UsageVerdictStatus.
+const (
+	UsageVerdictStatusAccepted  UsageVerdictStatus = "accepted"
+	UsageVerdictStatusDuplicate UsageVerdictStatus = "duplicate"
+	UsageVerdictStatusRejected  UsageVerdictStatus = "rejected"
+)
+
+// Valid indicates whether the value is a known member of the UsageVerdictStatus enum.
+func (e UsageVerdictStatus) Valid() bool {
+	switch e {
+	case UsageVerdictStatusAccepted:
+		return true
+	case UsageVerdictStatusDuplicate:
+		return true
+	case UsageVerdictStatusRejected:
 		return true
 	default:
 		return false
@@ -2824,6 +2897,25 @@ type Reason struct {
 	Reason string `json:"reason"`
 }
 
+// RecordedReading A reading of an edge node, or of a provider's own meter, which has no epoch, sequence or packets (all 0).
+type RecordedReading struct {
+	BytesIn      int64                 `json:"bytes_in"`
+	BytesOut     int64                 `json:"bytes_out"`
+	ConnectionId ConnectionID          `json:"connection_id"`
+	DroppedIn    int64                 `json:"dropped_in"`
+	DroppedOut   int64                 `json:"dropped_out"`
+	Epoch        int64                 `json:"epoch"`
+	From         time.Time             `json:"from"`
+	PacketsIn    int64                 `json:"packets_in"`
+	PacketsOut   int64                 `json:"packets_out"`
+	Sequence     int64                 `json:"sequence"`
+	Source       RecordedReadingSource `json:"source"`
+	To           time.Time             `json:"to"`
+}
+
+// RecordedReadingSource defines model for RecordedReading.Source.
+type RecordedReadingSource string
+
 // Revenue defines model for Revenue.
 type Revenue struct {
 	// FromMonth A calendar month, UTC.
@@ -3069,11 +3161,11 @@ type Thresholds = []int
 
 // Usage defines model for Usage.
 type Usage struct {
-	BytesIn      int64        `json:"bytes_in"`
-	BytesOut     int64        `json:"bytes_out"`
-	BytesTotal   int64        `json:"bytes_total"`
-	ConnectionId ConnectionID `json:"connection_id"`
-	Items        []Reading    `json:"items"`
+	BytesIn      int64             `json:"bytes_in"`
+	BytesOut     int64             `json:"bytes_out"`
+	BytesTotal   int64             `json:"bytes_total"`
+	ConnectionId ConnectionID      `json:"connection_id"`
+	Items        []RecordedReading `json:"items"`
 
 	// LastTo The end of the newest reading.
 	LastTo        *time.Time `json:"last_to,omitempty"`
@@ -3081,6 +3173,57 @@ type Usage struct {
 
 	// Readings How many there are in all.
 	Readings int64 `json:"readings"`
+}
+
+// UsageEvent A CloudEvent. Extension attributes are let through and not kept.
+type UsageEvent struct {
+	// Data Layer-2 bytes at the customer's port over [from, to). In is from the customer towards the provider.
+	Data UsageEventData `json:"data"`
+
+	// Id Of the event; unique under its source.
+	Id string `json:"id"`
+
+	// Source The meter.
+	Source               string                 `json:"source"`
+	Specversion          UsageEventSpecversion  `json:"specversion"`
+	Type                 UsageEventType         `json:"type"`
+	AdditionalProperties map[string]interface{} `json:"-"`
+}
+
+// UsageEventSpecversion defines model for UsageEvent.Specversion.
+type UsageEventSpecversion string
+
+// UsageEventType defines model for UsageEvent.Type.
+type UsageEventType string
+
+// UsageEventBatch defines model for UsageEventBatch.
+type UsageEventBatch = []UsageEvent
+
+// UsageEventData Layer-2 bytes at the customer's port over [from, to). In is from the customer towards the provider.
+type UsageEventData struct {
+	BytesIn      int64        `json:"bytes_in"`
+	BytesOut     int64        `json:"bytes_out"`
+	ConnectionId ConnectionID `json:"connection_id"`
+	From         time.Time    `json:"from"`
+	To           time.Time    `json:"to"`
+}
+
+// UsageVerdict defines model for UsageVerdict.
+type UsageVerdict struct {
+	Id string `json:"id"`
+
+	// Problem RFC 9457 problem details.
+	Problem *Problem           `json:"problem,omitempty"`
+	Source  string             `json:"source"`
+	Status  UsageVerdictStatus `json:"status"`
+}
+
+// UsageVerdictStatus defines model for UsageVerdict.Status.
+type UsageVerdictStatus string
+
+// UsageVerdicts defines model for UsageVerdicts.
+type UsageVerdicts struct {
+	Verdicts []UsageVerdict `json:"verdicts"`
 }
 
 // Webhook defines model for Webhook.
@@ -4213,6 +4356,15 @@ type CreateQuoteJSONRequestBody = NewQuote
 // SetTaxRateJSONRequestBody defines body for SetTaxRate for application/json ContentType.
 type SetTaxRateJSONRequestBody = NewTaxRate
 
+// SendUsageEventsApplicationCloudeventsPlusJSONRequestBody defines body for SendUsageEvents for application/cloudevents+json ContentType.
+type SendUsageEventsApplicationCloudeventsPlusJSONRequestBody = UsageEvent
+
+// SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody defines body for SendUsageEvents for application/cloudevents-batch+json ContentType.
+type SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody = UsageEventBatch
+
+// SendUsageEventsJSONRequestBody defines body for SendUsageEvents for application/json ContentType.
+type SendUsageEventsJSONRequestBody = UsageEvent
+
 // CreateWebhookJSONRequestBody defines body for CreateWebhook for application/json ContentType.
 type CreateWebhookJSONRequestBody = NewWebhook
 
@@ -4224,6 +4376,124 @@ type ReplayWebhookJSONRequestBody = WebhookReplay
 
 // RotateWebhookSecretJSONRequestBody defines body for RotateWebhookSecret for application/json ContentType.
 type RotateWebhookSecretJSONRequestBody = SecretRotation
+
+// Getter for additional properties for UsageEvent. Returns the specified
+// element and whether it was found
+func (a UsageEvent) Get(fieldName string) (value interface{}, found bool) {
+	if a.AdditionalProperties != nil {
+		value, found = a.AdditionalProperties[fieldName]
+	}
+	return
+}
+
+// Setter for additional properties for UsageEvent
+func (a *UsageEvent) Set(fieldName string, value interface{}) {
+	if a.AdditionalProperties == nil {
+		a.AdditionalProperties = make(map[string]interface{})
+	}
+	a.AdditionalProperties[fieldName] = value
+}
+
+// Override default JSON handling for UsageEvent to handle AdditionalProperties
+func (a *UsageEvent) UnmarshalJSON(b []byte) error {
+	object := make(map[string]json.RawMessage)
+	err := json.Unmarshal(b, &object)
+	if err != nil {
+		return err
+	}
+
+	if raw, found := object["data"]; found {
+		err = json.Unmarshal(raw, &a.Data)
+		if err != nil {
+			return fmt.Errorf("error reading 'data': %w", err)
+		}
+		delete(object, "data")
+	}
+
+	if raw, found := object["id"]; found {
+		err = json.Unmarshal(raw, &a.Id)
+		if err != nil {
+			return fmt.Errorf("error reading 'id': %w", err)
+		}
+		delete(object, "id")
+	}
+
+	if raw, found := object["source"]; found {
+		err = json.Unmarshal(raw, &a.Source)
+		if err != nil {
+			return fmt.Errorf("error reading 'source': %w", err)
+		}
+		delete(object, "source")
+	}
+
+	if raw, found := object["specversion"]; found {
+		err = json.Unmarshal(raw, &a.Specversion)
+		if err != nil {
+			return fmt.Errorf("error reading 'specversion': %w", err)
+		}
+		delete(object, "specversion")
+	}
+
+	if raw, found := object["type"]; found {
+		err = json.Unmarshal(raw, &a.Type)
+		if err != nil {
+			return fmt.Errorf("error reading 'type': %w", err)
+		}
+		delete(object, "type")
+	}
+
+	if len(object) != 0 {
+		a.AdditionalProperties = make(map[string]interface{})
+		for fieldName, fieldBuf := range object {
+			var fieldVal interface{}
+			err := json.Unmarshal(fieldBuf, &fieldVal)
+			if err != nil {
+				return fmt.Errorf("error unmarshaling field %s: %w", fieldName, err)
+			}
+			a.AdditionalProperties[fieldName] = fieldVal
+		}
+	}
+	return nil
+}
+
+// Override default JSON handling for UsageEvent to handle AdditionalProperties
+func (a UsageEvent) MarshalJSON() ([]byte, error) {
+	var err error
+	object := make(map[string]json.RawMessage)
+
+	object["data"], err = json.Marshal(a.Data)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'data': %w", err)
+	}
+
+	object["id"], err = json.Marshal(a.Id)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'id': %w", err)
+	}
+
+	object["source"], err = json.Marshal(a.Source)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'source': %w", err)
+	}
+
+	object["specversion"], err = json.Marshal(a.Specversion)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'specversion': %w", err)
+	}
+
+	object["type"], err = json.Marshal(a.Type)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'type': %w", err)
+	}
+
+	for fieldName, field := range a.AdditionalProperties {
+		object[fieldName], err = json.Marshal(field)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling '%s': %w", fieldName, err)
+		}
+	}
+	return json.Marshal(object)
+}
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
@@ -4542,6 +4812,9 @@ type ServerInterface interface {
 	// SetTaxRate Record a tax rate
 	// (POST /v1/tax-rates)
 	SetTaxRate(w http.ResponseWriter, r *http.Request, params SetTaxRateParams)
+	// SendUsageEvents Deliver the usage that a provider's own meters counted, each event with its own verdict
+	// (POST /v1/usage-events)
+	SendUsageEvents(w http.ResponseWriter, r *http.Request)
 	// ListWebhooks The webhooks of the caller's organisation, newest first
 	// (GET /v1/webhooks)
 	ListWebhooks(w http.ResponseWriter, r *http.Request)
@@ -10292,6 +10565,20 @@ func (siw *ServerInterfaceWrapper) SetTaxRate(w http.ResponseWriter, r *http.Req
 	handler.ServeHTTP(w, r)
 }
 
+// SendUsageEvents operation middleware
+func (siw *ServerInterfaceWrapper) SendUsageEvents(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SendUsageEvents(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListWebhooks operation middleware
 func (siw *ServerInterfaceWrapper) ListWebhooks(w http.ResponseWriter, r *http.Request) {
 
@@ -11118,6 +11405,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 	r.HandleFunc(options.BaseURL+"/v1/edge-nodes/{edge_node_id}/observations", wrapper.ReportObservations).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/edge-nodes/{edge_node_id}/readings", wrapper.SendReadings).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/usage-events", wrapper.SendUsageEvents).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/ports", wrapper.ListPorts).Methods(http.MethodGet)
 
@@ -16236,6 +16525,57 @@ func (response SetTaxRatedefaultApplicationProblemPlusJSONResponse) VisitSetTaxR
 	return err
 }
 
+type SendUsageEventsRequestObject struct {
+	ApplicationCloudeventsPlusJSONBody      *SendUsageEventsApplicationCloudeventsPlusJSONRequestBody
+	ApplicationCloudeventsBatchPlusJSONBody *SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody
+	JSONBody                                *SendUsageEventsJSONRequestBody
+}
+
+type SendUsageEventsResponseObject interface {
+	VisitSendUsageEventsResponse(w http.ResponseWriter) error
+}
+
+type SendUsageEvents200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type SendUsageEvents200JSONResponse struct {
+	Body    UsageVerdicts
+	Headers SendUsageEvents200ResponseHeaders
+}
+
+func (response SendUsageEvents200JSONResponse) VisitSendUsageEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SendUsageEventsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SendUsageEventsdefaultApplicationProblemPlusJSONResponse) VisitSendUsageEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListWebhooksRequestObject struct {
 }
 
@@ -17185,6 +17525,9 @@ type StrictServerInterface interface {
 	// SetTaxRate Record a tax rate
 	// (POST /v1/tax-rates)
 	SetTaxRate(ctx context.Context, request SetTaxRateRequestObject) (SetTaxRateResponseObject, error)
+	// SendUsageEvents Deliver the usage that a provider's own meters counted, each event with its own verdict
+	// (POST /v1/usage-events)
+	SendUsageEvents(ctx context.Context, request SendUsageEventsRequestObject) (SendUsageEventsResponseObject, error)
 	// ListWebhooks The webhooks of the caller's organisation, newest first
 	// (GET /v1/webhooks)
 	ListWebhooks(ctx context.Context, request ListWebhooksRequestObject) (ListWebhooksResponseObject, error)
@@ -20285,6 +20628,61 @@ func (sh *strictHandler) SetTaxRate(w http.ResponseWriter, r *http.Request, para
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(SetTaxRateResponseObject); ok {
 		if err := validResponse.VisitSetTaxRateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SendUsageEvents operation middleware
+func (sh *strictHandler) SendUsageEvents(w http.ResponseWriter, r *http.Request) {
+	var request SendUsageEventsRequestObject
+
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/cloudevents+json") {
+
+		var body SendUsageEventsApplicationCloudeventsPlusJSONRequestBody
+		if err := runtime.BindJSONBody(r, &body); err != nil {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+		request.ApplicationCloudeventsPlusJSONBody = &body
+
+	}
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/cloudevents-batch+json") {
+
+		var body SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody
+		if err := runtime.BindJSONBody(r, &body); err != nil {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+		request.ApplicationCloudeventsBatchPlusJSONBody = &body
+
+	}
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
+
+		var body SendUsageEventsJSONRequestBody
+		if err := runtime.BindJSONBody(r, &body); err != nil {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+		request.JSONBody = &body
+
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.SendUsageEvents(ctx, request.(SendUsageEventsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SendUsageEvents")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SendUsageEventsResponseObject); ok {
+		if err := validResponse.VisitSendUsageEventsResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -25,7 +25,8 @@ func (s *Server) validate(next http.Handler) http.Handler {
 				WithHint("a body holds at most %d bytes", MaxBodyBytes))
 			return
 		}
-		if len(body) > 0 && !strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
+		itself := s.readsItself(matched)
+		if len(body) > 0 && !itself && !strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
 			s.fail(w, r, domain.Errorf(domain.Invalid, "api.validate", "the body's content type must be application/json"))
 			return
 		}
@@ -33,7 +34,7 @@ func (s *Server) validate(next http.Handler) http.Handler {
 			s.fail(w, r, err)
 			return
 		}
-		if len(body) > 0 {
+		if len(body) > 0 && !itself {
 			if err := checkJSON(body); err != nil {
 				s.fail(w, r, err)
 				return
@@ -42,7 +43,7 @@ func (s *Server) validate(next http.Handler) http.Handler {
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		err = openapi3filter.ValidateRequest(r.Context(), &openapi3filter.RequestValidationInput{
 			Request: r, PathParams: matched.params, Route: matched.route,
-			Options: &openapi3filter.Options{MultiError: true, AuthenticationFunc: openapi3filter.NoopAuthenticationFunc},
+			Options: &openapi3filter.Options{MultiError: true, ExcludeRequestBody: itself, AuthenticationFunc: openapi3filter.NoopAuthenticationFunc},
 		})
 		if err != nil {
 			var problems domain.Problems

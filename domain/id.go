@@ -93,14 +93,13 @@ func ValidID(prefix, id string) bool {
 
 // digestParts hashes the parts length-prefixed, so that ("ab","c") and ("a","bc") differ.
 func digestParts(parts []string) [32]byte {
-	h := sha256.New()
-	var n [8]byte
+	var room [256]byte // most have fewer bytes, and then nothing is allocated
+	b := room[:0]
 	for _, p := range parts {
-		binary.BigEndian.PutUint64(n[:], uint64(len(p)))
-		h.Write(n[:])
-		io.WriteString(h, p)
+		b = binary.BigEndian.AppendUint64(b, uint64(len(p)))
+		b = append(b, p...)
 	}
-	return [32]byte(h.Sum(nil))
+	return sha256.Sum256(b)
 }
 
 // uuid7 lays out RFC 9562 section 5.7: 48 bits of Unix milliseconds, then version, entropy, variant, entropy.

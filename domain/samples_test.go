@@ -109,6 +109,7 @@ func later() []domain.Event {
 	return []domain.Event{
 		feeschedule.Published{FeeScheduleID: feeID, Version: 3, BasisPoints: 300, EffectiveFrom: april, At: at, FeeTerms: free},
 		listing.Drafted{ListingID: listingID, ProviderID: provider, Terms: more, At: at},
+		reading.Recorded{ConnectionID: connectionID, From: march, To: at, BytesIn: 1, BytesOut: 2, Source: reading.SourceProvider, Meter: "/meters/1", MeterEvent: "e-1"},
 		listing.Published{ListingID: listingID, ProviderID: provider, Version: 2, Terms: more, At: at},
 		invoice.Issued{
 			InvoiceID: invoiceID, Number: "CB-000002", CustomerID: customer, PeriodStart: march, PeriodEnd: april, Currency: "USD",

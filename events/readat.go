@@ -85,3 +85,44 @@ func (l *Log) VersionAt(ctx context.Context, stream string, at Position) (int64,
 	}
 	return low, nil
 }
+
+// Versions returns the versions that streams have now; streams without events are left out. It returns an Unavailable
+// error if they can't be read.
+func (l *Log) Versions(ctx context.Context, streams []string) (map[string]int64, error) {
+	rows, err := l.pool.Query(ctx, `SELECT stream, version FROM streams WHERE stream = ANY($1)`, streams) // primary key
+	if err != nil {
+		return nil, unreadable(ctx, err)
+	}
+	versions := make(map[string]int64, len(streams))
+	var stream string
+	var version int64
+	if _, err := pgx.ForEachRow(rows, []any{&stream, &version}, func() error {
+		versions[stream] = version
+		return nil
+	}); err != nil {
+		return nil, unreadable(ctx, err)
+	}
+	return versions, nil
+}
+
+// Known returns which of the event ids are in the log, archived or not. It returns an Unavailable error if that can't be
+// read.
+func (l *Log) Known(ctx context.Context, ids [][16]byte) (map[[16]byte]bool, error) {
+	rows, err := l.pool.Query(ctx, `
+		SELECT event_id FROM events WHERE event_id = ANY($1) -- index events_p…_event_id of each partition
+		UNION ALL
+		SELECT event_id FROM log_archived_ids WHERE event_id = ANY($1) -- likewise
+	`, ids)
+	if err != nil {
+		return nil, unreadable(ctx, err)
+	}
+	known := make(map[[16]byte]bool)
+	var id [16]byte
+	if _, err := pgx.ForEachRow(rows, []any{&id}, func() error {
+		known[id] = true
+		return nil
+	}); err != nil {
+		return nil, unreadable(ctx, err)
+	}
+	return known, nil
+}

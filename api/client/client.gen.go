@@ -853,6 +853,27 @@ func (e ReadingVerdictStatus) Valid() bool {
 	}
 }
 
+// Defines values for RecordedReadingSource.
+const (
+	RecordedReadingSourceEbpf     RecordedReadingSource = "ebpf"
+	RecordedReadingSourceProvider RecordedReadingSource = "provider"
+	RecordedReadingSourceSoftware RecordedReadingSource = "software"
+)
+
+// Valid indicates whether the value is a known member of the RecordedReadingSource enum.
+func (e RecordedReadingSource) Valid() bool {
+	switch e {
+	case RecordedReadingSourceEbpf:
+		return true
+	case RecordedReadingSourceProvider:
+		return true
+	case RecordedReadingSourceSoftware:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Role.
 const (
 	RoleCustomer Role = "customer"
@@ -994,6 +1015,57 @@ func (e TaxIDCheckChecked) Valid() bool {
 	case TaxIDCheckCheckedFormat:
 		return true
 	case TaxIDCheckCheckedNone:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UsageEventSpecversion.
+const (
+	UsageEventSpecversionN10 UsageEventSpecversion = "1.0"
+)
+
+// Valid indicates whether the value is a known member of the UsageEventSpecversion enum.
+func (e UsageEventSpecversion) Valid() bool {
+	switch e {
+	case UsageEventSpecversionN10:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UsageEventType.
+const (
+	UsageEventTypeComCrossbillUsageV1 UsageEventType = "com.crossbill.usage.v1"
+)
+
+// Valid indicates whether the value is a known member of the UsageEventType enum.
+func (e UsageEventType) Valid() bool {
+	switch e {
+	case UsageEventTypeComCrossbillUsageV1:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UsageVerdictStatus.
+const (
+	UsageVerdictStatusAccepted  UsageVerdictStatus = "accepted"
+	UsageVerdictStatusDuplicate UsageVerdictStatus = "duplicate"
+	UsageVerdictStatusRejected  UsageVerdictStatus = "rejected"
+)
+
+// Valid indicates whether the value is a known member of the UsageVerdictStatus enum.
+func (e UsageVerdictStatus) Valid() bool {
+	switch e {
+	case UsageVerdictStatusAccepted:
+		return true
+	case UsageVerdictStatusDuplicate:
+		return true
+	case UsageVerdictStatusRejected:
 		return true
 	default:
 		return false
@@ -2824,6 +2896,25 @@ type Reason struct {
 	Reason string `json:"reason"`
 }
 
+// RecordedReading A reading of an edge node, or of a provider's own meter, which has no epoch, sequence or packets (all 0).
+type RecordedReading struct {
+	BytesIn      int64                 `json:"bytes_in"`
+	BytesOut     int64                 `json:"bytes_out"`
+	ConnectionId ConnectionID          `json:"connection_id"`
+	DroppedIn    int64                 `json:"dropped_in"`
+	DroppedOut   int64                 `json:"dropped_out"`
+	Epoch        int64                 `json:"epoch"`
+	From         time.Time             `json:"from"`
+	PacketsIn    int64                 `json:"packets_in"`
+	PacketsOut   int64                 `json:"packets_out"`
+	Sequence     int64                 `json:"sequence"`
+	Source       RecordedReadingSource `json:"source"`
+	To           time.Time             `json:"to"`
+}
+
+// RecordedReadingSource defines model for RecordedReading.Source.
+type RecordedReadingSource string
+
 // Revenue defines model for Revenue.
 type Revenue struct {
 	// FromMonth A calendar month, UTC.
@@ -3069,11 +3160,11 @@ type Thresholds = []int
 
 // Usage defines model for Usage.
 type Usage struct {
-	BytesIn      int64        `json:"bytes_in"`
-	BytesOut     int64        `json:"bytes_out"`
-	BytesTotal   int64        `json:"bytes_total"`
-	ConnectionId ConnectionID `json:"connection_id"`
-	Items        []Reading    `json:"items"`
+	BytesIn      int64             `json:"bytes_in"`
+	BytesOut     int64             `json:"bytes_out"`
+	BytesTotal   int64             `json:"bytes_total"`
+	ConnectionId ConnectionID      `json:"connection_id"`
+	Items        []RecordedReading `json:"items"`
 
 	// LastTo The end of the newest reading.
 	LastTo        *time.Time `json:"last_to,omitempty"`
@@ -3081,6 +3172,57 @@ type Usage struct {
 
 	// Readings How many there are in all.
 	Readings int64 `json:"readings"`
+}
+
+// UsageEvent A CloudEvent. Extension attributes are let through and not kept.
+type UsageEvent struct {
+	// Data Layer-2 bytes at the customer's port over [from, to). In is from the customer towards the provider.
+	Data UsageEventData `json:"data"`
+
+	// Id Of the event; unique under its source.
+	Id string `json:"id"`
+
+	// Source The meter.
+	Source               string                 `json:"source"`
+	Specversion          UsageEventSpecversion  `json:"specversion"`
+	Type                 UsageEventType         `json:"type"`
+	AdditionalProperties map[string]interface{} `json:"-"`
+}
+
+// UsageEventSpecversion defines model for UsageEvent.Specversion.
+type UsageEventSpecversion string
+
+// UsageEventType defines model for UsageEvent.Type.
+type UsageEventType string
+
+// UsageEventBatch defines model for UsageEventBatch.
+type UsageEventBatch = []UsageEvent
+
+// UsageEventData Layer-2 bytes at the customer's port over [from, to). In is from the customer towards the provider.
+type UsageEventData struct {
+	BytesIn      int64        `json:"bytes_in"`
+	BytesOut     int64        `json:"bytes_out"`
+	ConnectionId ConnectionID `json:"connection_id"`
+	From         time.Time    `json:"from"`
+	To           time.Time    `json:"to"`
+}
+
+// UsageVerdict defines model for UsageVerdict.
+type UsageVerdict struct {
+	Id string `json:"id"`
+
+	// Problem RFC 9457 problem details.
+	Problem *Problem           `json:"problem,omitempty"`
+	Source  string             `json:"source"`
+	Status  UsageVerdictStatus `json:"status"`
+}
+
+// UsageVerdictStatus defines model for UsageVerdict.Status.
+type UsageVerdictStatus string
+
+// UsageVerdicts defines model for UsageVerdicts.
+type UsageVerdicts struct {
+	Verdicts []UsageVerdict `json:"verdicts"`
 }
 
 // Webhook defines model for Webhook.
@@ -4213,6 +4355,15 @@ type CreateQuoteJSONRequestBody = NewQuote
 // SetTaxRateJSONRequestBody defines body for SetTaxRate for application/json ContentType.
 type SetTaxRateJSONRequestBody = NewTaxRate
 
+// SendUsageEventsApplicationCloudeventsPlusJSONRequestBody defines body for SendUsageEvents for application/cloudevents+json ContentType.
+type SendUsageEventsApplicationCloudeventsPlusJSONRequestBody = UsageEvent
+
+// SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody defines body for SendUsageEvents for application/cloudevents-batch+json ContentType.
+type SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody = UsageEventBatch
+
+// SendUsageEventsJSONRequestBody defines body for SendUsageEvents for application/json ContentType.
+type SendUsageEventsJSONRequestBody = UsageEvent
+
 // CreateWebhookJSONRequestBody defines body for CreateWebhook for application/json ContentType.
 type CreateWebhookJSONRequestBody = NewWebhook
 
@@ -4224,6 +4375,124 @@ type ReplayWebhookJSONRequestBody = WebhookReplay
 
 // RotateWebhookSecretJSONRequestBody defines body for RotateWebhookSecret for application/json ContentType.
 type RotateWebhookSecretJSONRequestBody = SecretRotation
+
+// Getter for additional properties for UsageEvent. Returns the specified
+// element and whether it was found
+func (a UsageEvent) Get(fieldName string) (value interface{}, found bool) {
+	if a.AdditionalProperties != nil {
+		value, found = a.AdditionalProperties[fieldName]
+	}
+	return
+}
+
+// Setter for additional properties for UsageEvent
+func (a *UsageEvent) Set(fieldName string, value interface{}) {
+	if a.AdditionalProperties == nil {
+		a.AdditionalProperties = make(map[string]interface{})
+	}
+	a.AdditionalProperties[fieldName] = value
+}
+
+// Override default JSON handling for UsageEvent to handle AdditionalProperties
+func (a *UsageEvent) UnmarshalJSON(b []byte) error {
+	object := make(map[string]json.RawMessage)
+	err := json.Unmarshal(b, &object)
+	if err != nil {
+		return err
+	}
+
+	if raw, found := object["data"]; found {
+		err = json.Unmarshal(raw, &a.Data)
+		if err != nil {
+			return fmt.Errorf("error reading 'data': %w", err)
+		}
+		delete(object, "data")
+	}
+
+	if raw, found := object["id"]; found {
+		err = json.Unmarshal(raw, &a.Id)
+		if err != nil {
+			return fmt.Errorf("error reading 'id': %w", err)
+		}
+		delete(object, "id")
+	}
+
+	if raw, found := object["source"]; found {
+		err = json.Unmarshal(raw, &a.Source)
+		if err != nil {
+			return fmt.Errorf("error reading 'source': %w", err)
+		}
+		delete(object, "source")
+	}
+
+	if raw, found := object["specversion"]; found {
+		err = json.Unmarshal(raw, &a.Specversion)
+		if err != nil {
+			return fmt.Errorf("error reading 'specversion': %w", err)
+		}
+		delete(object, "specversion")
+	}
+
+	if raw, found := object["type"]; found {
+		err = json.Unmarshal(raw, &a.Type)
+		if err != nil {
+			return fmt.Errorf("error reading 'type': %w", err)
+		}
+		delete(object, "type")
+	}
+
+	if len(object) != 0 {
+		a.AdditionalProperties = make(map[string]interface{})
+		for fieldName, fieldBuf := range object {
+			var fieldVal interface{}
+			err := json.Unmarshal(fieldBuf, &fieldVal)
+			if err != nil {
+				return fmt.Errorf("error unmarshaling field %s: %w", fieldName, err)
+			}
+			a.AdditionalProperties[fieldName] = fieldVal
+		}
+	}
+	return nil
+}
+
+// Override default JSON handling for UsageEvent to handle AdditionalProperties
+func (a UsageEvent) MarshalJSON() ([]byte, error) {
+	var err error
+	object := make(map[string]json.RawMessage)
+
+	object["data"], err = json.Marshal(a.Data)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'data': %w", err)
+	}
+
+	object["id"], err = json.Marshal(a.Id)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'id': %w", err)
+	}
+
+	object["source"], err = json.Marshal(a.Source)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'source': %w", err)
+	}
+
+	object["specversion"], err = json.Marshal(a.Specversion)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'specversion': %w", err)
+	}
+
+	object["type"], err = json.Marshal(a.Type)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'type': %w", err)
+	}
+
+	for fieldName, field := range a.AdditionalProperties {
+		object[fieldName], err = json.Marshal(field)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling '%s': %w", fieldName, err)
+		}
+	}
+	return json.Marshal(object)
+}
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -5360,6 +5629,54 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/tax-rates (the `SetTaxRate` operationId).
 	SetTaxRate(ctx context.Context, params *SetTaxRateParams, body SetTaxRateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SendUsageEventsWithBody Deliver the usage that a provider's own meters counted, each event with its own verdict
+	//
+	// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+	// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+	// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+	// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+	SendUsageEventsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SendUsageEventsWithApplicationCloudeventsPlusJSONBody Deliver the usage that a provider's own meters counted, each event with its own verdict
+	//
+	// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+	// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+	// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+	// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+	//
+	// Takes a body of the `application/cloudevents+json` content type.
+	//
+	// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+	SendUsageEventsWithApplicationCloudeventsPlusJSONBody(ctx context.Context, body SendUsageEventsApplicationCloudeventsPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBody Deliver the usage that a provider's own meters counted, each event with its own verdict
+	//
+	// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+	// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+	// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+	// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+	//
+	// Takes a body of the `application/cloudevents-batch+json` content type.
+	//
+	// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+	SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBody(ctx context.Context, body SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SendUsageEvents Deliver the usage that a provider's own meters counted, each event with its own verdict
+	//
+	// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+	// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+	// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+	// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+	SendUsageEvents(ctx context.Context, body SendUsageEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListWebhooks The webhooks of the caller's organisation, newest first
 	//
@@ -7958,6 +8275,94 @@ func (c *Client) SetTaxRateWithBody(ctx context.Context, params *SetTaxRateParam
 // Corresponds with POST /v1/tax-rates (the `SetTaxRate` operationId).
 func (c *Client) SetTaxRate(ctx context.Context, params *SetTaxRateParams, body SetTaxRateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSetTaxRateRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SendUsageEventsWithBody Deliver the usage that a provider's own meters counted, each event with its own verdict
+//
+// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+func (c *Client) SendUsageEventsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSendUsageEventsRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SendUsageEventsWithApplicationCloudeventsPlusJSONBody Deliver the usage that a provider's own meters counted, each event with its own verdict
+//
+// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+//
+// Takes a body of the `application/cloudevents+json` content type.
+//
+// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+func (c *Client) SendUsageEventsWithApplicationCloudeventsPlusJSONBody(ctx context.Context, body SendUsageEventsApplicationCloudeventsPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSendUsageEventsRequestWithApplicationCloudeventsPlusJSONBody(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBody Deliver the usage that a provider's own meters counted, each event with its own verdict
+//
+// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+//
+// Takes a body of the `application/cloudevents-batch+json` content type.
+//
+// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+func (c *Client) SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBody(ctx context.Context, body SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSendUsageEventsRequestWithApplicationCloudeventsBatchPlusJSONBody(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SendUsageEvents Deliver the usage that a provider's own meters counted, each event with its own verdict
+//
+// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+func (c *Client) SendUsageEvents(ctx context.Context, body SendUsageEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSendUsageEventsRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -14941,6 +15346,68 @@ func NewSetTaxRateRequestWithBody(server string, params *SetTaxRateParams, conte
 	return req, nil
 }
 
+// NewSendUsageEventsRequestWithApplicationCloudeventsPlusJSONBody calls the generic SendUsageEvents builder with application/cloudevents+json body
+func NewSendUsageEventsRequestWithApplicationCloudeventsPlusJSONBody(server string, body SendUsageEventsApplicationCloudeventsPlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSendUsageEventsRequestWithBody(server, "application/cloudevents+json", bodyReader)
+}
+
+// NewSendUsageEventsRequestWithApplicationCloudeventsBatchPlusJSONBody calls the generic SendUsageEvents builder with application/cloudevents-batch+json body
+func NewSendUsageEventsRequestWithApplicationCloudeventsBatchPlusJSONBody(server string, body SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSendUsageEventsRequestWithBody(server, "application/cloudevents-batch+json", bodyReader)
+}
+
+// NewSendUsageEventsRequest calls the generic SendUsageEvents builder with application/json body
+func NewSendUsageEventsRequest(server string, body SendUsageEventsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSendUsageEventsRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewSendUsageEventsRequestWithBody constructs an http.Request for the SendUsageEvents method, with any body, and a specified content type
+func NewSendUsageEventsRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/usage-events")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewListWebhooksRequest constructs an http.Request for the ListWebhooks method
 func NewListWebhooksRequest(server string) (*http.Request, error) {
 	var err error
@@ -16938,6 +17405,54 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/tax-rates (the `SetTaxRate` operationId).
 	SetTaxRateWithResponse(ctx context.Context, params *SetTaxRateParams, body SetTaxRateJSONRequestBody, reqEditors ...RequestEditorFn) (*SetTaxRateResponse, error)
+
+	// SendUsageEventsWithBodyWithResponse Deliver the usage that a provider's own meters counted, each event with its own verdict
+	//
+	// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+	// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+	// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+	// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+	SendUsageEventsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SendUsageEventsResponse, error)
+
+	// SendUsageEventsWithApplicationCloudeventsPlusJSONBodyWithResponse Deliver the usage that a provider's own meters counted, each event with its own verdict
+	//
+	// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+	// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+	// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+	// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+	//
+	// Takes a body of the `application/cloudevents+json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+	SendUsageEventsWithApplicationCloudeventsPlusJSONBodyWithResponse(ctx context.Context, body SendUsageEventsApplicationCloudeventsPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*SendUsageEventsResponse, error)
+
+	// SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBodyWithResponse Deliver the usage that a provider's own meters counted, each event with its own verdict
+	//
+	// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+	// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+	// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+	// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+	//
+	// Takes a body of the `application/cloudevents-batch+json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+	SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBodyWithResponse(ctx context.Context, body SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*SendUsageEventsResponse, error)
+
+	// SendUsageEventsWithResponse Deliver the usage that a provider's own meters counted, each event with its own verdict
+	//
+	// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+	// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+	// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+	// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+	SendUsageEventsWithResponse(ctx context.Context, body SendUsageEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*SendUsageEventsResponse, error)
 
 	// ListWebhooksWithResponse The webhooks of the caller's organisation, newest first
 	//
@@ -22557,6 +23072,61 @@ func (r SetTaxRateResponse) ContentType() string {
 	return ""
 }
 
+// SendUsageEventsResponse200Headers the declared response headers of an HTTP 200 response for SendUsageEvents
+type SendUsageEventsResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type SendUsageEventsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *UsageVerdicts
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *SendUsageEventsResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SendUsageEventsResponse) GetJSON200() *UsageVerdicts {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SendUsageEventsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SendUsageEventsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SendUsageEventsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SendUsageEventsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SendUsageEventsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListWebhooksResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -25326,6 +25896,78 @@ func (c *ClientWithResponses) SetTaxRateWithResponse(ctx context.Context, params
 		return nil, err
 	}
 	return ParseSetTaxRateResponse(rsp)
+}
+
+// SendUsageEventsWithBodyWithResponse Deliver the usage that a provider's own meters counted, each event with its own verdict
+//
+// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+func (c *ClientWithResponses) SendUsageEventsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SendUsageEventsResponse, error) {
+	rsp, err := c.SendUsageEventsWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSendUsageEventsResponse(rsp)
+}
+
+// SendUsageEventsWithApplicationCloudeventsPlusJSONBodyWithResponse Deliver the usage that a provider's own meters counted, each event with its own verdict
+//
+// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+//
+// Takes a body of the `application/cloudevents+json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+func (c *ClientWithResponses) SendUsageEventsWithApplicationCloudeventsPlusJSONBodyWithResponse(ctx context.Context, body SendUsageEventsApplicationCloudeventsPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*SendUsageEventsResponse, error) {
+	rsp, err := c.SendUsageEventsWithApplicationCloudeventsPlusJSONBody(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSendUsageEventsResponse(rsp)
+}
+
+// SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBodyWithResponse Deliver the usage that a provider's own meters counted, each event with its own verdict
+//
+// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+//
+// Takes a body of the `application/cloudevents-batch+json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+func (c *ClientWithResponses) SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBodyWithResponse(ctx context.Context, body SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*SendUsageEventsResponse, error) {
+	rsp, err := c.SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBody(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSendUsageEventsResponse(rsp)
+}
+
+// SendUsageEventsWithResponse Deliver the usage that a provider's own meters counted, each event with its own verdict
+//
+// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+func (c *ClientWithResponses) SendUsageEventsWithResponse(ctx context.Context, body SendUsageEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*SendUsageEventsResponse, error) {
+	rsp, err := c.SendUsageEvents(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSendUsageEventsResponse(rsp)
 }
 
 // ListWebhooksWithResponse The webhooks of the caller's organisation, newest first
@@ -29926,6 +30568,52 @@ func ParseSetTaxRateResponse(rsp *http.Response) (*SetTaxRateResponse, error) {
 			headers.CrossbillPosition = &value
 		}
 		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSendUsageEventsResponse parses an HTTP response from a SendUsageEventsWithResponse call
+func ParseSendUsageEventsResponse(rsp *http.Response) (*SendUsageEventsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SendUsageEventsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest UsageVerdicts
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers SendUsageEventsResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil

@@ -382,8 +382,8 @@ func valueOr[T any](p *T, otherwise T) T {
 }
 
 // readingsUntil returns every reading of the connection that ends by t.
-func (d *scene) readingsUntil(ctx context.Context, t time.Time) ([]client.Reading, error) {
-	var all []client.Reading
+func (d *scene) readingsUntil(ctx context.Context, t time.Time) ([]client.RecordedReading, error) {
+	var all []client.RecordedReading
 	params := &client.GetUsageParams{}
 	for {
 		usage, _, err := client.Decode[client.Usage](d.customer.GetUsage(ctx, d.connection.Id, params))
@@ -392,7 +392,7 @@ func (d *scene) readingsUntil(ctx context.Context, t time.Time) ([]client.Readin
 		}
 		all = append(all, usage.Items...)
 		if usage.NextPageToken == nil {
-			return slices.DeleteFunc(all, func(r client.Reading) bool { return r.To.After(t) }), nil
+			return slices.DeleteFunc(all, func(r client.RecordedReading) bool { return r.To.After(t) }), nil
 		}
 		params.PageToken = usage.NextPageToken
 	}

@@ -6,6 +6,7 @@ import (
 
 	"crossbill/domain"
 	"crossbill/domain/connection"
+	"crossbill/domain/listing"
 )
 
 // Limits on a reading.
@@ -27,10 +28,29 @@ type Record struct {
 	Reading      Recorded
 	Connection   connection.State // that the reading names; zero if there is none
 	CapacityMbps int              // of the customer's port; 0 if unknown, and then its speed bounds nothing
+	Metering     string           // by whom the listing says it is metered; "": the platform
 	At           time.Time        // the platform's clock on receipt
 }
 
-func (Record) command() {}
+// RecordUsage adds a reading of a provider's own meter. It has a command of its own because it is known by other names, and
+// because a connection has meters of one kind: what both counted would be paid twice.
+type RecordUsage struct {
+	ProviderID   string // who says so
+	Reading      Recorded
+	Connection   connection.State
+	CapacityMbps int
+	Metering     string
+	At           time.Time
+}
+
+// Limits on what a provider's meter calls itself and its readings.
+const (
+	MaxMeter      = 200 // characters
+	MaxMeterEvent = 200 // characters
+)
+
+func (Record) command()      {}
+func (RecordUsage) command() {}
 
 // Decide returns the event of a reading. It depends on the connection and not on earlier readings, which may be delivered
 // in any order.
@@ -43,6 +63,8 @@ func Decide(_ State, c Command) ([]domain.Event, error) {
 	switch c := c.(type) {
 	case Record:
 		return c.decide(op)
+	case RecordUsage:
+		return c.decide(op)
 	}
 	return nil, domain.UnknownCommand(op, c)
 }
@@ -52,11 +74,46 @@ func (c Record) decide(op string) ([]domain.Event, error) {
 	if conn.ID == "" || conn.ID != r.ConnectionID || conn.EdgeNodeID == "" || conn.EdgeNodeID != r.EdgeNodeID {
 		return nil, domain.Missing(op, "connection").WithHint("an edge node reports the connections that are on it")
 	}
+	if c.Metering == listing.MeteringProvider {
+		return nil, refusedMeter(op, "is metered by its provider, and readings of the edge node don't count")
+	}
 	r.From, r.To = domain.Instant(r.From), domain.Instant(r.To)
+	if c.plain(r) {
+		return []domain.Event{r}, nil
+	}
 	var p domain.Problems
 	p.Check(r.Epoch >= 1, "/epoch", "must be at least 1")
 	p.Check(r.Sequence >= 1, "/sequence", "must be at least 1")
 	p.OneOf("/source", r.Source, SourceEBPF, SourceSoftware)
+	return c.check(op, p, r)
+}
+
+// refusedMeter is the error for a reading of a meter that is not the connection's.
+func refusedMeter(op, why string) error {
+	var p domain.Problems
+	p.Add("/connection_id", "%s", why)
+	return p.Err(op)
+}
+
+func (c RecordUsage) decide(op string) ([]domain.Event, error) {
+	r, conn := c.Reading, c.Connection
+	if conn.ID == "" || conn.ID != r.ConnectionID || conn.ProviderID != c.ProviderID {
+		return nil, domain.Missing(op, "connection").WithHint("a provider reports the connections that it sold")
+	}
+	if c.Metering != listing.MeteringProvider {
+		return nil, refusedMeter(op, "is metered by the platform: its listing does not say that the provider does")
+	}
+	r.From, r.To = domain.Instant(r.From), domain.Instant(r.To)
+	r.EdgeNodeID, r.Epoch, r.Sequence, r.Source = "", 0, 0, SourceProvider
+	var p domain.Problems
+	p.Text("/source", r.Meter, MaxMeter)
+	p.Text("/id", r.MeterEvent, MaxMeterEvent)
+	return Record{Reading: c.Reading, Connection: conn, CapacityMbps: c.CapacityMbps, At: c.At}.check(op, p, r)
+}
+
+// check checks what holds for readings of every meter.
+func (c Record) check(op string, p domain.Problems, r Recorded) ([]domain.Event, error) {
+	conn := c.Connection
 	counted := true
 	for _, n := range []struct {
 		pointer string
@@ -116,4 +173,27 @@ func capacityBytes(mbps int, span time.Duration) uint64 {
 	}
 	quotient, _ := bits.Div64(hi, lo, uint64(time.Second))
 	return quotient
+}
+
+// plain reports, without the cost of saying what is wrong, whether nothing is: all that decide checks. Readings come by the
+// thousand, and nearly all of them are right.
+func (c Record) plain(r Recorded) bool {
+	conn := &c.Connection
+	if conn.BillingFrom == nil || c.Reading.From.IsZero() || c.Reading.To.IsZero() || r.From.Before(*conn.BillingFrom) ||
+		r.Epoch < 1 || r.Sequence < 1 || r.Source != SourceEBPF && r.Source != SourceSoftware {
+		return false
+	}
+	span := r.To.Sub(r.From)
+	if span <= 0 || span > MaxSpan || r.To.After(c.At.Add(domain.MaxClockSkew)) ||
+		conn.EdgeClosedAt != nil && r.To.After(conn.EdgeClosedAt.Add(domain.MaxClockSkew)) {
+		return false
+	}
+	if r.BytesIn < 0 || r.BytesOut < 0 || r.PacketsIn < 0 || r.PacketsOut < 0 || r.DroppedIn < 0 || r.DroppedOut < 0 {
+		return false
+	}
+	if c.CapacityMbps <= 0 {
+		return true
+	}
+	most := capacityBytes(c.CapacityMbps, span+SpeedSlack)
+	return uint64(r.BytesIn) <= most && uint64(r.BytesOut) <= most
 }

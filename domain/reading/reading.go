@@ -4,6 +4,7 @@
 package reading
 
 import (
+	"encoding/json"
 	"strconv"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 const (
 	SourceEBPF     = "ebpf"     // the kernel's own count
 	SourceSoftware = "software" // a stand-in for demonstrations
+	SourceProvider = "provider" // the provider's own meter, whose usage events it sends
 )
 
 // Recorded is what a meter counted over [From, To) on the edge node's clock: layer-2 bytes without FCS at the customer's
@@ -34,6 +36,11 @@ type Recorded struct {
 	DroppedIn    int64     `json:"dropped_in"` // packets over the ordered bandwidth; they are not in BytesIn
 	DroppedOut   int64     `json:"dropped_out"`
 	Source       string    `json:"source"`
+
+	// Of a provider's own meter, which has no edge node, epoch or sequence: what it calls itself and the reading, as the
+	// attributes source and id of its CloudEvent say.
+	Meter      string `json:"meter,omitempty"`
+	MeterEvent string `json:"meter_event,omitempty"`
 }
 
 // EventType is the name in the log.
@@ -50,6 +57,49 @@ func Stream(connectionID string) string { return "usage-" + connectionID }
 func EventID(edgeNodeID, connectionID string, epoch, sequence int64) [16]byte {
 	return domain.DeriveEventID("reading", edgeNodeID, connectionID,
 		strconv.FormatInt(epoch, 10), strconv.FormatInt(sequence, 10))
+}
+
+// UsageEventID is [EventID] for a reading of a provider's own meter.
+func UsageEventID(providerID, meter, meterEvent string) [16]byte {
+	return domain.DeriveEventID("usage", providerID, meter, meterEvent)
+}
+
+// AppendJSON appends what json.Marshal returns, for a log in which nearly everything is readings. (A test holds it to that.)
+func (e Recorded) AppendJSON(b []byte) []byte {
+	for _, f := range [...]struct{ key, text string }{{`{"edge_node_id":`, e.EdgeNodeID}, {`,"connection_id":`, e.ConnectionID}} {
+		b = appendText(append(b, f.key...), f.text)
+	}
+	b = strconv.AppendInt(append(b, `,"epoch":`...), e.Epoch, 10)
+	b = strconv.AppendInt(append(b, `,"sequence":`...), e.Sequence, 10)
+	b = append(e.From.AppendFormat(append(b, `,"from":"`...), time.RFC3339Nano), '"')
+	b = append(e.To.AppendFormat(append(b, `,"to":"`...), time.RFC3339Nano), '"')
+	b = strconv.AppendInt(append(b, `,"bytes_in":`...), e.BytesIn, 10)
+	b = strconv.AppendInt(append(b, `,"bytes_out":`...), e.BytesOut, 10)
+	b = strconv.AppendInt(append(b, `,"packets_in":`...), e.PacketsIn, 10)
+	b = strconv.AppendInt(append(b, `,"packets_out":`...), e.PacketsOut, 10)
+	b = strconv.AppendInt(append(b, `,"dropped_in":`...), e.DroppedIn, 10)
+	b = strconv.AppendInt(append(b, `,"dropped_out":`...), e.DroppedOut, 10)
+	b = appendText(append(b, `,"source":`...), e.Source)
+	if e.Meter != "" {
+		b = appendText(append(b, `,"meter":`...), e.Meter)
+	}
+	if e.MeterEvent != "" {
+		b = appendText(append(b, `,"meter_event":`...), e.MeterEvent)
+	}
+	return append(b, '}')
+}
+
+// appendText appends a JSON string. What needs no escape is copied; the rest is left to encoding/json.
+func appendText(b []byte, text string) []byte {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			encoded, _ := json.Marshal(text) // of a string it never fails
+			return append(b, encoded...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, text...)
+	return append(b, '"')
 }
 
 // State is what the readings of a connection come to. The zero State is no reading.

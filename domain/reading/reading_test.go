@@ -1,13 +1,16 @@
 package reading
 
 import (
+	"encoding/json"
 	"math"
+	"math/rand/v2"
 	"testing"
 	"time"
 
 	"crossbill/domain"
 	"crossbill/domain/connection"
 	"crossbill/domain/internal/scenario"
+	"crossbill/domain/listing"
 )
 
 var (
@@ -140,4 +143,112 @@ func TestState(t *testing.T) {
 	if s.Readings != 2 || !s.LastTo.Equal(late.To) || s.ConnectionID != connectionID {
 		t.Errorf("the state is %+v", s)
 	}
+}
+
+// AppendJSON writes what json.Marshal does, whatever is in the fields.
+func TestAppendJSON(t *testing.T) {
+	t.Parallel()
+	texts := []string{"", "plain", "a\"b\\c", "<&>", "é\u2028", "\x00\n\x7f", "\xff", connectionID}
+	for i, a := range texts {
+		for j, b := range texts {
+			e := Recorded{EdgeNodeID: a, ConnectionID: b, Epoch: int64(i), Sequence: math.MaxInt64, From: scenario.Noon.Add(time.Duration(i*j) * time.Microsecond),
+				To: scenario.After(i), BytesIn: -1, BytesOut: int64(j), PacketsIn: 3, PacketsOut: 4, DroppedIn: 5, DroppedOut: math.MinInt64, Source: b, Meter: a, MeterEvent: texts[(i+j)%len(texts)]}
+			want, err := json.Marshal(e)
+			if got := e.AppendJSON(nil); err != nil || string(got) != string(want) {
+				t.Fatalf("got\n%s\nwant\n%s (%v)", got, want, err)
+			}
+		}
+	}
+}
+
+// What decide finds nothing wrong with at a glance is what it finds nothing wrong with when it looks closely.
+func TestPlain(t *testing.T) {
+	t.Parallel()
+	random, plain, refused := rand.New(rand.NewPCG(1, 2)), 0, 0
+	times := []time.Time{{}, scenario.Noon.Add(-time.Hour), scenario.Noon.Add(-time.Microsecond), scenario.Noon, scenario.After(1), scenario.After(60), scenario.After(61), scenario.After(121), scenario.After(122), scenario.Noon.Add(MaxSpan), scenario.Noon.Add(MaxSpan + time.Microsecond)}
+	counts := []int64{-1, 0, 1, 12_500_000, 12_500_001, 762_500_000, 762_500_001, math.MaxInt64, math.MinInt64}
+	for range 200_000 {
+		r := record()
+		for range random.IntN(3) {
+			count, at := counts[random.IntN(len(counts))], times[random.IntN(len(times))]
+			switch random.IntN(14) {
+			case 0:
+				r.Reading.Epoch = count
+			case 1:
+				r.Reading.Sequence = count
+			case 2:
+				r.Reading.From = at
+			case 3:
+				r.Reading.To = at
+			case 4:
+				r.Reading.BytesIn = count
+			case 5:
+				r.Reading.BytesOut = count
+			case 6:
+				r.Reading.PacketsIn = count
+			case 7:
+				r.Reading.DroppedOut = count
+			case 8:
+				r.Reading.Source = []string{SourceEBPF, SourceProvider, ""}[random.IntN(3)]
+			case 9:
+				r.At = at
+			case 10:
+				r.CapacityMbps = random.IntN(3)
+			case 11:
+				r.Connection.BillingFrom = &at
+			case 12:
+				r.Connection.EdgeClosedAt = &at
+			case 13:
+				r.Connection.BillingFrom = nil
+			}
+		}
+		var p domain.Problems
+		p.Check(r.Reading.Epoch >= 1, "/epoch", "must be at least 1")
+		p.Check(r.Reading.Sequence >= 1, "/sequence", "must be at least 1")
+		p.OneOf("/source", r.Reading.Source, SourceEBPF, SourceSoftware)
+		_, err := r.check("test", p, r.Reading)
+		if got := r.plain(r.Reading); got != (err == nil) {
+			t.Fatalf("at a glance it is right: %v, and when looked at closely %v\n%+v", got, err, r)
+		}
+		if err == nil {
+			plain++
+		} else {
+			refused++
+		}
+	}
+	if plain < 20_000 || refused < 20_000 {
+		t.Errorf("%d are right and %d wrong", plain, refused)
+	}
+}
+
+func TestRecordUsage(t *testing.T) {
+	t.Parallel()
+	provider := scenario.ID(domain.PrefixOrganisation, 2)
+	usage := func(change func(*RecordUsage)) RecordUsage {
+		r := record()
+		r.Connection.ProviderID = provider
+		u := RecordUsage{ProviderID: provider, Connection: r.Connection, CapacityMbps: 100, Metering: listing.MeteringProvider, At: r.At, Reading: Recorded{
+			ConnectionID: connectionID, From: scenario.Noon, To: scenario.After(60), BytesIn: 1, BytesOut: 2, Source: SourceProvider, Meter: "/meters/1", MeterEvent: "e-1"}}
+		change(&u)
+		return u
+	}
+	refused := func(name string, code domain.Code, change func(*RecordUsage), fields ...string) scenario.Case[Command] {
+		return scenario.Case[Command]{Name: name, When: usage(change), Code: code, Fields: fields}
+	}
+	edge := record()
+	edge.Metering = listing.MeteringProvider
+	scenario.Run(t, Decide, Evolve, []scenario.Case[Command]{
+		{Name: "recorded", When: usage(func(*RecordUsage) {}), Then: []domain.Event{usage(func(*RecordUsage) {}).Reading}},
+		{Name: "an edge node's", When: edge, Code: domain.Invalid, Fields: []string{"/connection_id"}},
+		refused("of another provider", domain.NotFound, func(u *RecordUsage) { u.ProviderID = scenario.ID(domain.PrefixOrganisation, 3) }),
+		refused("of no connection", domain.NotFound, func(u *RecordUsage) { u.Connection = connection.State{} }),
+		refused("that the platform meters", domain.Invalid, func(u *RecordUsage) { u.Metering = "" }, "/connection_id"),
+		refused("without a name", domain.Invalid, func(u *RecordUsage) { u.Reading.Meter, u.Reading.MeterEvent = "", " " }, "/source", "/id"),
+		refused("of the future", domain.Invalid, func(u *RecordUsage) { u.At = scenario.Noon.Add(-time.Hour) }, "/to"),
+		refused("backwards", domain.Invalid, func(u *RecordUsage) { u.Reading.To = u.Reading.From }, "/to"),
+		refused("of too long a time", domain.Invalid, func(u *RecordUsage) { u.Reading.To = u.Reading.From.Add(MaxSpan + 1000); u.At = u.Reading.To }, "/to"),
+		refused("faster than the port", domain.Invalid, func(u *RecordUsage) { u.Reading.BytesIn = 762_500_001 }, "/bytes_in"),
+		refused("negative", domain.Invalid, func(u *RecordUsage) { u.Reading.BytesOut = -1 }, "/bytes_out"),
+		refused("before billing", domain.Invalid, func(u *RecordUsage) { u.Reading.From = scenario.Noon.Add(-time.Second) }, "/from"),
+	})
 }
