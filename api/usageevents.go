@@ -120,10 +120,12 @@ func usageItems(r *http.Request, body []byte) ([]json.RawMessage, error) {
 	if err != nil {
 		return nil, domain.Errorf(domain.Invalid, op, "the body has no content type").WithHint("send %s, or %s for several", structuredMedia, batchMedia)
 	}
+	if body = bytes.TrimSpace(body); len(body) == 0 {
+		return nil, domain.Errorf(domain.Invalid, op, "there is no body")
+	}
 	if err := checkJSON(body); err != nil {
 		return nil, err
 	}
-	body = bytes.TrimSpace(body)
 	several := body[0] == '['
 	binary := media == jsonMedia && r.Header.Get("Ce-Specversion") != ""
 	switch {
