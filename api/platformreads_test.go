@@ -41,7 +41,7 @@ var platformReads = map[string]string{
 	"PlaceOrder":         "decided by the listing's terms and by both ports",
 	"portViews":          "what is reserved on ports that were found as the caller",
 	"PublishFeeSchedule": "an operator's",
-	"recordConnection":   "decided by the state of a connection on the agent's own node, which is checked",
+	"meteredOf":          "decided by the state of a connection on the agent's own node, which is checked",
 	"replay":             "the caller's own answer, by its organisation and key",
 	"ReportObservations": "an agent reports of its own node, which provisioning checks; agents are parties of no event",
 	"scopeOf":            "decided by whose the connection is; of another's nothing is said",
