@@ -210,6 +210,44 @@ func TestPasswordAndPassivePeer(t *testing.T) {
 		t.Error("the change of a's password restarted z's session")
 	}
 	awaitLearnt(t, z, z.learns("10.1.0.0/16"), z.learns(a.local.Masked().String()))
+
+	// A session that is up and gets another secret goes down alone, and comes up when its router has the secret too.
+	since = states(t, s, 1)[1].Since
+	c.A.Password = "another"
+	ensure(t, s, c)
+	eventually(t, 15*time.Second, func() string {
+		if state := states(t, s, 1)[0].State; state == Established {
+			return "still up with another secret than the router's"
+		}
+		return ""
+	})
+	a.bird(birdConfig{asn: 65001, nodeASN: nodeASN, password: "another", routes: []string{"10.1.0.0/16"}})
+	awaitEstablished(t, s, 1)
+	// Another limit and other prefixes touch neither session.
+	both := states(t, s, 1)
+	c.A.PrefixLimit, c.A.Prefixes = 7, append(c.A.Prefixes, netip.MustParsePrefix("10.5.0.0/16"))
+	ensure(t, s, c)
+	awaitRoutes(t, s, 1, "a 10.1.0.0/16 via "+a.peer.String())
+	for i, after := range states(t, s, 1) {
+		if after.Since != both[i].Since {
+			t.Errorf("session %s was restarted by another limit", after.Side)
+		}
+	}
+	// Not wanted, it is down and stays so; wanted again, it comes back. The other one never hears of it.
+	c.A.Down = true
+	ensure(t, s, c)
+	awaitRoutes(t, s, 1)
+	time.Sleep(2 * time.Second) // longer than a router waits before it calls again
+	if state := states(t, s, 1)[0].State; state == Established {
+		t.Error("a session that is not wanted is up")
+	}
+	c.A.Down = false
+	ensure(t, s, c)
+	awaitEstablished(t, s, 1)
+	awaitRoutes(t, s, 1, "a 10.1.0.0/16 via "+a.peer.String())
+	if states(t, s, 1)[1].Since != since {
+		t.Error("what was done to a's session restarted z's")
+	}
 }
 
 func TestPrefixLimit(t *testing.T) {
