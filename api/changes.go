@@ -157,7 +157,7 @@ func (s *Server) UnscheduleTermination(ctx context.Context, req UnscheduleTermin
 			if err != nil {
 				return nil, nil, err
 			}
-			asked, version, err := events.Load(ctx, s.Log, order.Stream(c.Termination.OrderID), order.Evolve)
+			asked, version, err := s.loadOrder(ctx, c.Termination.OrderID)
 			if err != nil {
 				return nil, nil, err
 			}

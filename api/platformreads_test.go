@@ -13,6 +13,10 @@ import (
 // platformReads are the functions that read with the platform's own rights, and what for. Everything else reads as the caller:
 // by load, by seen, by Queries, by door. What these find is decided by, or is the caller's by a check that is named here.
 var platformReads = map[string]string{
+	"bgpInPlace":         "decided by the terms of the listing of a connection that was loaded as the caller",
+	"desiredSessions":    "an agent's own node, as loadEdgeNode; agents are parties of no event",
+	"GetEdgeNode":        "an operator's",
+	"ListEdgeNodes":      "an operator's",
 	"BundleInvoiceLine":  "the evidence of an invoice that was loaded as the caller; bundle looks at every event again",
 	"account":            "who the caller is, is not known yet",
 	"atVersions":         "likewise",

@@ -7,6 +7,7 @@ import (
 
 	"crossbill/domain"
 	"crossbill/domain/connection"
+	"crossbill/domain/listing"
 	"crossbill/events"
 )
 
@@ -54,6 +55,11 @@ func (s *Server) ConfigureBGPSession(ctx context.Context, req ConfigureBGPSessio
 		if err := p.Err("api.ConfigureBGPSession"); err != nil {
 			return err
 		}
+		if b.Prefixes != nil && side == connection.SideA {
+			if err := s.bgpInPlace(ctx, state); err != nil {
+				return err
+			}
+		}
 		decided, err := decideSession(state, side, *b, s)
 		if err != nil {
 			return err
@@ -70,6 +76,19 @@ func (s *Server) ConfigureBGPSession(ctx context.Context, req ConfigureBGPSessio
 		return nil, err
 	}
 	return ConfigureBGPSession200JSONResponse{Body: view, Headers: ConfigureBGPSession200ResponseHeaders{CrossbillPosition: position}}, nil
+}
+
+// bgpInPlace returns a Conflict if the listing does not let a customer's prefixes change while traffic crosses.
+func (s *Server) bgpInPlace(ctx context.Context, c connection.State) error {
+	offered, _, err := events.Load(ctx, s.Log, listing.Stream(c.ListingID), listing.Evolve)
+	if err != nil {
+		return err
+	}
+	if terms, ok := offered.TermsOf(c.ListingVersion); ok && !terms.InPlace(listing.ChangeBGP) {
+		return domain.Errorf(domain.Conflict, "api.ConfigureBGPSession", "the listing does not allow other prefixes in place").
+			WithHint("order a new connection, and terminate this one when that is in production")
+	}
+	return nil
 }
 
 func decideSession(state connection.State, side string, b BGPSessionSettings, s *Server) (all []domain.Event, _ error) {

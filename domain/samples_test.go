@@ -146,7 +146,7 @@ func later() []domain.Event {
 			EstimatedGB: domain.MustDecimal("1"), Plan: plan(), FeeScheduleID: feeID, FeeScheduleVersion: 2, BasisPoints: 300,
 			Lines:       []quote.Line{{ChargeID: "port", Kind: quote.LinePassthrough, Description: "Port", Amount: usd(40000)}},
 			Passthrough: usd(40000), Fee: usd(1200), Total: usd(41200), ValidUntil: april, At: at, Hash: hash, ConnectionID: connectionID,
-			Change: &quote.Change{Kinds: []string{quote.ChangeBandwidthUp, quote.ChangePlan}, InPlace: true, FromQuoteID: quoteID, FromMbps: 100},
+			Change: &quote.Change{Kinds: []string{listing.ChangeBandwidthUp, listing.ChangePlan}, InPlace: true, FromQuoteID: quoteID, FromMbps: 100},
 		},
 	}
 }

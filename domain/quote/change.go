@@ -8,16 +8,9 @@ import (
 	"crossbill/domain/listing"
 )
 
-// Kinds of changes, as a listing's change matrix names them.
-const (
-	ChangeBandwidthUp   = "bandwidth_up"
-	ChangeBandwidthDown = "bandwidth_down"
-	ChangePlan          = "plan"
-)
-
 // Change is what a quote for a connection that exists changes of it.
 type Change struct {
-	Kinds       []string `json:"kinds"`
+	Kinds       []string `json:"kinds"`         // of the listing's change matrix
 	InPlace     bool     `json:"in_place"`      // traffic crosses all the while; if not, the connection is to be ordered anew
 	FromQuoteID string   `json:"from_quote_id"` // in force when the quote was made
 	FromMbps    int      `json:"from_mbps"`
@@ -39,12 +32,12 @@ func (q *Issued) changes(op string, c connection.State, terms listing.Terms) err
 	change := Change{FromQuoteID: c.QuoteID, FromMbps: c.BandwidthMbps}
 	switch {
 	case q.BandwidthMbps > c.BandwidthMbps:
-		change.Kinds = append(change.Kinds, ChangeBandwidthUp)
+		change.Kinds = append(change.Kinds, listing.ChangeBandwidthUp)
 	case q.BandwidthMbps < c.BandwidthMbps:
-		change.Kinds = append(change.Kinds, ChangeBandwidthDown)
+		change.Kinds = append(change.Kinds, listing.ChangeBandwidthDown)
 	}
 	if q.ListingVersion != c.ListingVersion {
-		change.Kinds = append(change.Kinds, ChangePlan)
+		change.Kinds = append(change.Kinds, listing.ChangePlan)
 	}
 	if len(change.Kinds) == 0 {
 		var p domain.Problems
@@ -52,10 +45,7 @@ func (q *Issued) changes(op string, c connection.State, terms listing.Terms) err
 		return p.Err(op)
 	}
 	// Another port is another circuit, whatever the matrix says.
-	change.InPlace = terms.PortID == c.ProviderPortID && !slices.ContainsFunc(change.Kinds, func(kind string) bool { return !inPlace(terms, kind) })
+	change.InPlace = terms.PortID == c.ProviderPortID && !slices.ContainsFunc(change.Kinds, func(kind string) bool { return !terms.InPlace(kind) })
 	q.ConnectionID, q.Change = c.ID, &change
 	return nil
 }
-
-// inPlace reports whether the listing allows a kind of change with traffic crossing. The edge node can do all of them so.
-func inPlace(listing.Terms, string) bool { return true }
