@@ -222,3 +222,36 @@ func TestLocations(t *testing.T) {
 		t.Errorf("the provider's ports are %+v", ports)
 	}
 }
+
+// TestSearch tries what the projections' tests can't: that what is shown is what a quote would say, and the bound on the total.
+func TestSearch(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t).open()
+	ctx := context.Background()
+	at := int64(m.head())
+	gb, usd, sort, facets := "2000", domain.Currency("USD"), client.SearchListingsParamsSort("price"), true
+	search := func(most string) client.ListingSearchPage {
+		t.Helper()
+		page, _, err := client.Decode[client.ListingSearchPage](m.customer.SearchListings(ctx, &client.SearchListingsParams{
+			EstimatedGb: &gb, Currency: &usd, Sort: &sort, MaxMonthlyPrice: &most, Facets: &facets, AtPosition: &at}))
+		must(t, err)
+		return page
+	}
+	quoted := m.takeQuote()
+	page := search("473.80")
+	if len(page.Items) != 1 || page.Items[0].Price.Total != quoted.Total || page.Items[0].Price.BandwidthMbps != 100 || page.Items[0].Terms.OfferedTo != nil {
+		t.Errorf("at the quote's total %s: %+v", quoted.Total, page.Items)
+	}
+	if bands := *page.Facets.Price; page.Facets.Total != 1 || len(bands) != 1 || bands[0].Above.Amount() != "200.00" || bands[0].UpTo.Amount() != "500.00" {
+		t.Errorf("the facets are %+v", page.Facets)
+	}
+	if page := search("473.79"); len(page.Items) != 0 {
+		t.Errorf("a cent under the total: %+v", page.Items)
+	}
+	for _, query := range []string{"sort=price", "max_monthly_price=5", "max_monthly_price=5&currency=XXX", "max_monthly_price=5.001&currency=USD",
+		"sort=luck", "category=nothing", "estimated_gb=-1", "currency=usd", "facets=perhaps", "max_monthly_price=x&currency=USD"} {
+		if status, _, _ := m.do(m.customerKey, "GET", "/v1/listings?"+query, nil); status != http.StatusUnprocessableEntity {
+			t.Errorf("%s answered %d", query, status)
+		}
+	}
+}

@@ -16,23 +16,6 @@ import (
 	"crossbill/projections"
 )
 
-// SearchListings searches what is published.
-func (s *Server) SearchListings(ctx context.Context, req SearchListingsRequestObject) (SearchListingsResponseObject, error) {
-	p := req.Params
-	found, next, err := s.Queries.SearchListings(ctx, projections.ListingSearch{
-		Text: valueOr(p.Q, ""), Metro: valueOr(p.Metro, ""), BandwidthMbps: valueOr(p.BandwidthMbps, 0),
-		Limit: valueOr(p.Limit, 100), PageToken: valueOr(p.PageToken, ""),
-	})
-	if err != nil {
-		return nil, err
-	}
-	page := ListingPage{Items: []Listing{}, NextPageToken: optional(next)}
-	for _, l := range found {
-		page.Items = append(page.Items, offerView(l))
-	}
-	return SearchListings200JSONResponse(page), nil
-}
-
 // CreateListing drafts a listing of the caller's organisation on one of its ports.
 func (s *Server) CreateListing(ctx context.Context, req CreateListingRequestObject) (CreateListingResponseObject, error) {
 	if err := s.require(ctx, organisation.RoleProvider); err != nil {

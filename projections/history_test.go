@@ -172,6 +172,12 @@ func (b *bench) recordHistory() {
 		b.record("listing-"+id("lst", n), listing.Drafted{ListingID: id("lst", n), ProviderID: cloudCo, Terms: t, At: at(0)},
 			published(n, 1, cloudCo, t))
 	}
+	private := terms("For friends", "Reach the cloud", "Frankfurt", 100)
+	private.OfferedTo = []string{lakeCo}
+	b.record("listing-"+id("lst", 5), published(5, 1, cloudCo, private))
+	waiting := published(4, 2, cloudCo, terms("Next century", "Reach the cloud", "Frankfurt", 100))
+	waiting.EffectiveFrom = time.Date(2126, 1, 1, 0, 0, 0, 0, time.UTC)
+	b.record("listing-"+id("lst", 4), waiting)
 	b.record("listing-"+id("lst", 2), published(2, 2, cloudCo, terms("Second edition", "Better", "Berlin", 500)))
 	b.record("listing-"+id("lst", 3), listing.Retired{ListingID: id("lst", 3), At: at(9)})
 

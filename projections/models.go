@@ -3,7 +3,7 @@ package projections
 import "slices"
 
 var models = []Projection{
-	{Name: "marketplace", Apply: applyMarketplace, Tables: []string{"read_listings"}},
+	{Name: "marketplace", Apply: applyMarketplace, Tables: []string{"read_listings", "read_listing_prices", "read_private_listings", "read_private_listing_prices"}},
 	{Name: "orders", Apply: applyOrders, Tables: []string{"read_orders"}},
 	{Name: "quotes", Apply: applyQuotes, Tables: []string{"read_quotes"}},
 	{Name: "service_keys", Apply: applyServiceKeys, Tables: []string{"read_service_keys"}},

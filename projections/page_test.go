@@ -60,7 +60,7 @@ func listsOf(viewer projections.Viewer) []pager {
 				b.record("listing-"+id("lst", n), published(n, 1, cloudCo, terms("Connect", "A line", "Berlin", 100)))
 			},
 			func(b *bench, limit int, token string) ([]string, string, error) {
-				page, next, err := b.q.SearchListings(b.Context(), projections.ListingSearch{Text: "connect", Limit: limit, PageToken: token})
+				page, next, err := b.search(projections.ListingSearch{Text: "connect", Limit: limit, PageToken: token})
 				return ids(page, func(l projections.Listing) string { return l.ID }), next, err
 			}},
 	}
@@ -200,9 +200,9 @@ func TestPages_BadLimitsAndTokens(t *testing.T) {
 	}
 
 	search := projections.ListingSearch{Text: "connect", Limit: 1}
-	_, search.PageToken, _ = b.q.SearchListings(t.Context(), search)
+	_, search.PageToken, _ = b.search(search)
 	search.Metro = "Berlin"
-	if _, _, err := b.q.SearchListings(t.Context(), search); domain.CodeOf(err) != domain.Invalid {
+	if _, _, err := b.search(search); domain.CodeOf(err) != domain.Invalid {
 		t.Errorf("the token of another search: got %v, want Invalid", err)
 	}
 }

@@ -40,7 +40,7 @@ func TestDoor(t *testing.T) {
 		}
 		all[table] = n
 	}
-	open := map[string]int{"read_listings": 3, "read_fee_schedules": 2}
+	open := map[string]int{"read_listings": 3, "read_listing_prices": 8, "read_locations": 1, "read_fee_schedules": 2}
 	viewers := map[string]struct {
 		ctx  context.Context
 		sees map[string]int
@@ -50,8 +50,8 @@ func TestDoor(t *testing.T) {
 		"stranger":  {projections.Viewing(t.Context(), projections.Party(stranger)), nil},
 		"the word":  {projections.Viewing(t.Context(), projections.Party("")), nil},
 		"acme":      {projections.Viewing(t.Context(), projections.Party(acme)), map[string]int{"read_orders": 4, "read_connections": 3, "read_usage": 2, "read_readings": 6, "read_invoices": 2, "read_ports": 1}},
-		"lakeCo":    {projections.Viewing(t.Context(), projections.Party(lakeCo)), map[string]int{"read_orders": 4, "read_connections": 4, "read_usage": 3, "read_readings": 9, "read_invoices": 2, "read_settlements": 2, "read_ports": 1}},
-		"cloudCo":   {projections.Viewing(t.Context(), projections.Party(cloudCo)), map[string]int{"read_orders": 8, "read_connections": 7, "read_usage": 5, "read_readings": 15, "read_settlements": 2, "read_ports": 1}},
+		"lakeCo":    {projections.Viewing(t.Context(), projections.Party(lakeCo)), map[string]int{"read_private_listings": 1, "read_private_listing_prices": 2, "read_orders": 4, "read_connections": 4, "read_usage": 3, "read_readings": 9, "read_invoices": 2, "read_settlements": 2, "read_ports": 1}},
+		"cloudCo":   {projections.Viewing(t.Context(), projections.Party(cloudCo)), map[string]int{"read_own_listings": 5, "read_private_listings": 2, "read_private_listing_prices": 4, "read_orders": 8, "read_connections": 7, "read_usage": 5, "read_readings": 15, "read_settlements": 2, "read_ports": 1}},
 		"the node":  {projections.Viewing(t.Context(), projections.Node(node)), map[string]int{"read_connections": 5, "read_edge_nodes": 1, "read_edge_revisions": 1}},
 		"operators": {projections.Viewing(t.Context(), projections.Operator()), all},
 	}
@@ -181,8 +181,9 @@ func TestDoor_UsesIndexes(t *testing.T) {
 	b := newBench(t)
 	if _, err := b.pool.Exec(t.Context(), `
 		INSERT INTO read_orders SELECT n, n, 1, 'org_' || n % 1000, 'org_' || n % 7, '{}' FROM generate_series(1, 20000) AS n; ANALYZE read_orders;
-		INSERT INTO read_listings (listing_id, position, provider_id, version, metro, bandwidths_mbps, title, description, terms)
-			SELECT n, n, 'org_1', 1, 'ams', '{100}', 'word' || n, 'text', '{}' FROM generate_series(1, 20000) AS n;
+		INSERT INTO read_listings (listing_id, position, provider_id, version, effective_from, category, metro, metro_name, bandwidths_mbps,
+				title, description, terms)
+			SELECT n, n, 'org_1', 1, now(), 'voice', 'ams', 'AMS', '{100}', 'word' || n, 'text', '{}' FROM generate_series(1, 20000) AS n;
 		SELECT gin_clean_pending_list('read_listings_search'); ANALYZE read_listings`); err != nil {
 		t.Fatal(err)
 	}
