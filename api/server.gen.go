@@ -1172,6 +1172,27 @@ func (e ListInvoicesParamsState) Valid() bool {
 	}
 }
 
+// Defines values for SearchListingsParamsSort.
+const (
+	SearchListingsParamsSortNewest    SearchListingsParamsSort = "newest"
+	SearchListingsParamsSortPrice     SearchListingsParamsSort = "price"
+	SearchListingsParamsSortRelevance SearchListingsParamsSort = "relevance"
+)
+
+// Valid indicates whether the value is a known member of the SearchListingsParamsSort enum.
+func (e SearchListingsParamsSort) Valid() bool {
+	switch e {
+	case SearchListingsParamsSortNewest:
+		return true
+	case SearchListingsParamsSortPrice:
+		return true
+	case SearchListingsParamsSortRelevance:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for GetRevenueParamsGroupBy.
 const (
 	GetRevenueParamsGroupByConnection GetRevenueParamsGroupBy = "connection"
@@ -1853,6 +1874,26 @@ type Explanation struct {
 	Recomputed Money `json:"recomputed"`
 }
 
+// FacetCount defines model for FacetCount.
+type FacetCount struct {
+	Count int64  `json:"count"`
+	Value string `json:"value"`
+}
+
+// Facets How many listings there are by value, most first. Category, metro and provider are counted without their own filter, so that the choice can be changed.
+type Facets struct {
+	Bandwidth []FacetCount `json:"bandwidth"`
+	Category  []FacetCount `json:"category"`
+	Metro     []FacetCount `json:"metro"`
+
+	// Price With `currency`: by what a full month costs, the platform's fee included, cheapest first.
+	Price    *[]PriceBand `json:"price,omitempty"`
+	Provider []FacetCount `json:"provider"`
+
+	// Total Of the search as it is.
+	Total int64 `json:"total"`
+}
+
 // FeeSchedule defines model for FeeSchedule.
 type FeeSchedule struct {
 	BasisPoints     int       `json:"basis_points"`
@@ -2075,6 +2116,14 @@ type ListingReview struct {
 
 // ListingReviewState defines model for ListingReview.State.
 type ListingReviewState string
+
+// ListingSearchPage defines model for ListingSearchPage.
+type ListingSearchPage struct {
+	// Facets How many listings there are by value, most first. Category, metro and provider are counted without their own filter, so that the choice can be changed.
+	Facets        *Facets   `json:"facets,omitempty"`
+	Items         []Listing `json:"items"`
+	NextPageToken *string   `json:"next_page_token,omitempty"`
+}
 
 // ListingState submitted: never published and before an operator. A published listing may have a draft beside it, and that may be before an operator.
 type ListingState string
@@ -2729,6 +2778,16 @@ type PortPage struct {
 //
 // Example: 192.0.2.0/24
 type Prefix = string
+
+// PriceBand defines model for PriceBand.
+type PriceBand struct {
+	// Above An amount in major units with all the digits of its currency.
+	Above *Money `json:"above,omitempty"`
+	Count int64  `json:"count"`
+
+	// UpTo An amount in major units with all the digits of its currency.
+	UpTo *Money `json:"up_to,omitempty"`
+}
 
 // PrincipalRef Who called, within an organisation.
 type PrincipalRef struct {
@@ -3753,13 +3812,32 @@ type ListListingReviewsParams struct {
 
 // SearchListingsParams defines parameters for SearchListings.
 type SearchListingsParams struct {
-	// Q Words to find in title and description.
-	Q     *string `form:"q,omitempty" json:"q,omitempty"`
-	Metro *string `form:"metro,omitempty" json:"metro,omitempty"`
+	// Q Words to find in title and description, as to a search engine: all of them, `"phrases"`, `or`, `-not`; the last word may be unfinished.
+	Q        *string   `form:"q,omitempty" json:"q,omitempty"`
+	Category *Category `form:"category,omitempty" json:"category,omitempty"`
 
-	// BandwidthMbps Only listings that sell this bandwidth.
-	BandwidthMbps *int   `form:"bandwidth_mbps,omitempty" json:"bandwidth_mbps,omitempty"`
-	Limit         *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+	// Metro In any case.
+	Metro      *string         `form:"metro,omitempty" json:"metro,omitempty"`
+	ProviderId *OrganisationID `form:"provider_id,omitempty" json:"provider_id,omitempty"`
+
+	// BandwidthMbps Only listings that sell this bandwidth; prices are for it. Without it, prices are for each listing's smallest.
+	BandwidthMbps *int `form:"bandwidth_mbps,omitempty" json:"bandwidth_mbps,omitempty"`
+
+	// EstimatedGb What a month's usage is taken to be in prices.
+	EstimatedGb *string `form:"estimated_gb,omitempty" json:"estimated_gb,omitempty"`
+
+	// Currency Only prices in one currency can be compared: needed with `max_monthly_price` and `sort=price`.
+	Currency *Currency `form:"currency,omitempty" json:"currency,omitempty"`
+
+	// MaxMonthlyPrice The most that a full month may cost, the platform's fee included, in major units of `currency`.
+	MaxMonthlyPrice *string `form:"max_monthly_price,omitempty" json:"max_monthly_price,omitempty"`
+
+	// Sort Best match first (the default with `q`), cheapest first, or newest first (the default without).
+	Sort *SearchListingsParamsSort `form:"sort,omitempty" json:"sort,omitempty"`
+
+	// Facets Also count what one more filter would find; it costs more time.
+	Facets *bool  `form:"facets,omitempty" json:"facets,omitempty"`
+	Limit  *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// PageToken `next_page_token` of the page before.
 	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
@@ -3767,6 +3845,9 @@ type SearchListingsParams struct {
 	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
+
+// SearchListingsParamsSort defines parameters for SearchListings.
+type SearchListingsParamsSort string
 
 // CreateListingParams defines parameters for CreateListing.
 type CreateListingParams struct {
@@ -4647,7 +4728,7 @@ type ServerInterface interface {
 	// ListListingReviews What providers submitted and no operator has decided on, longest waiting first
 	// (GET /v1/listing-reviews)
 	ListListingReviews(w http.ResponseWriter, r *http.Request, params ListListingReviewsParams)
-	// SearchListings Search the published listings
+	// SearchListings Search what the caller may buy
 	// (GET /v1/listings)
 	SearchListings(w http.ResponseWriter, r *http.Request, params SearchListingsParams)
 	// CreateListing Draft a listing
@@ -7542,6 +7623,19 @@ func (siw *ServerInterfaceWrapper) SearchListings(w http.ResponseWriter, r *http
 		return
 	}
 
+	// ------------- Optional query parameter "category" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "category", r.URL.Query(), &params.Category, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "category"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "category", Err: err})
+		}
+		return
+	}
+
 	// ------------- Optional query parameter "metro" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "metro", r.URL.Query(), &params.Metro, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
@@ -7555,6 +7649,19 @@ func (siw *ServerInterfaceWrapper) SearchListings(w http.ResponseWriter, r *http
 		return
 	}
 
+	// ------------- Optional query parameter "provider_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "provider_id", r.URL.Query(), &params.ProviderId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "provider_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "provider_id", Err: err})
+		}
+		return
+	}
+
 	// ------------- Optional query parameter "bandwidth_mbps" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "bandwidth_mbps", r.URL.Query(), &params.BandwidthMbps, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
@@ -7564,6 +7671,71 @@ func (siw *ServerInterfaceWrapper) SearchListings(w http.ResponseWriter, r *http
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "bandwidth_mbps"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "bandwidth_mbps", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "estimated_gb" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "estimated_gb", r.URL.Query(), &params.EstimatedGb, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "estimated_gb"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "estimated_gb", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "currency" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "currency", r.URL.Query(), &params.Currency, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "currency"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "currency", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "max_monthly_price" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "max_monthly_price", r.URL.Query(), &params.MaxMonthlyPrice, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "max_monthly_price"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "max_monthly_price", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "sort" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "sort", r.URL.Query(), &params.Sort, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "sort"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "sort", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "facets" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "facets", r.URL.Query(), &params.Facets, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "facets"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "facets", Err: err})
 		}
 		return
 	}
@@ -13929,7 +14101,7 @@ type SearchListingsResponseObject interface {
 	VisitSearchListingsResponse(w http.ResponseWriter) error
 }
 
-type SearchListings200JSONResponse ListingPage
+type SearchListings200JSONResponse ListingSearchPage
 
 func (response SearchListings200JSONResponse) VisitSearchListingsResponse(w http.ResponseWriter) error {
 
@@ -17360,7 +17532,7 @@ type StrictServerInterface interface {
 	// ListListingReviews What providers submitted and no operator has decided on, longest waiting first
 	// (GET /v1/listing-reviews)
 	ListListingReviews(ctx context.Context, request ListListingReviewsRequestObject) (ListListingReviewsResponseObject, error)
-	// SearchListings Search the published listings
+	// SearchListings Search what the caller may buy
 	// (GET /v1/listings)
 	SearchListings(ctx context.Context, request SearchListingsRequestObject) (SearchListingsResponseObject, error)
 	// CreateListing Draft a listing

@@ -1171,6 +1171,27 @@ func (e ListInvoicesParamsState) Valid() bool {
 	}
 }
 
+// Defines values for SearchListingsParamsSort.
+const (
+	SearchListingsParamsSortNewest    SearchListingsParamsSort = "newest"
+	SearchListingsParamsSortPrice     SearchListingsParamsSort = "price"
+	SearchListingsParamsSortRelevance SearchListingsParamsSort = "relevance"
+)
+
+// Valid indicates whether the value is a known member of the SearchListingsParamsSort enum.
+func (e SearchListingsParamsSort) Valid() bool {
+	switch e {
+	case SearchListingsParamsSortNewest:
+		return true
+	case SearchListingsParamsSortPrice:
+		return true
+	case SearchListingsParamsSortRelevance:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for GetRevenueParamsGroupBy.
 const (
 	GetRevenueParamsGroupByConnection GetRevenueParamsGroupBy = "connection"
@@ -1852,6 +1873,26 @@ type Explanation struct {
 	Recomputed Money `json:"recomputed"`
 }
 
+// FacetCount defines model for FacetCount.
+type FacetCount struct {
+	Count int64  `json:"count"`
+	Value string `json:"value"`
+}
+
+// Facets How many listings there are by value, most first. Category, metro and provider are counted without their own filter, so that the choice can be changed.
+type Facets struct {
+	Bandwidth []FacetCount `json:"bandwidth"`
+	Category  []FacetCount `json:"category"`
+	Metro     []FacetCount `json:"metro"`
+
+	// Price With `currency`: by what a full month costs, the platform's fee included, cheapest first.
+	Price    *[]PriceBand `json:"price,omitempty"`
+	Provider []FacetCount `json:"provider"`
+
+	// Total Of the search as it is.
+	Total int64 `json:"total"`
+}
+
 // FeeSchedule defines model for FeeSchedule.
 type FeeSchedule struct {
 	BasisPoints     int       `json:"basis_points"`
@@ -2074,6 +2115,14 @@ type ListingReview struct {
 
 // ListingReviewState defines model for ListingReview.State.
 type ListingReviewState string
+
+// ListingSearchPage defines model for ListingSearchPage.
+type ListingSearchPage struct {
+	// Facets How many listings there are by value, most first. Category, metro and provider are counted without their own filter, so that the choice can be changed.
+	Facets        *Facets   `json:"facets,omitempty"`
+	Items         []Listing `json:"items"`
+	NextPageToken *string   `json:"next_page_token,omitempty"`
+}
 
 // ListingState submitted: never published and before an operator. A published listing may have a draft beside it, and that may be before an operator.
 type ListingState string
@@ -2728,6 +2777,16 @@ type PortPage struct {
 //
 // Example: 192.0.2.0/24
 type Prefix = string
+
+// PriceBand defines model for PriceBand.
+type PriceBand struct {
+	// Above An amount in major units with all the digits of its currency.
+	Above *Money `json:"above,omitempty"`
+	Count int64  `json:"count"`
+
+	// UpTo An amount in major units with all the digits of its currency.
+	UpTo *Money `json:"up_to,omitempty"`
+}
 
 // PrincipalRef Who called, within an organisation.
 type PrincipalRef struct {
@@ -3752,13 +3811,32 @@ type ListListingReviewsParams struct {
 
 // SearchListingsParams defines parameters for SearchListings.
 type SearchListingsParams struct {
-	// Q Words to find in title and description.
-	Q     *string `form:"q,omitempty" json:"q,omitempty"`
-	Metro *string `form:"metro,omitempty" json:"metro,omitempty"`
+	// Q Words to find in title and description, as to a search engine: all of them, `"phrases"`, `or`, `-not`; the last word may be unfinished.
+	Q        *string   `form:"q,omitempty" json:"q,omitempty"`
+	Category *Category `form:"category,omitempty" json:"category,omitempty"`
 
-	// BandwidthMbps Only listings that sell this bandwidth.
-	BandwidthMbps *int   `form:"bandwidth_mbps,omitempty" json:"bandwidth_mbps,omitempty"`
-	Limit         *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+	// Metro In any case.
+	Metro      *string         `form:"metro,omitempty" json:"metro,omitempty"`
+	ProviderId *OrganisationID `form:"provider_id,omitempty" json:"provider_id,omitempty"`
+
+	// BandwidthMbps Only listings that sell this bandwidth; prices are for it. Without it, prices are for each listing's smallest.
+	BandwidthMbps *int `form:"bandwidth_mbps,omitempty" json:"bandwidth_mbps,omitempty"`
+
+	// EstimatedGb What a month's usage is taken to be in prices.
+	EstimatedGb *string `form:"estimated_gb,omitempty" json:"estimated_gb,omitempty"`
+
+	// Currency Only prices in one currency can be compared: needed with `max_monthly_price` and `sort=price`.
+	Currency *Currency `form:"currency,omitempty" json:"currency,omitempty"`
+
+	// MaxMonthlyPrice The most that a full month may cost, the platform's fee included, in major units of `currency`.
+	MaxMonthlyPrice *string `form:"max_monthly_price,omitempty" json:"max_monthly_price,omitempty"`
+
+	// Sort Best match first (the default with `q`), cheapest first, or newest first (the default without).
+	Sort *SearchListingsParamsSort `form:"sort,omitempty" json:"sort,omitempty"`
+
+	// Facets Also count what one more filter would find; it costs more time.
+	Facets *bool  `form:"facets,omitempty" json:"facets,omitempty"`
+	Limit  *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// PageToken `next_page_token` of the page before.
 	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
@@ -3766,6 +3844,9 @@ type SearchListingsParams struct {
 	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
+
+// SearchListingsParamsSort defines parameters for SearchListings.
+type SearchListingsParamsSort string
 
 // CreateListingParams defines parameters for CreateListing.
 type CreateListingParams struct {
@@ -5061,7 +5142,7 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/listing-reviews (the `ListListingReviews` operationId).
 	ListListingReviews(ctx context.Context, params *ListListingReviewsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// SearchListings Search the published listings
+	// SearchListings Search what the caller may buy
 	//
 	// Corresponds with GET /v1/listings (the `SearchListings` operationId).
 	SearchListings(ctx context.Context, params *SearchListingsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -6956,7 +7037,7 @@ func (c *Client) ListListingReviews(ctx context.Context, params *ListListingRevi
 	return c.Client.Do(req)
 }
 
-// SearchListings Search the published listings
+// SearchListings Search what the caller may buy
 //
 // Corresponds with GET /v1/listings (the `SearchListings` operationId).
 func (c *Client) SearchListings(ctx context.Context, params *SearchListingsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -11875,6 +11956,18 @@ func NewSearchListingsRequest(server string, params *SearchListingsParams) (*htt
 
 		}
 
+		if params.Category != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "category", *params.Category, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if params.Metro != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "metro", *params.Metro, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
@@ -11887,9 +11980,81 @@ func NewSearchListingsRequest(server string, params *SearchListingsParams) (*htt
 
 		}
 
+		if params.ProviderId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "provider_id", *params.ProviderId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if params.BandwidthMbps != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "bandwidth_mbps", *params.BandwidthMbps, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.EstimatedGb != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "estimated_gb", *params.EstimatedGb, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Currency != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "currency", *params.Currency, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.MaxMonthlyPrice != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "max_monthly_price", *params.MaxMonthlyPrice, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Sort != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "sort", *params.Sort, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Facets != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "facets", *params.Facets, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -16769,7 +16934,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/listing-reviews (the `ListListingReviews` operationId).
 	ListListingReviewsWithResponse(ctx context.Context, params *ListListingReviewsParams, reqEditors ...RequestEditorFn) (*ListListingReviewsResponse, error)
 
-	// SearchListingsWithResponse Search the published listings
+	// SearchListingsWithResponse Search what the caller may buy
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -20171,13 +20336,13 @@ type SearchListingsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *ListingPage
+	JSON200 *ListingSearchPage
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationproblemJSONDefault *Problem
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r SearchListingsResponse) GetJSON200() *ListingPage {
+func (r SearchListingsResponse) GetJSON200() *ListingSearchPage {
 	return r.JSON200
 }
 
@@ -24805,7 +24970,7 @@ func (c *ClientWithResponses) ListListingReviewsWithResponse(ctx context.Context
 	return ParseListListingReviewsResponse(rsp)
 }
 
-// SearchListingsWithResponse Search the published listings
+// SearchListingsWithResponse Search what the caller may buy
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -28244,7 +28409,7 @@ func ParseSearchListingsResponse(rsp *http.Response) (*SearchListingsResponse, e
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest ListingPage
+		var dest ListingSearchPage
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
