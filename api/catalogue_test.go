@@ -230,9 +230,9 @@ func TestSearch(t *testing.T) {
 	ctx := context.Background()
 	at := int64(m.head())
 	gb, usd, sort, facets := "2000", domain.Currency("USD"), client.SearchListingsParamsSort("price"), true
-	search := func(most string) client.ListingSearchPage {
+	search := func(most string) client.ListingPage {
 		t.Helper()
-		page, _, err := client.Decode[client.ListingSearchPage](m.customer.SearchListings(ctx, &client.SearchListingsParams{
+		page, _, err := client.Decode[client.ListingPage](m.customer.SearchListings(ctx, &client.SearchListingsParams{
 			EstimatedGb: &gb, Currency: &usd, Sort: &sort, MaxMonthlyPrice: &most, Facets: &facets, AtPosition: &at}))
 		must(t, err)
 		return page

@@ -41,7 +41,7 @@ func (s *Server) SearchListings(ctx context.Context, req SearchListingsRequestOb
 	if err != nil {
 		return nil, err
 	}
-	page := ListingSearchPage{Items: make([]Listing, 0, len(found)), NextPageToken: optional(next)}
+	page := ListingPage{Items: make([]Listing, 0, len(found)), NextPageToken: optional(next)}
 	for _, l := range found {
 		v := offerView(l)
 		if v.Price, err = listingPrice(search, l, fees); err != nil {

@@ -2083,6 +2083,8 @@ type ListingID = string
 
 // ListingPage defines model for ListingPage.
 type ListingPage struct {
+	// Facets How many listings there are by value, most first. Category, metro and provider are counted without their own filter, so that the choice can be changed.
+	Facets        *Facets   `json:"facets,omitempty"`
 	Items         []Listing `json:"items"`
 	NextPageToken *string   `json:"next_page_token,omitempty"`
 }
@@ -2116,14 +2118,6 @@ type ListingReview struct {
 
 // ListingReviewState defines model for ListingReview.State.
 type ListingReviewState string
-
-// ListingSearchPage defines model for ListingSearchPage.
-type ListingSearchPage struct {
-	// Facets How many listings there are by value, most first. Category, metro and provider are counted without their own filter, so that the choice can be changed.
-	Facets        *Facets   `json:"facets,omitempty"`
-	Items         []Listing `json:"items"`
-	NextPageToken *string   `json:"next_page_token,omitempty"`
-}
 
 // ListingState submitted: never published and before an operator. A published listing may have a draft beside it, and that may be before an operator.
 type ListingState string
@@ -14101,7 +14095,7 @@ type SearchListingsResponseObject interface {
 	VisitSearchListingsResponse(w http.ResponseWriter) error
 }
 
-type SearchListings200JSONResponse ListingSearchPage
+type SearchListings200JSONResponse ListingPage
 
 func (response SearchListings200JSONResponse) VisitSearchListingsResponse(w http.ResponseWriter) error {
 

@@ -2082,6 +2082,8 @@ type ListingID = string
 
 // ListingPage defines model for ListingPage.
 type ListingPage struct {
+	// Facets How many listings there are by value, most first. Category, metro and provider are counted without their own filter, so that the choice can be changed.
+	Facets        *Facets   `json:"facets,omitempty"`
 	Items         []Listing `json:"items"`
 	NextPageToken *string   `json:"next_page_token,omitempty"`
 }
@@ -2115,14 +2117,6 @@ type ListingReview struct {
 
 // ListingReviewState defines model for ListingReview.State.
 type ListingReviewState string
-
-// ListingSearchPage defines model for ListingSearchPage.
-type ListingSearchPage struct {
-	// Facets How many listings there are by value, most first. Category, metro and provider are counted without their own filter, so that the choice can be changed.
-	Facets        *Facets   `json:"facets,omitempty"`
-	Items         []Listing `json:"items"`
-	NextPageToken *string   `json:"next_page_token,omitempty"`
-}
 
 // ListingState submitted: never published and before an operator. A published listing may have a draft beside it, and that may be before an operator.
 type ListingState string
@@ -20336,13 +20330,13 @@ type SearchListingsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *ListingSearchPage
+	JSON200 *ListingPage
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationproblemJSONDefault *Problem
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r SearchListingsResponse) GetJSON200() *ListingSearchPage {
+func (r SearchListingsResponse) GetJSON200() *ListingPage {
 	return r.JSON200
 }
 
@@ -28409,7 +28403,7 @@ func ParseSearchListingsResponse(rsp *http.Response) (*SearchListingsResponse, e
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest ListingSearchPage
+		var dest ListingPage
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

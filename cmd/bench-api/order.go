@@ -37,7 +37,7 @@ func order(ctx context.Context, r *run) ([]bench.Figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, _, err := client.Decode[client.ListingSearchPage](customer.SearchListings(ctx, nil))
+	found, _, err := client.Decode[client.ListingPage](customer.SearchListings(ctx, nil))
 	if err != nil {
 		return nil, err
 	}

@@ -181,7 +181,7 @@ func (d *scene) stageOrder(ctx context.Context) error {
 	d.story.say("Provider", "lists %q: 400.00 USD a month, and traffic at 5.00 USD a GB, 2.00 above 0.05 GB", listing.Terms.Title)
 
 	words, mbps := "private connect", demoMbps
-	found, _, err := client.Decode[client.ListingSearchPage](d.customer.SearchListings(ctx,
+	found, _, err := client.Decode[client.ListingPage](d.customer.SearchListings(ctx,
 		&client.SearchListingsParams{Q: &words, BandwidthMbps: &mbps, AtPosition: &position}))
 	if err != nil {
 		return fmt.Errorf("search: %w", err)

@@ -3,7 +3,7 @@ package cli
 // columns says which fields of a thing people look for in a list, in order; a dot goes into an object. What is not here
 // is listed with its first simple fields.
 var columns = map[string][]string{
-	"Listing":    {"id", "terms.title", "terms.category", "terms.metro", "terms.bandwidths_mbps", "version", "state"},
+	"Listing":    {"id", "terms.title", "terms.category", "terms.metro", "terms.bandwidths_mbps", "price.total", "version", "state"},
 	"Order":      {"id", "state", "bandwidth_mbps", "listing_id", "connection_id", "placed_at", "reason"},
 	"Connection": {"id", "state", "billing", "bandwidth_mbps", "edge_node_id", "attachment.vlan", "billing_from"},
 	"Quote":      {"id", "state", "bandwidth_mbps", "passthrough", "fee", "total", "valid_until"},
