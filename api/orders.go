@@ -12,6 +12,7 @@ import (
 	"crossbill/domain/port"
 	"crossbill/domain/quote"
 	"crossbill/events"
+	"crossbill/projections"
 )
 
 // PlaceOrder turns a quote into an order and the connection it is for. All three change in one append, or none does.
@@ -118,7 +119,7 @@ func (s *Server) PlaceOrder(ctx context.Context, req PlaceOrderRequestObject) (P
 
 // ListOrders lists the orders the caller's organisation placed or received; an operator sees all.
 func (s *Server) ListOrders(ctx context.Context, req ListOrdersRequestObject) (ListOrdersResponseObject, error) {
-	found, next, err := s.Queries.OrdersOf(ctx, viewer(ctx), valueOr(req.Params.Limit, 100), valueOr(req.Params.PageToken, ""))
+	found, next, err := s.Queries.OrdersOf(ctx, viewer(ctx), projections.OrderFilter{}, valueOr(req.Params.Limit, 100), valueOr(req.Params.PageToken, ""))
 	if err != nil {
 		return nil, err
 	}
