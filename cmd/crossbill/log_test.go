@@ -108,15 +108,15 @@ func TestLogVerifyAndExport(t *testing.T) {
 	if said := l.run(l.database("verify")...); !strings.Contains(said, "verified ") || !strings.Contains(said, "--checkpoint") {
 		t.Errorf("verify says %q", said)
 	}
-	if said := l.run(l.database("verify", "--checkpoint", l.kept, "--key", l.key)...); !strings.Contains(said, "4 events more") {
+	if said := l.run(l.database("verify", "--checkpoint", l.kept, "--key", l.key)...); !strings.Contains(said, "5 events more") {
 		t.Errorf("verify says %q", said)
 	}
 	bundle := l.path("org.bundle")
-	if said := l.run(l.database("export", "--out", bundle, "--stream", l.orgStream, "--positions", "1-2", "--since", l.kept)...); !strings.Contains(said, "wrote 3 events") {
+	if said := l.run(l.database("export", "--out", bundle, "--stream", l.orgStream, "--positions", "1-2", "--since", l.kept)...); !strings.Contains(said, "wrote 4 events") {
 		t.Errorf("export says %q", said)
 	}
 	said := l.run(l.nowhere("verify", "--bundle", bundle, "--key", l.key, "--checkpoint", l.kept)...)
-	if !strings.Contains(said, "3 events") || !strings.Contains(said, l.orgStream+": versions 1 to 1, none") || !strings.Contains(said, "only grew") {
+	if !strings.Contains(said, "4 events") || !strings.Contains(said, l.orgStream+": versions 1 to 2, none") || !strings.Contains(said, "only grew") {
 		t.Errorf("verify of the bundle says %q", said)
 	}
 	if said := l.run(l.nowhere("verify", "--bundle", l.path("event.bundle"), "--key", l.key)...); !strings.Contains(said, "1 events") {
@@ -124,7 +124,7 @@ func TestLogVerifyAndExport(t *testing.T) {
 	}
 	lines := strings.Split(strings.TrimSpace(l.run(l.nowhere("verify", "--bundle", bundle, "--key", l.key, "--show")...)), "\n")
 	var last shownEvent
-	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil || len(lines) != 3 || last.Stream != l.orgStream || !strings.Contains(string(last.Data), `"slug":"one"`) {
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil || len(lines) != 4 || last.Stream != l.orgStream || !strings.Contains(string(last.Data), `"role":"owner"`) {
 		t.Errorf("it shows %q, %v", lines, err)
 	}
 
