@@ -41,7 +41,6 @@ var contract []byte
 const (
 	MaxBodyBytes    = 1 << 20          // of a request
 	MaxWait         = 5 * time.Second  // for at_position
-	MaxQuoteHours   = 24               // a quote's validity
 	maxStreams      = 200              // open event streams a node
 	streamHeartbeat = 15 * time.Second // between signs of life on a quiet stream
 	maxBundleEvents = 20_000           // in a bundle that is served; a month of readings every five minutes is half of it

@@ -113,14 +113,18 @@ func (s *Server) failOrReplay(w http.ResponseWriter, r *http.Request, err error)
 }
 
 // commit appends events for the caller and keeps the answer (its HTTP status and its body; nil for none) under the
-// request's idempotency key. parties are the organisations that may see the events.
+// request's idempotency key. parties are the organisations that may see the events,
+// but for those of which seenBy has said otherwise.
 // Besides the log's errors it returns a Conflict if another request with the same key was first.
 func (s *Server) commit(ctx context.Context, a events.Append, status int, answer any, parties ...string) (*int64, error) {
 	caller := callerFrom(ctx)
 	for _, stream := range a.Streams {
 		for i := range stream.Events {
 			e := &stream.Events[i]
-			e.Metadata.Actor, e.Metadata.Parties = caller.KeyID, parties
+			e.Metadata.Actor = caller.KeyID
+			if e.Metadata.Parties == nil { // see seenBy
+				e.Metadata.Parties = parties
+			}
 			e.Metadata.OnBehalfOf, e.Metadata.Reason = caller.Delegation.OnBehalfOf, caller.Delegation.Reason
 			if e.ID == ([16]byte{}) {
 				id, err := s.newEventID()

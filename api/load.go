@@ -79,3 +79,11 @@ func unique(ids ...string) []string {
 	slices.Sort(ids)
 	return slices.Compact(ids)
 }
+
+// seenBy names the organisations that may see a stream's events, where they are not those of the whole append.
+func seenBy(parties []string, a events.StreamAppend) events.StreamAppend {
+	for i := range a.Events {
+		a.Events[i].Metadata.Parties = parties
+	}
+	return a
+}

@@ -12,8 +12,8 @@ import (
 	"crossbill/events"
 )
 
-// quoteValidity is how long a quote's price stands.
-const quoteValidity = 24 * time.Hour
+// quoteHours is how long a quote's price stands if its customer does not say.
+const quoteHours = 24
 
 // CreateQuote freezes the price of a published listing under the fee schedule in force.
 func (s *Server) CreateQuote(ctx context.Context, req CreateQuoteRequestObject) (CreateQuoteResponseObject, error) {
@@ -41,7 +41,7 @@ func (s *Server) CreateQuote(ctx context.Context, req CreateQuoteRequestObject) 
 	decided, err := quote.Decide(quote.State{}, quote.Issue{
 		QuoteID: id, CustomerID: customer, Listing: offered, Fee: fee, BandwidthMbps: req.Body.BandwidthMbps,
 		EstimatedGB:   valueOr(req.Body.EstimatedGb, domain.Decimal{}),
-		EstimatedMbps: valueOr(req.Body.EstimatedMbps, domain.Decimal{}), ValidFor: quoteValidity, At: now, Connection: changes,
+		EstimatedMbps: valueOr(req.Body.EstimatedMbps, domain.Decimal{}), ValidFor: time.Duration(valueOr(req.Body.ValidForHours, quoteHours)) * time.Hour, At: now, Connection: changes,
 	})
 	if err != nil {
 		return nil, err

@@ -156,7 +156,8 @@ func orderView(s order.State) Order {
 	v := Order{
 		Id: s.ID, Item: OrderItem(s.ItemKind()), State: OrderState(s.State), CustomerId: s.CustomerID, ProviderId: s.ProviderID, QuoteId: s.QuoteID,
 		ListingId: s.ListingID, ListingVersion: s.ListingVersion, ConnectionId: s.ConnectionID, PortId: s.PortID,
-		BandwidthMbps: s.BandwidthMbps, PurchaseOrder: optional(s.PurchaseOrder), BillingAccountId: optional(s.BillingAccountID), Questions: []OrderQuestion{},
+		BandwidthMbps: s.BandwidthMbps, PurchaseOrder: optional(s.PurchaseOrder), ServiceKeyId: optional(s.ServiceKeyID),
+		RedundancyGroupId: optional(s.GroupID), BillingAccountId: optional(s.BillingAccountID), Questions: []OrderQuestion{},
 		Reason: optional(s.Reason), PlacedAt: s.PlacedAt, AcceptedAt: s.AcceptedAt, ClosedAt: s.ClosedAt, Since: s.Since,
 		Deadline: s.Deadline, ApprovalNeeded: optional(OrderApprovalNeeded(s.ApprovalNeeded)), ApprovedBy: optional(s.ApprovedBy),
 		ApprovedAt: s.ApprovedAt,

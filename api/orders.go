@@ -3,77 +3,123 @@ package api
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"crossbill/domain"
 	"crossbill/domain/connection"
 	"crossbill/domain/listing"
 	"crossbill/domain/order"
 	"crossbill/domain/organisation"
-	"crossbill/domain/port"
 	"crossbill/domain/quote"
+	"crossbill/domain/servicekey"
 	"crossbill/events"
 	"crossbill/projections"
 )
 
-// PlaceOrder turns a quote into an order and the connection it is for. All three change in one append, or none does.
+// PlaceOrder turns a quote into an order and the connection it is for, with a service key or into a redundancy group if it
+// names one. All of them change in one append, or none does.
 func (s *Server) PlaceOrder(ctx context.Context, req PlaceOrderRequestObject) (PlaceOrderResponseObject, error) {
 	if err := s.require(ctx, organisation.RoleCustomer); err != nil {
 		return nil, err
 	}
-	b, caller, now := req.Body, callerFrom(ctx), s.now()
+	var (
+		p        placement
+		position *int64
+	)
+	err := again(nil, func() (err error) {
+		if p, err = s.placement(ctx, *req.Body); err != nil {
+			return err
+		}
+		month := order.CommitmentOf(p.place.By, p.total, p.place.At).Month
+		return s.withinLimits(ctx, p.total, month, p.place.Quote.ProviderID, func(needed string, ask askFunc) error {
+			p.place.ApprovalNeeded = needed
+			placed, err := order.Decide(order.State{}, p.place)
+			if err != nil {
+				return err
+			}
+			p.order = evolved(order.State{}, order.Evolve, placed)
+			if valueOr(req.Params.DryRun, false) {
+				return nil
+			}
+			streams := append([]events.StreamAppend{appendTo(order.Stream(p.order.ID), 0, placed...)}, p.streams...)
+			position, err = s.commit(ctx, events.Append{Ask: ask, Streams: streams}, http.StatusAccepted, orderView(p.order),
+				unique(p.order.CustomerID, p.order.ProviderID)...)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	if valueOr(req.Params.DryRun, false) {
+		return PlaceOrder200JSONResponse(orderView(p.order)), nil
+	}
+	return PlaceOrder202JSONResponse{Body: orderView(p.order), Headers: PlaceOrder202ResponseHeaders{
+		CrossbillPosition: position, RetryAfter: lookAgain(p.order.State)}}, nil
+}
+
+// placement is an order that can be placed, and all that changes with it. What it needs of a person is decided last.
+type placement struct {
+	place   order.Place
+	total   domain.Money // what its principal would commit to
+	order   order.State
+	streams []events.StreamAppend // all but the order's own
+}
+
+func (s *Server) placement(ctx context.Context, b NewOrder) (p placement, err error) {
+	caller, now := callerFrom(ctx), s.now()
 	quoted, quoteVersion, err := s.loadQuote(ctx, b.QuoteId)
 	if err != nil {
-		return nil, err
+		return p, err
 	}
 	if err := onlyFor(ctx, quoted.CustomerID, "customer of the quote"); err != nil {
-		return nil, err
+		return p, err
 	}
 	if quoted.Change != nil {
-		return nil, domain.Errorf(domain.Conflict, "api.PlaceOrder", "the quote %s is for a change of the connection %s", quoted.QuoteID, quoted.ConnectionID).
+		return p, domain.Errorf(domain.Conflict, "api.PlaceOrder", "the quote %s is for a change of the connection %s", quoted.QuoteID, quoted.ConnectionID).
 			WithHint("order it with POST /v1/connections/{id}:modify")
 	}
-	customerPort, _, err := events.Load(ctx, s.Log, port.Stream(b.PortId), port.Evolve)
+	offered, terms, err := s.quotedListing(ctx, quoted)
 	if err != nil {
-		return nil, err
+		return p, err
 	}
-	// What is quoted can be ordered, though the listing may be off the market by now, or hidden from the customer.
-	offered, _, err := events.Load(ctx, s.Log, listing.Stream(quoted.ListingID), listing.Evolve)
+	site, err := s.siteOf(ctx, terms, b.PortId)
 	if err != nil {
-		return nil, err
+		return p, err
 	}
-	terms, ok := offered.TermsOf(quoted.ListingVersion)
-	if !ok {
-		return nil, domain.Errorf(domain.Internal, "api.PlaceOrder", "quote %s names a version of its listing that does not exist", quoted.QuoteID)
-	}
-	providerPort, _, err := events.Load(ctx, s.Log, port.Stream(terms.PortID), port.Evolve)
-	if err != nil {
-		return nil, err
-	}
-
 	orderID, err := s.newID(domain.PrefixOrder)
 	if err != nil {
-		return nil, err
+		return p, err
 	}
 	connectionID, err := s.newID(domain.PrefixConnection)
 	if err != nil {
-		return nil, err
+		return p, err
+	}
+	serviceKeyID, redemption, err := s.redeem(ctx, b.ServiceKey, servicekey.Redeem{
+		CustomerID: caller.OrganisationID, PortID: terms.PortID, BandwidthMbps: quoted.BandwidthMbps, OrderID: orderID, At: now,
+	})
+	if err != nil {
+		return p, err
 	}
 	billedTo, err := s.billedTo(ctx, b.BillingAccountId)
 	if err != nil {
-		return nil, err
+		return p, err
 	}
-	place := order.Place{
+	p.place = order.Place{
 		OrderID: orderID, ConnectionID: connectionID, CustomerID: caller.OrganisationID, Quote: quoted, QuoteHash: b.QuoteHash,
-		MaxTotal: b.MaxTotal, Listing: offered, PortID: b.PortId, Port: customerPort, ProviderPort: providerPort, BGP: b.Bgp,
-		Deadline:      now.Add(answerWithin(terms)),
+		MaxTotal: b.MaxTotal, Listing: offered, PortID: b.PortId, Port: site.Port, ProviderPort: site.ProviderPort,
+		EdgeNode: site.EdgeNode, PortUse: site.PortUse, ProviderUse: site.ProviderPortUse, EdgeNodeTags: site.EdgeNodeTags,
+		ServiceKeyID: serviceKeyID, GroupID: valueOr(b.RedundancyGroupId, ""), BGP: b.Bgp, Deadline: now.Add(answerWithin(terms)),
 		PurchaseOrder: valueOr(b.PurchaseOrder, ""), BillingAccountID: billedTo, At: now, By: caller.Principal.Ref(),
 	}
-	if _, err := order.Decide(order.State{}, place); err != nil { // before anything else is decided: its errors point into the request
-		return nil, err
+	if _, err := order.Decide(order.State{}, p.place); err != nil { // before anything else is decided: its errors point into the request
+		return p, err
+	}
+	if p.total, err = order.TotalOf(quoted); err != nil {
+		return p, err
 	}
 	accepted, err := quote.Decide(quoted, quote.Accept{OrderID: orderID, At: now})
 	if err != nil {
-		return nil, err
+		return p, err
 	}
 	requested, err := connection.Decide(connection.State{}, connection.Request{
 		ConnectionID: connectionID, OrderID: orderID, QuoteID: quoted.QuoteID, CustomerID: quoted.CustomerID,
@@ -82,44 +128,53 @@ func (s *Server) PlaceOrder(ctx context.Context, req PlaceOrderRequestObject) (P
 		CustomerBGP: b.Bgp, ProviderBGP: terms.BGP, BillingAccountID: billedTo, At: now,
 	})
 	if err != nil {
-		return nil, err
+		return p, err
 	}
-	total, err := order.TotalOf(quoted)
-	if err != nil {
-		return nil, err
+	p.streams = []events.StreamAppend{
+		appendTo(quote.Stream(quoted.QuoteID), quoteVersion, accepted...),
+		appendTo(connection.Stream(connectionID), 0, requested...),
 	}
-	var state order.State
-	var position *int64
-	month := order.CommitmentOf(caller.Principal.Ref(), total, now).Month
-	err = s.withinLimits(ctx, total, month, quoted.ProviderID, func(needed string, ask askFunc) error {
-		place.ApprovalNeeded = needed
-		placed, err := order.Decide(order.State{}, place)
+	if b.ServiceKey != nil {
+		p.streams = append(p.streams, redemption)
+	}
+	if b.RedundancyGroupId != nil {
+		joining, err := s.join(ctx, *b.RedundancyGroupId, evolved(connection.State{}, connection.Evolve, requested), site.EdgeNode, now)
 		if err != nil {
-			return err
+			return p, err
 		}
-		state = evolved(order.State{}, order.Evolve, placed)
-		if valueOr(req.Params.DryRun, false) {
-			return nil
-		}
-		position, err = s.commit(ctx, events.Append{Ask: ask, Streams: []events.StreamAppend{
-			appendTo(order.Stream(orderID), 0, placed...),
-			appendTo(quote.Stream(quoted.QuoteID), quoteVersion, accepted...),
-			appendTo(connection.Stream(connectionID), 0, requested...),
-		}}, http.StatusAccepted, orderView(state), unique(quoted.CustomerID, quoted.ProviderID)...)
-		return err
-	})
-	if err != nil {
-		return nil, err
+		p.streams = append(p.streams, joining)
 	}
-	if valueOr(req.Params.DryRun, false) {
-		return PlaceOrder200JSONResponse(orderView(state)), nil
-	}
-	return PlaceOrder202JSONResponse{Body: orderView(state), Headers: PlaceOrder202ResponseHeaders{CrossbillPosition: position, RetryAfter: lookAgain(state.State)}}, nil
+	return p, nil
 }
+
+// quotedListing returns the listing that a quote is for, with the platform's rights: it was shown when the quote was made,
+// and may be off the market, or offered to others only, since.
+func (s *Server) quotedListing(ctx context.Context, q quote.State) (listing.State, listing.Terms, error) {
+	offered, _, err := events.Load(ctx, s.Log, listing.Stream(q.ListingID), listing.Evolve)
+	if err != nil {
+		return offered, listing.Terms{}, err
+	}
+	terms, ok := offered.TermsOf(q.ListingVersion)
+	if !ok {
+		return offered, terms, domain.Errorf(domain.Internal, "api.quotedListing", "quote %s names a version of its listing that does not exist", q.QuoteID)
+	}
+	return offered, terms, nil
+}
+
+// stuckAfter is how long the platform tries a step of an order by itself (see provisioning), and some more: an order that
+// it has been at for longer needs an operator.
+const stuckAfter = 2 * time.Hour
 
 // ListOrders lists the orders the caller's organisation placed or received; an operator sees all.
 func (s *Server) ListOrders(ctx context.Context, req ListOrdersRequestObject) (ListOrdersResponseObject, error) {
-	found, next, err := s.Queries.OrdersOf(ctx, viewer(ctx), projections.OrderFilter{}, valueOr(req.Params.Limit, 100), valueOr(req.Params.PageToken, ""))
+	filter := projections.OrderFilter{State: string(valueOr(req.Params.State, ""))}
+	switch needs := valueOr(req.Params.Needs, ""); needs {
+	case ListOrdersParamsNeedsOperator:
+		filter.StuckSince = s.now().Add(-stuckAfter)
+	default:
+		filter.Needs = string(needs)
+	}
+	found, next, err := s.Queries.OrdersOf(ctx, viewer(ctx), filter, valueOr(req.Params.Limit, 100), valueOr(req.Params.PageToken, ""))
 	if err != nil {
 		return nil, err
 	}

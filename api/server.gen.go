@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"crossbill/domain"
@@ -209,6 +208,27 @@ func (e ChangeKind) Valid() bool {
 	}
 }
 
+// Defines values for Colour.
+const (
+	ColourGreen  Colour = "green"
+	ColourRed    Colour = "red"
+	ColourYellow Colour = "yellow"
+)
+
+// Valid indicates whether the value is a known member of the Colour enum.
+func (e Colour) Valid() bool {
+	switch e {
+	case ColourGreen:
+		return true
+	case ColourRed:
+		return true
+	case ColourYellow:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ConnectionBilling.
 const (
 	ConnectionBillingAccruing ConnectionBilling = "accruing"
@@ -290,6 +310,27 @@ func (e DesiredConnectionPhase) Valid() bool {
 	case DesiredConnectionPhaseSuspended:
 		return true
 	case DesiredConnectionPhaseTesting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for Diversity.
+const (
+	DiversityEdgeNode Diversity = "edge_node"
+	DiversityLocation Diversity = "location"
+	DiversityPort     Diversity = "port"
+)
+
+// Valid indicates whether the value is a known member of the Diversity enum.
+func (e Diversity) Valid() bool {
+	switch e {
+	case DiversityEdgeNode:
+		return true
+	case DiversityLocation:
+		return true
+	case DiversityPort:
 		return true
 	default:
 		return false
@@ -752,24 +793,54 @@ func (e ProblemCode) Valid() bool {
 	}
 }
 
-// Defines values for QuoteState.
+// Defines values for QualificationReasonCode.
 const (
-	QuoteStateAccepted  QuoteState = "accepted"
-	QuoteStateExpired   QuoteState = "expired"
-	QuoteStateIssued    QuoteState = "issued"
-	QuoteStateWithdrawn QuoteState = "withdrawn"
+	QualificationReasonCodeApproval         QualificationReasonCode = "approval"
+	QualificationReasonCodeAsn              QualificationReasonCode = "asn"
+	QualificationReasonCodeAsnPrivate       QualificationReasonCode = "asn_private"
+	QualificationReasonCodeAsnTaken         QualificationReasonCode = "asn_taken"
+	QualificationReasonCodeBandwidth        QualificationReasonCode = "bandwidth"
+	QualificationReasonCodeCapacity         QualificationReasonCode = "capacity"
+	QualificationReasonCodeEdgeNode         QualificationReasonCode = "edge_node"
+	QualificationReasonCodeLocation         QualificationReasonCode = "location"
+	QualificationReasonCodePort             QualificationReasonCode = "port"
+	QualificationReasonCodePrefix           QualificationReasonCode = "prefix"
+	QualificationReasonCodePrefixTaken      QualificationReasonCode = "prefix_taken"
+	QualificationReasonCodeProviderCapacity QualificationReasonCode = "provider_capacity"
+	QualificationReasonCodeProviderVlan     QualificationReasonCode = "provider_vlan"
+	QualificationReasonCodeVlan             QualificationReasonCode = "vlan"
 )
 
-// Valid indicates whether the value is a known member of the QuoteState enum.
-func (e QuoteState) Valid() bool {
+// Valid indicates whether the value is a known member of the QualificationReasonCode enum.
+func (e QualificationReasonCode) Valid() bool {
 	switch e {
-	case QuoteStateAccepted:
+	case QualificationReasonCodeApproval:
 		return true
-	case QuoteStateExpired:
+	case QualificationReasonCodeAsn:
 		return true
-	case QuoteStateIssued:
+	case QualificationReasonCodeAsnPrivate:
 		return true
-	case QuoteStateWithdrawn:
+	case QualificationReasonCodeAsnTaken:
+		return true
+	case QualificationReasonCodeBandwidth:
+		return true
+	case QualificationReasonCodeCapacity:
+		return true
+	case QualificationReasonCodeEdgeNode:
+		return true
+	case QualificationReasonCodeLocation:
+		return true
+	case QualificationReasonCodePort:
+		return true
+	case QualificationReasonCodePrefix:
+		return true
+	case QualificationReasonCodePrefixTaken:
+		return true
+	case QualificationReasonCodeProviderCapacity:
+		return true
+	case QualificationReasonCodeProviderVlan:
+		return true
+	case QualificationReasonCodeVlan:
 		return true
 	default:
 		return false
@@ -806,6 +877,30 @@ func (e QuoteLinePart) Valid() bool {
 	case QuoteLinePartCommit:
 		return true
 	case QuoteLinePartOverage:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for QuoteState.
+const (
+	QuoteStateAccepted  QuoteState = "accepted"
+	QuoteStateExpired   QuoteState = "expired"
+	QuoteStateIssued    QuoteState = "issued"
+	QuoteStateWithdrawn QuoteState = "withdrawn"
+)
+
+// Valid indicates whether the value is a known member of the QuoteState enum.
+func (e QuoteState) Valid() bool {
+	switch e {
+	case QuoteStateAccepted:
+		return true
+	case QuoteStateExpired:
+		return true
+	case QuoteStateIssued:
+		return true
+	case QuoteStateWithdrawn:
 		return true
 	default:
 		return false
@@ -854,21 +949,30 @@ func (e ReadingVerdictStatus) Valid() bool {
 	}
 }
 
-// Defines values for RecordedReadingSource.
+// Defines values for RedundancyGroupState.
 const (
-	RecordedReadingSourceEbpf     RecordedReadingSource = "ebpf"
-	RecordedReadingSourceProvider RecordedReadingSource = "provider"
-	RecordedReadingSourceSoftware RecordedReadingSource = "software"
+	RedundancyGroupStateEmpty       RedundancyGroupState = "empty"
+	RedundancyGroupStateForming     RedundancyGroupState = "forming"
+	RedundancyGroupStateRedundant   RedundancyGroupState = "redundant"
+	RedundancyGroupStateTerminated  RedundancyGroupState = "terminated"
+	RedundancyGroupStateTerminating RedundancyGroupState = "terminating"
+	RedundancyGroupStateUnprotected RedundancyGroupState = "unprotected"
 )
 
-// Valid indicates whether the value is a known member of the RecordedReadingSource enum.
-func (e RecordedReadingSource) Valid() bool {
+// Valid indicates whether the value is a known member of the RedundancyGroupState enum.
+func (e RedundancyGroupState) Valid() bool {
 	switch e {
-	case RecordedReadingSourceEbpf:
+	case RedundancyGroupStateEmpty:
 		return true
-	case RecordedReadingSourceProvider:
+	case RedundancyGroupStateForming:
 		return true
-	case RecordedReadingSourceSoftware:
+	case RedundancyGroupStateRedundant:
+		return true
+	case RedundancyGroupStateTerminated:
+		return true
+	case RedundancyGroupStateTerminating:
+		return true
+	case RedundancyGroupStateUnprotected:
 		return true
 	default:
 		return false
@@ -887,6 +991,30 @@ func (e Role) Valid() bool {
 	case RoleCustomer:
 		return true
 	case RoleProvider:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ServiceKeyState.
+const (
+	ServiceKeyStateActive   ServiceKeyState = "active"
+	ServiceKeyStateExpired  ServiceKeyState = "expired"
+	ServiceKeyStateRedeemed ServiceKeyState = "redeemed"
+	ServiceKeyStateRevoked  ServiceKeyState = "revoked"
+)
+
+// Valid indicates whether the value is a known member of the ServiceKeyState enum.
+func (e ServiceKeyState) Valid() bool {
+	switch e {
+	case ServiceKeyStateActive:
+		return true
+	case ServiceKeyStateExpired:
+		return true
+	case ServiceKeyStateRedeemed:
+		return true
+	case ServiceKeyStateRevoked:
 		return true
 	default:
 		return false
@@ -1022,51 +1150,21 @@ func (e TaxIDCheckChecked) Valid() bool {
 	}
 }
 
-// Defines values for UsageEventSpecversion.
+// Defines values for TimelineActorParty.
 const (
-	UsageEventSpecversionN10 UsageEventSpecversion = "1.0"
+	TimelineActorPartyCustomer TimelineActorParty = "customer"
+	TimelineActorPartyPlatform TimelineActorParty = "platform"
+	TimelineActorPartyProvider TimelineActorParty = "provider"
 )
 
-// Valid indicates whether the value is a known member of the UsageEventSpecversion enum.
-func (e UsageEventSpecversion) Valid() bool {
+// Valid indicates whether the value is a known member of the TimelineActorParty enum.
+func (e TimelineActorParty) Valid() bool {
 	switch e {
-	case UsageEventSpecversionN10:
+	case TimelineActorPartyCustomer:
 		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for UsageEventType.
-const (
-	UsageEventTypeComCrossbillUsageV1 UsageEventType = "com.crossbill.usage.v1"
-)
-
-// Valid indicates whether the value is a known member of the UsageEventType enum.
-func (e UsageEventType) Valid() bool {
-	switch e {
-	case UsageEventTypeComCrossbillUsageV1:
+	case TimelineActorPartyPlatform:
 		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for UsageVerdictStatus.
-const (
-	UsageVerdictStatusAccepted  UsageVerdictStatus = "accepted"
-	UsageVerdictStatusDuplicate UsageVerdictStatus = "duplicate"
-	UsageVerdictStatusRejected  UsageVerdictStatus = "rejected"
-)
-
-// Valid indicates whether the value is a known member of the UsageVerdictStatus enum.
-func (e UsageVerdictStatus) Valid() bool {
-	switch e {
-	case UsageVerdictStatusAccepted:
-		return true
-	case UsageVerdictStatusDuplicate:
-		return true
-	case UsageVerdictStatusRejected:
+	case TimelineActorPartyProvider:
 		return true
 	default:
 		return false
@@ -1172,21 +1270,24 @@ func (e ListInvoicesParamsState) Valid() bool {
 	}
 }
 
-// Defines values for SearchListingsParamsSort.
+// Defines values for ListOrdersParamsNeeds.
 const (
-	SearchListingsParamsSortNewest    SearchListingsParamsSort = "newest"
-	SearchListingsParamsSortPrice     SearchListingsParamsSort = "price"
-	SearchListingsParamsSortRelevance SearchListingsParamsSort = "relevance"
+	ListOrdersParamsNeedsApproval ListOrdersParamsNeeds = "approval"
+	ListOrdersParamsNeedsCustomer ListOrdersParamsNeeds = "customer"
+	ListOrdersParamsNeedsOperator ListOrdersParamsNeeds = "operator"
+	ListOrdersParamsNeedsProvider ListOrdersParamsNeeds = "provider"
 )
 
-// Valid indicates whether the value is a known member of the SearchListingsParamsSort enum.
-func (e SearchListingsParamsSort) Valid() bool {
+// Valid indicates whether the value is a known member of the ListOrdersParamsNeeds enum.
+func (e ListOrdersParamsNeeds) Valid() bool {
 	switch e {
-	case SearchListingsParamsSortNewest:
+	case ListOrdersParamsNeedsApproval:
 		return true
-	case SearchListingsParamsSortPrice:
+	case ListOrdersParamsNeedsCustomer:
 		return true
-	case SearchListingsParamsSortRelevance:
+	case ListOrdersParamsNeedsOperator:
+		return true
+	case ListOrdersParamsNeedsProvider:
 		return true
 	default:
 		return false
@@ -1567,6 +1668,9 @@ type ChangeMatrix struct {
 // `minimum`: if the plan's usage charges come to less than `amount` a month, prorated, the difference.
 type Charge = pricing.Charge
 
+// Colour green: can be delivered; yellow: if what the reasons say is seen to; red: not as asked.
+type Colour string
+
 // Connection defines model for Connection.
 type Connection struct {
 	// Attachment How the party's own router is to be configured.
@@ -1689,6 +1793,9 @@ type DesiredState struct {
 	Revision int64  `json:"revision"`
 	RouterId string `json:"router_id"`
 }
+
+// Diversity What two members must not share: a port on either side, nor an edge node, nor its building.
+type Diversity string
 
 // EdgeDrift defines model for EdgeDrift.
 type EdgeDrift struct {
@@ -1874,26 +1981,6 @@ type Explanation struct {
 	Recomputed Money `json:"recomputed"`
 }
 
-// FacetCount defines model for FacetCount.
-type FacetCount struct {
-	Count int64  `json:"count"`
-	Value string `json:"value"`
-}
-
-// Facets How many listings there are by value, most first. Category, metro and provider are counted without their own filter, so that the choice can be changed.
-type Facets struct {
-	Bandwidth []FacetCount `json:"bandwidth"`
-	Category  []FacetCount `json:"category"`
-	Metro     []FacetCount `json:"metro"`
-
-	// Price With `currency`: by what a full month costs, the platform's fee included, cheapest first.
-	Price    *[]PriceBand `json:"price,omitempty"`
-	Provider []FacetCount `json:"provider"`
-
-	// Total Of the search as it is.
-	Total int64 `json:"total"`
-}
-
 // FeeSchedule defines model for FeeSchedule.
 type FeeSchedule struct {
 	BasisPoints     int       `json:"basis_points"`
@@ -1936,6 +2023,16 @@ type ForecastMethod struct {
 
 	// Usage How usage goes on.
 	Usage string `json:"usage"`
+}
+
+// GroupedConnection defines model for GroupedConnection.
+type GroupedConnection struct {
+	ConnectionId ConnectionID `json:"connection_id"`
+	EdgeNodeId   EdgeNodeID   `json:"edge_node_id"`
+	PortId       PortID       `json:"port_id"`
+
+	// State The connection's.
+	State string `json:"state"`
 }
 
 // Hash SHA-256, in base64 as checkpoints have it.
@@ -2083,8 +2180,6 @@ type ListingID = string
 
 // ListingPage defines model for ListingPage.
 type ListingPage struct {
-	// Facets How many listings there are by value, most first. Category, metro and provider are counted without their own filter, so that the choice can be changed.
-	Facets        *Facets   `json:"facets,omitempty"`
 	Items         []Listing `json:"items"`
 	NextPageToken *string   `json:"next_page_token,omitempty"`
 }
@@ -2420,11 +2515,15 @@ type NewOrder struct {
 	BillingAccountId *BillingAccountID `json:"billing_account_id,omitempty"`
 
 	// MaxTotal An amount in major units with all the digits of its currency.
-	MaxTotal      *Money  `json:"max_total,omitempty"`
-	PortId        PortID  `json:"port_id"`
-	PurchaseOrder *string `json:"purchase_order,omitempty"`
-	QuoteHash     string  `json:"quote_hash"`
-	QuoteId       QuoteID `json:"quote_id"`
+	MaxTotal          *Money             `json:"max_total,omitempty"`
+	PortId            PortID             `json:"port_id"`
+	PurchaseOrder     *string            `json:"purchase_order,omitempty"`
+	QuoteHash         string             `json:"quote_hash"`
+	QuoteId           QuoteID            `json:"quote_id"`
+	RedundancyGroupId *RedundancyGroupID `json:"redundancy_group_id,omitempty"`
+
+	// ServiceKey The provider's permission, given beforehand: nobody need approve the order.
+	ServiceKey *string `json:"service_key,omitempty"`
 }
 
 // NewOrderAnswer defines model for NewOrderAnswer.
@@ -2470,6 +2569,18 @@ type NewPort struct {
 	OrganisationId OrganisationID `json:"organisation_id"`
 }
 
+// NewQualification defines model for NewQualification.
+type NewQualification struct {
+	// BandwidthMbps Bandwidth in 10⁶ bits a second.
+	BandwidthMbps *Mbps `json:"bandwidth_mbps,omitempty"`
+
+	// Bgp A party's side of the BGP sessions of its connections.
+	Bgp       *BGP       `json:"bgp,omitempty"`
+	ListingId *ListingID `json:"listing_id,omitempty"`
+	PortId    PortID     `json:"port_id"`
+	QuoteId   *QuoteID   `json:"quote_id,omitempty"`
+}
+
 // NewQuote defines model for NewQuote.
 type NewQuote struct {
 	// BandwidthMbps Bandwidth in 10⁶ bits a second.
@@ -2482,6 +2593,31 @@ type NewQuote struct {
 	// EstimatedMbps An exact decimal number.
 	EstimatedMbps *Decimal  `json:"estimated_mbps,omitempty"`
 	ListingId     ListingID `json:"listing_id"`
+
+	// ValidForHours How long the price is to stand; 24 if absent.
+	ValidForHours *int `json:"valid_for_hours,omitempty"`
+}
+
+// NewRedundancyGroup defines model for NewRedundancyGroup.
+type NewRedundancyGroup struct {
+	// Diversity What two members must not share: a port on either side, nor an edge node, nor its building.
+	Diversity Diversity `json:"diversity"`
+	Name      string    `json:"name"`
+}
+
+// NewServiceKey defines model for NewServiceKey.
+type NewServiceKey struct {
+	CustomerId *OrganisationID `json:"customer_id,omitempty"`
+
+	// MaxMbps Bandwidth in 10⁶ bits a second.
+	MaxMbps *Mbps `json:"max_mbps,omitempty"`
+
+	// Note For the issuer's own use.
+	Note   *string `json:"note,omitempty"`
+	PortId PortID  `json:"port_id"`
+
+	// ValidForDays 90 if absent.
+	ValidForDays *int `json:"valid_for_days,omitempty"`
 }
 
 // NewTaxRate defines model for NewTaxRate.
@@ -2639,7 +2775,9 @@ type Order struct {
 	QuoteId   QuoteID         `json:"quote_id"`
 
 	// Reason Why it was rejected, failed or cancelled.
-	Reason *string `json:"reason,omitempty"`
+	Reason            *string            `json:"reason,omitempty"`
+	RedundancyGroupId *RedundancyGroupID `json:"redundancy_group_id,omitempty"`
+	ServiceKeyId      *ServiceKeyID      `json:"service_key_id,omitempty"`
 
 	// Since When it came into its state.
 	Since time.Time `json:"since"`
@@ -2773,16 +2911,6 @@ type PortPage struct {
 // Example: 192.0.2.0/24
 type Prefix = string
 
-// PriceBand defines model for PriceBand.
-type PriceBand struct {
-	// Above An amount in major units with all the digits of its currency.
-	Above *Money `json:"above,omitempty"`
-	Count int64  `json:"count"`
-
-	// UpTo An amount in major units with all the digits of its currency.
-	UpTo *Money `json:"up_to,omitempty"`
-}
-
 // PrincipalRef Who called, within an organisation.
 type PrincipalRef struct {
 	Id   string           `json:"id"`
@@ -2810,6 +2938,35 @@ type Problem struct {
 
 // ProblemCode defines model for Problem.Code.
 type ProblemCode string
+
+// Qualification defines model for Qualification.
+type Qualification struct {
+	// BandwidthMbps Bandwidth in 10⁶ bits a second.
+	BandwidthMbps Mbps `json:"bandwidth_mbps"`
+
+	// Colour green: can be delivered; yellow: if what the reasons say is seen to; red: not as asked.
+	Colour         Colour                `json:"colour"`
+	ListingId      ListingID             `json:"listing_id"`
+	ListingVersion int                   `json:"listing_version"`
+	PortId         PortID                `json:"port_id"`
+	Reasons        []QualificationReason `json:"reasons"`
+}
+
+// QualificationReason defines model for QualificationReason.
+type QualificationReason struct {
+	// Code Stable; programs may branch on it.
+	Code QualificationReasonCode `json:"code"`
+
+	// Colour green: can be delivered; yellow: if what the reasons say is seen to; red: not as asked.
+	Colour Colour `json:"colour"`
+	Detail string `json:"detail"`
+
+	// Pointer The field of the request that it is about.
+	Pointer string `json:"pointer"`
+}
+
+// QualificationReasonCode Stable; programs may branch on it.
+type QualificationReasonCode string
 
 // Quote The provider's price and the platform's fee, apart, for a full month at the estimated usage; what is charged once stands apart.
 type Quote struct {
@@ -2845,6 +3002,7 @@ type Quote struct {
 
 	// OneTime What comes on top in the month in which the connection is put into production.
 	OneTime *OneTimePrice `json:"one_time,omitempty"`
+	OrderId *OrderID      `json:"order_id,omitempty"`
 
 	// Passthrough An amount in major units with all the digits of its currency.
 	Passthrough Money `json:"passthrough"`
@@ -2852,15 +3010,14 @@ type Quote struct {
 	// Plan A provider's price plan.
 	Plan       Plan           `json:"plan"`
 	ProviderId OrganisationID `json:"provider_id"`
-	State      QuoteState     `json:"state"`
+
+	// State issued → accepted by an order, or expired, or withdrawn.
+	State QuoteState `json:"state"`
 
 	// Total An amount in major units with all the digits of its currency.
 	Total      Money     `json:"total"`
 	ValidUntil time.Time `json:"valid_until"`
 }
-
-// QuoteState defines model for Quote.State.
-type QuoteState string
 
 // QuoteID defines model for QuoteID.
 type QuoteID = string
@@ -2885,6 +3042,15 @@ type QuoteLineKind string
 
 // QuoteLinePart Of a percentile charge.
 type QuoteLinePart string
+
+// QuotePage defines model for QuotePage.
+type QuotePage struct {
+	Items         []Quote `json:"items"`
+	NextPageToken *string `json:"next_page_token,omitempty"`
+}
+
+// QuoteState issued → accepted by an order, or expired, or withdrawn.
+type QuoteState string
 
 // QuotedChange What the quote changes of a connection.
 type QuotedChange struct {
@@ -2950,24 +3116,43 @@ type Reason struct {
 	Reason string `json:"reason"`
 }
 
-// RecordedReading A reading of an edge node, or of a provider's own meter, which has no epoch, sequence or packets (all 0).
-type RecordedReading struct {
-	BytesIn      int64                 `json:"bytes_in"`
-	BytesOut     int64                 `json:"bytes_out"`
-	ConnectionId ConnectionID          `json:"connection_id"`
-	DroppedIn    int64                 `json:"dropped_in"`
-	DroppedOut   int64                 `json:"dropped_out"`
-	Epoch        int64                 `json:"epoch"`
-	From         time.Time             `json:"from"`
-	PacketsIn    int64                 `json:"packets_in"`
-	PacketsOut   int64                 `json:"packets_out"`
-	Sequence     int64                 `json:"sequence"`
-	Source       RecordedReadingSource `json:"source"`
-	To           time.Time             `json:"to"`
+// RedundancyGroup defines model for RedundancyGroup.
+type RedundancyGroup struct {
+	// Connections In the order they joined, also those that have ended.
+	Connections []GroupedConnection `json:"connections"`
+	CreatedAt   time.Time           `json:"created_at"`
+
+	// Diversity What two members must not share: a port on either side, nor an edge node, nor its building.
+	Diversity Diversity         `json:"diversity"`
+	Id        RedundancyGroupID `json:"id"`
+	Name      string            `json:"name"`
+
+	// Reason Why it was terminated.
+	Reason *string `json:"reason,omitempty"`
+
+	// State empty: no connection; forming: none carries traffic; unprotected: one does; redundant: two or more do. A connection
+	// carries traffic while it is in production with BGP established on both sides.
+	State        RedundancyGroupState `json:"state"`
+	TerminatedAt *time.Time           `json:"terminated_at,omitempty"`
 }
 
-// RecordedReadingSource defines model for RecordedReading.Source.
-type RecordedReadingSource string
+// RedundancyGroupState empty: no connection; forming: none carries traffic; unprotected: one does; redundant: two or more do. A connection
+// carries traffic while it is in production with BGP established on both sides.
+type RedundancyGroupState string
+
+// RedundancyGroupID defines model for RedundancyGroupID.
+type RedundancyGroupID = string
+
+// RedundancyGroupMember defines model for RedundancyGroupMember.
+type RedundancyGroupMember struct {
+	ConnectionId ConnectionID `json:"connection_id"`
+}
+
+// RedundancyGroupPage defines model for RedundancyGroupPage.
+type RedundancyGroupPage struct {
+	Items         []RedundancyGroup `json:"items"`
+	NextPageToken *string           `json:"next_page_token,omitempty"`
+}
 
 // Revenue defines model for Revenue.
 type Revenue struct {
@@ -3040,6 +3225,41 @@ type SLA struct {
 type SecretRotation struct {
 	// OverlapSeconds How long the present secret signs too; a day, if it is not said.
 	OverlapSeconds *int `json:"overlap_seconds,omitempty"`
+}
+
+// ServiceKey defines model for ServiceKey.
+type ServiceKey struct {
+	CustomerId *OrganisationID `json:"customer_id,omitempty"`
+	ExpiresAt  time.Time       `json:"expires_at"`
+	Id         ServiceKeyID    `json:"id"`
+	IssuedAt   time.Time       `json:"issued_at"`
+
+	// MaxMbps Bandwidth in 10⁶ bits a second.
+	MaxMbps    *Mbps           `json:"max_mbps,omitempty"`
+	Note       *string         `json:"note,omitempty"`
+	OrderId    *OrderID        `json:"order_id,omitempty"`
+	PortId     PortID          `json:"port_id"`
+	RedeemedBy *OrganisationID `json:"redeemed_by,omitempty"`
+	State      ServiceKeyState `json:"state"`
+}
+
+// ServiceKeyID defines model for ServiceKeyID.
+type ServiceKeyID = string
+
+// ServiceKeyPage defines model for ServiceKeyPage.
+type ServiceKeyPage struct {
+	Items         []ServiceKey `json:"items"`
+	NextPageToken *string      `json:"next_page_token,omitempty"`
+}
+
+// ServiceKeyState defines model for ServiceKeyState.
+type ServiceKeyState string
+
+// ServiceKeyWithSecret defines model for ServiceKeyWithSecret.
+type ServiceKeyWithSecret struct {
+	// Secret The key to order with. It is stored hashed and shown once: a replayed answer has it empty.
+	Secret     string     `json:"secret"`
+	ServiceKey ServiceKey `json:"service_key"`
 }
 
 // Session defines model for Session.
@@ -3212,13 +3432,67 @@ type Termination struct {
 // Thresholds Percent of the amount.
 type Thresholds = []int
 
+// Timeline defines model for Timeline.
+type Timeline struct {
+	Items         []TimelineEntry `json:"items"`
+	NextPageToken *string         `json:"next_page_token,omitempty"`
+}
+
+// TimelineActor Who did it. Which of its people or programs that was is told to the organisation itself, and to operators.
+type TimelineActor struct {
+	ApiKeyId *string `json:"api_key_id,omitempty"`
+
+	// Kind The principal's.
+	//
+	// Example: person
+	Kind *string `json:"kind,omitempty"`
+
+	// Name The principal's.
+	Name *string `json:"name,omitempty"`
+
+	// OnBehalfOf For whom it was done.
+	OnBehalfOf *string `json:"on_behalf_of,omitempty"`
+
+	// Party The platform is its own programs, its operators and its edge nodes.
+	Party TimelineActorParty `json:"party"`
+
+	// Reason Why.
+	//
+	// Example: renewal of the lab
+	Reason *string `json:"reason,omitempty"`
+}
+
+// TimelineActorParty The platform is its own programs, its operators and its edge nodes.
+type TimelineActorParty string
+
+// TimelineEntry One event, in a sentence.
+type TimelineEntry struct {
+	// Actor Who did it. Which of its people or programs that was is told to the organisation itself, and to operators.
+	Actor TimelineActor `json:"actor"`
+
+	// Position Where it is in the log.
+	Position   int64     `json:"position"`
+	RecordedAt time.Time `json:"recorded_at"`
+
+	// Sentence Example: The provider accepted the order.
+	Sentence string `json:"sentence"`
+
+	// Subject What it happened to: the quote, the order or the connection, by id.
+	Subject string `json:"subject"`
+
+	// Type The event's.
+	//
+	// Example: order.placed
+	Type string `json:"type"`
+}
+
 // Usage defines model for Usage.
 type Usage struct {
-	BytesIn      int64             `json:"bytes_in"`
-	BytesOut     int64             `json:"bytes_out"`
-	BytesTotal   int64             `json:"bytes_total"`
-	ConnectionId ConnectionID      `json:"connection_id"`
-	Items        []RecordedReading `json:"items"`
+	BytesIn      int64        `json:"bytes_in"`
+	BytesOut     int64        `json:"bytes_out"`
+	BytesTotal   int64        `json:"bytes_total"`
+	ConnectionId ConnectionID `json:"connection_id"`
+	Items        []Reading    `json:"items"`
 
 	// LastTo The end of the newest reading.
 	LastTo        *time.Time `json:"last_to,omitempty"`
@@ -3226,57 +3500,6 @@ type Usage struct {
 
 	// Readings How many there are in all.
 	Readings int64 `json:"readings"`
-}
-
-// UsageEvent A CloudEvent. Extension attributes are let through and not kept.
-type UsageEvent struct {
-	// Data Layer-2 bytes at the customer's port over [from, to). In is from the customer towards the provider.
-	Data UsageEventData `json:"data"`
-
-	// Id Of the event; unique under its source.
-	Id string `json:"id"`
-
-	// Source The meter.
-	Source               string                 `json:"source"`
-	Specversion          UsageEventSpecversion  `json:"specversion"`
-	Type                 UsageEventType         `json:"type"`
-	AdditionalProperties map[string]interface{} `json:"-"`
-}
-
-// UsageEventSpecversion defines model for UsageEvent.Specversion.
-type UsageEventSpecversion string
-
-// UsageEventType defines model for UsageEvent.Type.
-type UsageEventType string
-
-// UsageEventBatch defines model for UsageEventBatch.
-type UsageEventBatch = []UsageEvent
-
-// UsageEventData Layer-2 bytes at the customer's port over [from, to). In is from the customer towards the provider.
-type UsageEventData struct {
-	BytesIn      int64        `json:"bytes_in"`
-	BytesOut     int64        `json:"bytes_out"`
-	ConnectionId ConnectionID `json:"connection_id"`
-	From         time.Time    `json:"from"`
-	To           time.Time    `json:"to"`
-}
-
-// UsageVerdict defines model for UsageVerdict.
-type UsageVerdict struct {
-	Id string `json:"id"`
-
-	// Problem RFC 9457 problem details.
-	Problem *Problem           `json:"problem,omitempty"`
-	Source  string             `json:"source"`
-	Status  UsageVerdictStatus `json:"status"`
-}
-
-// UsageVerdictStatus defines model for UsageVerdict.Status.
-type UsageVerdictStatus string
-
-// UsageVerdicts defines model for UsageVerdicts.
-type UsageVerdicts struct {
-	Verdicts []UsageVerdict `json:"verdicts"`
 }
 
 // Webhook defines model for Webhook.
@@ -3806,32 +4029,13 @@ type ListListingReviewsParams struct {
 
 // SearchListingsParams defines parameters for SearchListings.
 type SearchListingsParams struct {
-	// Q Words to find in title and description, as to a search engine: all of them, `"phrases"`, `or`, `-not`; the last word may be unfinished.
-	Q        *string   `form:"q,omitempty" json:"q,omitempty"`
-	Category *Category `form:"category,omitempty" json:"category,omitempty"`
+	// Q Words to find in title and description.
+	Q     *string `form:"q,omitempty" json:"q,omitempty"`
+	Metro *string `form:"metro,omitempty" json:"metro,omitempty"`
 
-	// Metro In any case.
-	Metro      *string         `form:"metro,omitempty" json:"metro,omitempty"`
-	ProviderId *OrganisationID `form:"provider_id,omitempty" json:"provider_id,omitempty"`
-
-	// BandwidthMbps Only listings that sell this bandwidth; prices are for it. Without it, prices are for each listing's smallest.
-	BandwidthMbps *int `form:"bandwidth_mbps,omitempty" json:"bandwidth_mbps,omitempty"`
-
-	// EstimatedGb What a month's usage is taken to be in prices.
-	EstimatedGb *string `form:"estimated_gb,omitempty" json:"estimated_gb,omitempty"`
-
-	// Currency Only prices in one currency can be compared: needed with `max_monthly_price` and `sort=price`.
-	Currency *Currency `form:"currency,omitempty" json:"currency,omitempty"`
-
-	// MaxMonthlyPrice The most that a full month may cost, the platform's fee included, in major units of `currency`.
-	MaxMonthlyPrice *string `form:"max_monthly_price,omitempty" json:"max_monthly_price,omitempty"`
-
-	// Sort Best match first (the default with `q`), cheapest first, or newest first (the default without).
-	Sort *SearchListingsParamsSort `form:"sort,omitempty" json:"sort,omitempty"`
-
-	// Facets Also count what one more filter would find; it costs more time.
-	Facets *bool  `form:"facets,omitempty" json:"facets,omitempty"`
-	Limit  *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+	// BandwidthMbps Only listings that sell this bandwidth.
+	BandwidthMbps *int   `form:"bandwidth_mbps,omitempty" json:"bandwidth_mbps,omitempty"`
+	Limit         *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// PageToken `next_page_token` of the page before.
 	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
@@ -3839,9 +4043,6 @@ type SearchListingsParams struct {
 	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
-
-// SearchListingsParamsSort defines parameters for SearchListings.
-type SearchListingsParamsSort string
 
 // CreateListingParams defines parameters for CreateListing.
 type CreateListingParams struct {
@@ -3943,7 +4144,13 @@ type SetMarketPolicyParams struct {
 
 // ListOrdersParams defines parameters for ListOrders.
 type ListOrdersParams struct {
-	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+	// State Only orders in this state.
+	State *OrderState `form:"state,omitempty" json:"state,omitempty"`
+
+	// Needs Only orders that wait for somebody: `approval` by a person of the customer's, the `provider`, the `customer`, or an
+	// `operator`, which are those that the platform has been carrying out or undoing for longer than it tries by itself.
+	Needs *ListOrdersParamsNeeds `form:"needs,omitempty" json:"needs,omitempty"`
+	Limit *Limit                 `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// PageToken `next_page_token` of the page before.
 	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
@@ -3952,6 +4159,9 @@ type ListOrdersParams struct {
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
+// ListOrdersParamsNeeds defines parameters for ListOrders.
+type ListOrdersParamsNeeds string
+
 // PlaceOrderParams defines parameters for PlaceOrder.
 type PlaceOrderParams struct {
 	// DryRun Check everything and record nothing.
@@ -3959,6 +4169,14 @@ type PlaceOrderParams struct {
 
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// GetOrderTimelineParams defines parameters for GetOrderTimeline.
+type GetOrderTimelineParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
 }
 
 // AcceptOrderParams defines parameters for AcceptOrder.
@@ -4136,10 +4354,84 @@ type ListOwnListingsParams struct {
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
+// ListQuotesParams defines parameters for ListQuotes.
+type ListQuotesParams struct {
+	// State Only quotes that are in this state now.
+	State *QuoteState `form:"state,omitempty" json:"state,omitempty"`
+	Limit *Limit      `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
 // CreateQuoteParams defines parameters for CreateQuote.
 type CreateQuoteParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// GetQuoteTimelineParams defines parameters for GetQuoteTimeline.
+type GetQuoteTimelineParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+}
+
+// WithdrawQuoteParams defines parameters for WithdrawQuote.
+type WithdrawQuoteParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ListRedundancyGroupsParams defines parameters for ListRedundancyGroups.
+type ListRedundancyGroupsParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// CreateRedundancyGroupParams defines parameters for CreateRedundancyGroup.
+type CreateRedundancyGroupParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// AddToRedundancyGroupParams defines parameters for AddToRedundancyGroup.
+type AddToRedundancyGroupParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// RemoveFromRedundancyGroupParams defines parameters for RemoveFromRedundancyGroup.
+type RemoveFromRedundancyGroupParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// TerminateRedundancyGroupParams defines parameters for TerminateRedundancyGroup.
+type TerminateRedundancyGroupParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // GetRevenueParams defines parameters for GetRevenue.
@@ -4163,6 +4455,34 @@ type GetRevenueParams struct {
 
 // GetRevenueParamsGroupBy defines parameters for GetRevenue.
 type GetRevenueParamsGroupBy string
+
+// ListServiceKeysParams defines parameters for ListServiceKeys.
+type ListServiceKeysParams struct {
+	// PortId Only keys for this port.
+	PortId *PortID `form:"port_id,omitempty" json:"port_id,omitempty"`
+	Limit  *Limit  `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// CreateServiceKeyParams defines parameters for CreateServiceKey.
+type CreateServiceKeyParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// RevokeServiceKeyParams defines parameters for RevokeServiceKey.
+type RevokeServiceKeyParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
 
 // ListSettlementsParams defines parameters for ListSettlements.
 type ListSettlementsParams struct {
@@ -4425,20 +4745,29 @@ type SuspendOrganisationJSONRequestBody = Reason
 // CreatePortJSONRequestBody defines body for CreatePort for application/json ContentType.
 type CreatePortJSONRequestBody = NewPort
 
+// QualifyJSONRequestBody defines body for Qualify for application/json ContentType.
+type QualifyJSONRequestBody = NewQualification
+
 // CreateQuoteJSONRequestBody defines body for CreateQuote for application/json ContentType.
 type CreateQuoteJSONRequestBody = NewQuote
 
+// CreateRedundancyGroupJSONRequestBody defines body for CreateRedundancyGroup for application/json ContentType.
+type CreateRedundancyGroupJSONRequestBody = NewRedundancyGroup
+
+// AddToRedundancyGroupJSONRequestBody defines body for AddToRedundancyGroup for application/json ContentType.
+type AddToRedundancyGroupJSONRequestBody = RedundancyGroupMember
+
+// RemoveFromRedundancyGroupJSONRequestBody defines body for RemoveFromRedundancyGroup for application/json ContentType.
+type RemoveFromRedundancyGroupJSONRequestBody = RedundancyGroupMember
+
+// TerminateRedundancyGroupJSONRequestBody defines body for TerminateRedundancyGroup for application/json ContentType.
+type TerminateRedundancyGroupJSONRequestBody = Reason
+
+// CreateServiceKeyJSONRequestBody defines body for CreateServiceKey for application/json ContentType.
+type CreateServiceKeyJSONRequestBody = NewServiceKey
+
 // SetTaxRateJSONRequestBody defines body for SetTaxRate for application/json ContentType.
 type SetTaxRateJSONRequestBody = NewTaxRate
-
-// SendUsageEventsApplicationCloudeventsPlusJSONRequestBody defines body for SendUsageEvents for application/cloudevents+json ContentType.
-type SendUsageEventsApplicationCloudeventsPlusJSONRequestBody = UsageEvent
-
-// SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody defines body for SendUsageEvents for application/cloudevents-batch+json ContentType.
-type SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody = UsageEventBatch
-
-// SendUsageEventsJSONRequestBody defines body for SendUsageEvents for application/json ContentType.
-type SendUsageEventsJSONRequestBody = UsageEvent
 
 // CreateWebhookJSONRequestBody defines body for CreateWebhook for application/json ContentType.
 type CreateWebhookJSONRequestBody = NewWebhook
@@ -4451,124 +4780,6 @@ type ReplayWebhookJSONRequestBody = WebhookReplay
 
 // RotateWebhookSecretJSONRequestBody defines body for RotateWebhookSecret for application/json ContentType.
 type RotateWebhookSecretJSONRequestBody = SecretRotation
-
-// Getter for additional properties for UsageEvent. Returns the specified
-// element and whether it was found
-func (a UsageEvent) Get(fieldName string) (value interface{}, found bool) {
-	if a.AdditionalProperties != nil {
-		value, found = a.AdditionalProperties[fieldName]
-	}
-	return
-}
-
-// Setter for additional properties for UsageEvent
-func (a *UsageEvent) Set(fieldName string, value interface{}) {
-	if a.AdditionalProperties == nil {
-		a.AdditionalProperties = make(map[string]interface{})
-	}
-	a.AdditionalProperties[fieldName] = value
-}
-
-// Override default JSON handling for UsageEvent to handle AdditionalProperties
-func (a *UsageEvent) UnmarshalJSON(b []byte) error {
-	object := make(map[string]json.RawMessage)
-	err := json.Unmarshal(b, &object)
-	if err != nil {
-		return err
-	}
-
-	if raw, found := object["data"]; found {
-		err = json.Unmarshal(raw, &a.Data)
-		if err != nil {
-			return fmt.Errorf("error reading 'data': %w", err)
-		}
-		delete(object, "data")
-	}
-
-	if raw, found := object["id"]; found {
-		err = json.Unmarshal(raw, &a.Id)
-		if err != nil {
-			return fmt.Errorf("error reading 'id': %w", err)
-		}
-		delete(object, "id")
-	}
-
-	if raw, found := object["source"]; found {
-		err = json.Unmarshal(raw, &a.Source)
-		if err != nil {
-			return fmt.Errorf("error reading 'source': %w", err)
-		}
-		delete(object, "source")
-	}
-
-	if raw, found := object["specversion"]; found {
-		err = json.Unmarshal(raw, &a.Specversion)
-		if err != nil {
-			return fmt.Errorf("error reading 'specversion': %w", err)
-		}
-		delete(object, "specversion")
-	}
-
-	if raw, found := object["type"]; found {
-		err = json.Unmarshal(raw, &a.Type)
-		if err != nil {
-			return fmt.Errorf("error reading 'type': %w", err)
-		}
-		delete(object, "type")
-	}
-
-	if len(object) != 0 {
-		a.AdditionalProperties = make(map[string]interface{})
-		for fieldName, fieldBuf := range object {
-			var fieldVal interface{}
-			err := json.Unmarshal(fieldBuf, &fieldVal)
-			if err != nil {
-				return fmt.Errorf("error unmarshaling field %s: %w", fieldName, err)
-			}
-			a.AdditionalProperties[fieldName] = fieldVal
-		}
-	}
-	return nil
-}
-
-// Override default JSON handling for UsageEvent to handle AdditionalProperties
-func (a UsageEvent) MarshalJSON() ([]byte, error) {
-	var err error
-	object := make(map[string]json.RawMessage)
-
-	object["data"], err = json.Marshal(a.Data)
-	if err != nil {
-		return nil, fmt.Errorf("error marshaling 'data': %w", err)
-	}
-
-	object["id"], err = json.Marshal(a.Id)
-	if err != nil {
-		return nil, fmt.Errorf("error marshaling 'id': %w", err)
-	}
-
-	object["source"], err = json.Marshal(a.Source)
-	if err != nil {
-		return nil, fmt.Errorf("error marshaling 'source': %w", err)
-	}
-
-	object["specversion"], err = json.Marshal(a.Specversion)
-	if err != nil {
-		return nil, fmt.Errorf("error marshaling 'specversion': %w", err)
-	}
-
-	object["type"], err = json.Marshal(a.Type)
-	if err != nil {
-		return nil, fmt.Errorf("error marshaling 'type': %w", err)
-	}
-
-	for fieldName, field := range a.AdditionalProperties {
-		object[fieldName], err = json.Marshal(field)
-		if err != nil {
-			return nil, fmt.Errorf("error marshaling '%s': %w", fieldName, err)
-		}
-	}
-	return json.Marshal(object)
-}
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
@@ -4722,7 +4933,7 @@ type ServerInterface interface {
 	// ListListingReviews What providers submitted and no operator has decided on, longest waiting first
 	// (GET /v1/listing-reviews)
 	ListListingReviews(w http.ResponseWriter, r *http.Request, params ListListingReviewsParams)
-	// SearchListings Search what the caller may buy
+	// SearchListings Search the published listings
 	// (GET /v1/listings)
 	SearchListings(w http.ResponseWriter, r *http.Request, params SearchListingsParams)
 	// CreateListing Draft a listing
@@ -4794,6 +5005,9 @@ type ServerInterface interface {
 	// GetOrder One order
 	// (GET /v1/orders/{order_id})
 	GetOrder(w http.ResponseWriter, r *http.Request, orderId OrderID)
+	// GetOrderTimeline Everything that happened to an order, from its quote to its connection
+	// (GET /v1/orders/{order_id}/timeline)
+	GetOrderTimeline(w http.ResponseWriter, r *http.Request, orderId OrderID, params GetOrderTimelineParams)
 	// AcceptOrder The provider accepts the order; provisioning starts
 	// (POST /v1/orders/{order_id}:accept)
 	AcceptOrder(w http.ResponseWriter, r *http.Request, orderId OrderID, params AcceptOrderParams)
@@ -4860,15 +5074,57 @@ type ServerInterface interface {
 	// ListOwnListings The listings of the caller's organisation with their drafts, newest first
 	// (GET /v1/provider/listings)
 	ListOwnListings(w http.ResponseWriter, r *http.Request, params ListOwnListingsParams)
+	// Qualify Whether a listing can be delivered on a port of the caller's organisation now
+	// (POST /v1/qualifications)
+	Qualify(w http.ResponseWriter, r *http.Request)
+	// ListQuotes The quotes made for the caller's organisation or over its listings, newest first
+	// (GET /v1/quotes)
+	ListQuotes(w http.ResponseWriter, r *http.Request, params ListQuotesParams)
 	// CreateQuote Ask for a price, frozen until the quote's end of validity
 	// (POST /v1/quotes)
 	CreateQuote(w http.ResponseWriter, r *http.Request, params CreateQuoteParams)
 	// GetQuote One quote
 	// (GET /v1/quotes/{quote_id})
 	GetQuote(w http.ResponseWriter, r *http.Request, quoteId QuoteID)
+	// GetQuoteTimeline Everything that happened to a quote, the order placed from it and the connection it made
+	// (GET /v1/quotes/{quote_id}/timeline)
+	GetQuoteTimeline(w http.ResponseWriter, r *http.Request, quoteId QuoteID, params GetQuoteTimelineParams)
+	// WithdrawQuote Give a quote up; no order can be placed from it any more
+	// (POST /v1/quotes/{quote_id}:withdraw)
+	WithdrawQuote(w http.ResponseWriter, r *http.Request, quoteId QuoteID, params WithdrawQuoteParams)
+	// ListRedundancyGroups The caller's redundancy groups, newest first
+	// (GET /v1/redundancy-groups)
+	ListRedundancyGroups(w http.ResponseWriter, r *http.Request, params ListRedundancyGroupsParams)
+	// CreateRedundancyGroup Make a group of connections that stand in for one another
+	// (POST /v1/redundancy-groups)
+	CreateRedundancyGroup(w http.ResponseWriter, r *http.Request, params CreateRedundancyGroupParams)
+	// GetRedundancyGroup One redundancy group with its connections
+	// (GET /v1/redundancy-groups/{redundancy_group_id})
+	GetRedundancyGroup(w http.ResponseWriter, r *http.Request, redundancyGroupId RedundancyGroupID)
+	// AddToRedundancyGroup Take a connection into the group
+	// (POST /v1/redundancy-groups/{redundancy_group_id}:add-connection)
+	AddToRedundancyGroup(w http.ResponseWriter, r *http.Request, redundancyGroupId RedundancyGroupID, params AddToRedundancyGroupParams)
+	// RemoveFromRedundancyGroup Take a connection out of the group; it goes on by itself
+	// (POST /v1/redundancy-groups/{redundancy_group_id}:remove-connection)
+	RemoveFromRedundancyGroup(w http.ResponseWriter, r *http.Request, redundancyGroupId RedundancyGroupID, params RemoveFromRedundancyGroupParams)
+	// TerminateRedundancyGroup End all connections of the group at once, and the group
+	// (POST /v1/redundancy-groups/{redundancy_group_id}:terminate)
+	TerminateRedundancyGroup(w http.ResponseWriter, r *http.Request, redundancyGroupId RedundancyGroupID, params TerminateRedundancyGroupParams)
 	// GetRevenue What the caller, a provider, has earned, what is settled, and apart from it what the present month comes to
 	// (GET /v1/revenue)
 	GetRevenue(w http.ResponseWriter, r *http.Request, params GetRevenueParams)
+	// ListServiceKeys The service keys that the caller's organisation issued, newest first
+	// (GET /v1/service-keys)
+	ListServiceKeys(w http.ResponseWriter, r *http.Request, params ListServiceKeysParams)
+	// CreateServiceKey Give a permission to connect to a port of the caller's organisation
+	// (POST /v1/service-keys)
+	CreateServiceKey(w http.ResponseWriter, r *http.Request, params CreateServiceKeyParams)
+	// GetServiceKey One service key, without its secret
+	// (GET /v1/service-keys/{service_key_id})
+	GetServiceKey(w http.ResponseWriter, r *http.Request, serviceKeyId ServiceKeyID)
+	// RevokeServiceKey Take a service key back that was not used
+	// (POST /v1/service-keys/{service_key_id}:revoke)
+	RevokeServiceKey(w http.ResponseWriter, r *http.Request, serviceKeyId ServiceKeyID, params RevokeServiceKeyParams)
 	// ListSettlements What the caller, a provider, is owed, newest first
 	// (GET /v1/settlements)
 	ListSettlements(w http.ResponseWriter, r *http.Request, params ListSettlementsParams)
@@ -4887,9 +5143,6 @@ type ServerInterface interface {
 	// SetTaxRate Record a tax rate
 	// (POST /v1/tax-rates)
 	SetTaxRate(w http.ResponseWriter, r *http.Request, params SetTaxRateParams)
-	// SendUsageEvents Deliver the usage that a provider's own meters counted, each event with its own verdict
-	// (POST /v1/usage-events)
-	SendUsageEvents(w http.ResponseWriter, r *http.Request)
 	// ListWebhooks The webhooks of the caller's organisation, newest first
 	// (GET /v1/webhooks)
 	ListWebhooks(w http.ResponseWriter, r *http.Request)
@@ -7617,19 +7870,6 @@ func (siw *ServerInterfaceWrapper) SearchListings(w http.ResponseWriter, r *http
 		return
 	}
 
-	// ------------- Optional query parameter "category" -------------
-
-	err = runtime.BindQueryParameterWithOptions("form", true, false, "category", r.URL.Query(), &params.Category, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
-	if err != nil {
-		var requiredError *runtime.RequiredParameterError
-		if errors.As(err, &requiredError) {
-			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "category"})
-		} else {
-			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "category", Err: err})
-		}
-		return
-	}
-
 	// ------------- Optional query parameter "metro" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "metro", r.URL.Query(), &params.Metro, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
@@ -7643,19 +7883,6 @@ func (siw *ServerInterfaceWrapper) SearchListings(w http.ResponseWriter, r *http
 		return
 	}
 
-	// ------------- Optional query parameter "provider_id" -------------
-
-	err = runtime.BindQueryParameterWithOptions("form", true, false, "provider_id", r.URL.Query(), &params.ProviderId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
-	if err != nil {
-		var requiredError *runtime.RequiredParameterError
-		if errors.As(err, &requiredError) {
-			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "provider_id"})
-		} else {
-			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "provider_id", Err: err})
-		}
-		return
-	}
-
 	// ------------- Optional query parameter "bandwidth_mbps" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "bandwidth_mbps", r.URL.Query(), &params.BandwidthMbps, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
@@ -7665,71 +7892,6 @@ func (siw *ServerInterfaceWrapper) SearchListings(w http.ResponseWriter, r *http
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "bandwidth_mbps"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "bandwidth_mbps", Err: err})
-		}
-		return
-	}
-
-	// ------------- Optional query parameter "estimated_gb" -------------
-
-	err = runtime.BindQueryParameterWithOptions("form", true, false, "estimated_gb", r.URL.Query(), &params.EstimatedGb, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
-	if err != nil {
-		var requiredError *runtime.RequiredParameterError
-		if errors.As(err, &requiredError) {
-			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "estimated_gb"})
-		} else {
-			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "estimated_gb", Err: err})
-		}
-		return
-	}
-
-	// ------------- Optional query parameter "currency" -------------
-
-	err = runtime.BindQueryParameterWithOptions("form", true, false, "currency", r.URL.Query(), &params.Currency, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
-	if err != nil {
-		var requiredError *runtime.RequiredParameterError
-		if errors.As(err, &requiredError) {
-			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "currency"})
-		} else {
-			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "currency", Err: err})
-		}
-		return
-	}
-
-	// ------------- Optional query parameter "max_monthly_price" -------------
-
-	err = runtime.BindQueryParameterWithOptions("form", true, false, "max_monthly_price", r.URL.Query(), &params.MaxMonthlyPrice, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
-	if err != nil {
-		var requiredError *runtime.RequiredParameterError
-		if errors.As(err, &requiredError) {
-			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "max_monthly_price"})
-		} else {
-			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "max_monthly_price", Err: err})
-		}
-		return
-	}
-
-	// ------------- Optional query parameter "sort" -------------
-
-	err = runtime.BindQueryParameterWithOptions("form", true, false, "sort", r.URL.Query(), &params.Sort, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
-	if err != nil {
-		var requiredError *runtime.RequiredParameterError
-		if errors.As(err, &requiredError) {
-			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "sort"})
-		} else {
-			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "sort", Err: err})
-		}
-		return
-	}
-
-	// ------------- Optional query parameter "facets" -------------
-
-	err = runtime.BindQueryParameterWithOptions("form", true, false, "facets", r.URL.Query(), &params.Facets, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
-	if err != nil {
-		var requiredError *runtime.RequiredParameterError
-		if errors.As(err, &requiredError) {
-			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "facets"})
-		} else {
-			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "facets", Err: err})
 		}
 		return
 	}
@@ -8643,6 +8805,32 @@ func (siw *ServerInterfaceWrapper) ListOrders(w http.ResponseWriter, r *http.Req
 	// Parameter object where we will unmarshal all parameters from the context
 	var params ListOrdersParams
 
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", r.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "state"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "state", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "needs" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "needs", r.URL.Query(), &params.Needs, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "needs"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "needs", Err: err})
+		}
+		return
+	}
+
 	// ------------- Optional query parameter "limit" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
@@ -8764,6 +8952,61 @@ func (siw *ServerInterfaceWrapper) GetOrder(w http.ResponseWriter, r *http.Reque
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetOrder(w, r, orderId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetOrderTimeline operation middleware
+func (siw *ServerInterfaceWrapper) GetOrderTimeline(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "order_id" -------------
+	var orderId OrderID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "order_id", mux.Vars(r)["order_id"], &orderId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "order_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetOrderTimelineParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_token", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetOrderTimeline(w, r, orderId, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -10120,6 +10363,92 @@ func (siw *ServerInterfaceWrapper) ListOwnListings(w http.ResponseWriter, r *htt
 	handler.ServeHTTP(w, r)
 }
 
+// Qualify operation middleware
+func (siw *ServerInterfaceWrapper) Qualify(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.Qualify(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListQuotes operation middleware
+func (siw *ServerInterfaceWrapper) ListQuotes(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListQuotesParams
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", r.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "state"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "state", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_token", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListQuotes(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // CreateQuote operation middleware
 func (siw *ServerInterfaceWrapper) CreateQuote(w http.ResponseWriter, r *http.Request) {
 
@@ -10178,6 +10507,463 @@ func (siw *ServerInterfaceWrapper) GetQuote(w http.ResponseWriter, r *http.Reque
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetQuote(w, r, quoteId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetQuoteTimeline operation middleware
+func (siw *ServerInterfaceWrapper) GetQuoteTimeline(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "quote_id" -------------
+	var quoteId QuoteID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "quote_id", mux.Vars(r)["quote_id"], &quoteId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "quote_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetQuoteTimelineParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_token", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetQuoteTimeline(w, r, quoteId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// WithdrawQuote operation middleware
+func (siw *ServerInterfaceWrapper) WithdrawQuote(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "quote_id" -------------
+	var quoteId QuoteID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "quote_id", mux.Vars(r)["quote_id"], &quoteId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "quote_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params WithdrawQuoteParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.WithdrawQuote(w, r, quoteId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListRedundancyGroups operation middleware
+func (siw *ServerInterfaceWrapper) ListRedundancyGroups(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListRedundancyGroupsParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_token", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListRedundancyGroups(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateRedundancyGroup operation middleware
+func (siw *ServerInterfaceWrapper) CreateRedundancyGroup(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateRedundancyGroupParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateRedundancyGroup(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetRedundancyGroup operation middleware
+func (siw *ServerInterfaceWrapper) GetRedundancyGroup(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "redundancy_group_id" -------------
+	var redundancyGroupId RedundancyGroupID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "redundancy_group_id", mux.Vars(r)["redundancy_group_id"], &redundancyGroupId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "redundancy_group_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetRedundancyGroup(w, r, redundancyGroupId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// AddToRedundancyGroup operation middleware
+func (siw *ServerInterfaceWrapper) AddToRedundancyGroup(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "redundancy_group_id" -------------
+	var redundancyGroupId RedundancyGroupID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "redundancy_group_id", mux.Vars(r)["redundancy_group_id"], &redundancyGroupId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "redundancy_group_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params AddToRedundancyGroupParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.AddToRedundancyGroup(w, r, redundancyGroupId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RemoveFromRedundancyGroup operation middleware
+func (siw *ServerInterfaceWrapper) RemoveFromRedundancyGroup(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "redundancy_group_id" -------------
+	var redundancyGroupId RedundancyGroupID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "redundancy_group_id", mux.Vars(r)["redundancy_group_id"], &redundancyGroupId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "redundancy_group_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RemoveFromRedundancyGroupParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RemoveFromRedundancyGroup(w, r, redundancyGroupId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// TerminateRedundancyGroup operation middleware
+func (siw *ServerInterfaceWrapper) TerminateRedundancyGroup(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "redundancy_group_id" -------------
+	var redundancyGroupId RedundancyGroupID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "redundancy_group_id", mux.Vars(r)["redundancy_group_id"], &redundancyGroupId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "redundancy_group_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params TerminateRedundancyGroupParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.TerminateRedundancyGroup(w, r, redundancyGroupId, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -10276,6 +11062,214 @@ func (siw *ServerInterfaceWrapper) GetRevenue(w http.ResponseWriter, r *http.Req
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetRevenue(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListServiceKeys operation middleware
+func (siw *ServerInterfaceWrapper) ListServiceKeys(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListServiceKeysParams
+
+	// ------------- Optional query parameter "port_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "port_id", r.URL.Query(), &params.PortId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "port_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "port_id", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_token", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListServiceKeys(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateServiceKey operation middleware
+func (siw *ServerInterfaceWrapper) CreateServiceKey(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateServiceKeyParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateServiceKey(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetServiceKey operation middleware
+func (siw *ServerInterfaceWrapper) GetServiceKey(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "service_key_id" -------------
+	var serviceKeyId ServiceKeyID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "service_key_id", mux.Vars(r)["service_key_id"], &serviceKeyId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "service_key_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetServiceKey(w, r, serviceKeyId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RevokeServiceKey operation middleware
+func (siw *ServerInterfaceWrapper) RevokeServiceKey(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "service_key_id" -------------
+	var serviceKeyId ServiceKeyID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "service_key_id", mux.Vars(r)["service_key_id"], &serviceKeyId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "service_key_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RevokeServiceKeyParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RevokeServiceKey(w, r, serviceKeyId, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -10722,20 +11716,6 @@ func (siw *ServerInterfaceWrapper) SetTaxRate(w http.ResponseWriter, r *http.Req
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.SetTaxRate(w, r, params)
-	}))
-
-	for _, middleware := range siw.HandlerMiddlewares {
-		handler = middleware(handler)
-	}
-
-	handler.ServeHTTP(w, r)
-}
-
-// SendUsageEvents operation middleware
-func (siw *ServerInterfaceWrapper) SendUsageEvents(w http.ResponseWriter, r *http.Request) {
-
-	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.SendUsageEvents(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -11572,8 +12552,6 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/edge-nodes/{edge_node_id}/readings", wrapper.SendReadings).Methods(http.MethodPost)
 
-	r.HandleFunc(options.BaseURL+"/v1/usage-events", wrapper.SendUsageEvents).Methods(http.MethodPost)
-
 	r.HandleFunc(options.BaseURL+"/v1/ports", wrapper.ListPorts).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/ports", wrapper.CreatePort).Methods(http.MethodPost)
@@ -11622,9 +12600,17 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/market-policy", wrapper.SetMarketPolicy).Methods(http.MethodPut)
 
+	r.HandleFunc(options.BaseURL+"/v1/quotes", wrapper.ListQuotes).Methods(http.MethodGet)
+
 	r.HandleFunc(options.BaseURL+"/v1/quotes", wrapper.CreateQuote).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/quotes/{quote_id}", wrapper.GetQuote).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/quotes/{quote_id}:withdraw", wrapper.WithdrawQuote).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/quotes/{quote_id}/timeline", wrapper.GetQuoteTimeline).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/qualifications", wrapper.Qualify).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/orders", wrapper.ListOrders).Methods(http.MethodGet)
 
@@ -11645,6 +12631,28 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 	r.HandleFunc(options.BaseURL+"/v1/orders/{order_id}:answer", wrapper.AnswerAboutOrder).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/orders/{order_id}:cancel", wrapper.CancelOrder).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/orders/{order_id}/timeline", wrapper.GetOrderTimeline).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/service-keys", wrapper.ListServiceKeys).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/service-keys", wrapper.CreateServiceKey).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/service-keys/{service_key_id}", wrapper.GetServiceKey).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/service-keys/{service_key_id}:revoke", wrapper.RevokeServiceKey).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/redundancy-groups", wrapper.ListRedundancyGroups).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/redundancy-groups", wrapper.CreateRedundancyGroup).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/redundancy-groups/{redundancy_group_id}", wrapper.GetRedundancyGroup).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/redundancy-groups/{redundancy_group_id}:add-connection", wrapper.AddToRedundancyGroup).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/redundancy-groups/{redundancy_group_id}:remove-connection", wrapper.RemoveFromRedundancyGroup).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/redundancy-groups/{redundancy_group_id}:terminate", wrapper.TerminateRedundancyGroup).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/connections", wrapper.ListConnections).Methods(http.MethodGet)
 
@@ -15195,6 +16203,46 @@ func (response GetOrderdefaultApplicationProblemPlusJSONResponse) VisitGetOrderR
 	return err
 }
 
+type GetOrderTimelineRequestObject struct {
+	OrderId OrderID `json:"order_id"`
+	Params  GetOrderTimelineParams
+}
+
+type GetOrderTimelineResponseObject interface {
+	VisitGetOrderTimelineResponse(w http.ResponseWriter) error
+}
+
+type GetOrderTimeline200JSONResponse Timeline
+
+func (response GetOrderTimeline200JSONResponse) VisitGetOrderTimelineResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOrderTimelinedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetOrderTimelinedefaultApplicationProblemPlusJSONResponse) VisitGetOrderTimelineResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type AcceptOrderRequestObject struct {
 	OrderId OrderID `json:"order_id"`
 	Params  AcceptOrderParams
@@ -16298,6 +17346,84 @@ func (response ListOwnListingsdefaultApplicationProblemPlusJSONResponse) VisitLi
 	return err
 }
 
+type QualifyRequestObject struct {
+	Body *QualifyJSONRequestBody
+}
+
+type QualifyResponseObject interface {
+	VisitQualifyResponse(w http.ResponseWriter) error
+}
+
+type Qualify200JSONResponse Qualification
+
+func (response Qualify200JSONResponse) VisitQualifyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type QualifydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response QualifydefaultApplicationProblemPlusJSONResponse) VisitQualifyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListQuotesRequestObject struct {
+	Params ListQuotesParams
+}
+
+type ListQuotesResponseObject interface {
+	VisitListQuotesResponse(w http.ResponseWriter) error
+}
+
+type ListQuotes200JSONResponse QuotePage
+
+func (response ListQuotes200JSONResponse) VisitListQuotesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListQuotesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListQuotesdefaultApplicationProblemPlusJSONResponse) VisitListQuotesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateQuoteRequestObject struct {
 	Params CreateQuoteParams
 	Body   *CreateQuoteJSONRequestBody
@@ -16397,6 +17523,391 @@ func (response GetQuotedefaultApplicationProblemPlusJSONResponse) VisitGetQuoteR
 	return err
 }
 
+type GetQuoteTimelineRequestObject struct {
+	QuoteId QuoteID `json:"quote_id"`
+	Params  GetQuoteTimelineParams
+}
+
+type GetQuoteTimelineResponseObject interface {
+	VisitGetQuoteTimelineResponse(w http.ResponseWriter) error
+}
+
+type GetQuoteTimeline200JSONResponse Timeline
+
+func (response GetQuoteTimeline200JSONResponse) VisitGetQuoteTimelineResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetQuoteTimelinedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetQuoteTimelinedefaultApplicationProblemPlusJSONResponse) VisitGetQuoteTimelineResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawQuoteRequestObject struct {
+	QuoteId QuoteID `json:"quote_id"`
+	Params  WithdrawQuoteParams
+}
+
+type WithdrawQuoteResponseObject interface {
+	VisitWithdrawQuoteResponse(w http.ResponseWriter) error
+}
+
+type WithdrawQuote200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type WithdrawQuote200JSONResponse struct {
+	Body    Quote
+	Headers WithdrawQuote200ResponseHeaders
+}
+
+func (response WithdrawQuote200JSONResponse) VisitWithdrawQuoteResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type WithdrawQuotedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response WithdrawQuotedefaultApplicationProblemPlusJSONResponse) VisitWithdrawQuoteResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRedundancyGroupsRequestObject struct {
+	Params ListRedundancyGroupsParams
+}
+
+type ListRedundancyGroupsResponseObject interface {
+	VisitListRedundancyGroupsResponse(w http.ResponseWriter) error
+}
+
+type ListRedundancyGroups200JSONResponse RedundancyGroupPage
+
+func (response ListRedundancyGroups200JSONResponse) VisitListRedundancyGroupsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRedundancyGroupsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListRedundancyGroupsdefaultApplicationProblemPlusJSONResponse) VisitListRedundancyGroupsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateRedundancyGroupRequestObject struct {
+	Params CreateRedundancyGroupParams
+	Body   *CreateRedundancyGroupJSONRequestBody
+}
+
+type CreateRedundancyGroupResponseObject interface {
+	VisitCreateRedundancyGroupResponse(w http.ResponseWriter) error
+}
+
+type CreateRedundancyGroup201ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type CreateRedundancyGroup201JSONResponse struct {
+	Body    RedundancyGroup
+	Headers CreateRedundancyGroup201ResponseHeaders
+}
+
+func (response CreateRedundancyGroup201JSONResponse) VisitCreateRedundancyGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateRedundancyGroupdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateRedundancyGroupdefaultApplicationProblemPlusJSONResponse) VisitCreateRedundancyGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRedundancyGroupRequestObject struct {
+	RedundancyGroupId RedundancyGroupID `json:"redundancy_group_id"`
+}
+
+type GetRedundancyGroupResponseObject interface {
+	VisitGetRedundancyGroupResponse(w http.ResponseWriter) error
+}
+
+type GetRedundancyGroup200ResponseHeaders struct {
+	ETag *string
+}
+
+type GetRedundancyGroup200JSONResponse struct {
+	Body    RedundancyGroup
+	Headers GetRedundancyGroup200ResponseHeaders
+}
+
+func (response GetRedundancyGroup200JSONResponse) VisitGetRedundancyGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRedundancyGroupdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetRedundancyGroupdefaultApplicationProblemPlusJSONResponse) VisitGetRedundancyGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AddToRedundancyGroupRequestObject struct {
+	RedundancyGroupId RedundancyGroupID `json:"redundancy_group_id"`
+	Params            AddToRedundancyGroupParams
+	Body              *AddToRedundancyGroupJSONRequestBody
+}
+
+type AddToRedundancyGroupResponseObject interface {
+	VisitAddToRedundancyGroupResponse(w http.ResponseWriter) error
+}
+
+type AddToRedundancyGroup200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type AddToRedundancyGroup200JSONResponse struct {
+	Body    RedundancyGroup
+	Headers AddToRedundancyGroup200ResponseHeaders
+}
+
+func (response AddToRedundancyGroup200JSONResponse) VisitAddToRedundancyGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AddToRedundancyGroupdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response AddToRedundancyGroupdefaultApplicationProblemPlusJSONResponse) VisitAddToRedundancyGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RemoveFromRedundancyGroupRequestObject struct {
+	RedundancyGroupId RedundancyGroupID `json:"redundancy_group_id"`
+	Params            RemoveFromRedundancyGroupParams
+	Body              *RemoveFromRedundancyGroupJSONRequestBody
+}
+
+type RemoveFromRedundancyGroupResponseObject interface {
+	VisitRemoveFromRedundancyGroupResponse(w http.ResponseWriter) error
+}
+
+type RemoveFromRedundancyGroup200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type RemoveFromRedundancyGroup200JSONResponse struct {
+	Body    RedundancyGroup
+	Headers RemoveFromRedundancyGroup200ResponseHeaders
+}
+
+func (response RemoveFromRedundancyGroup200JSONResponse) VisitRemoveFromRedundancyGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RemoveFromRedundancyGroupdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RemoveFromRedundancyGroupdefaultApplicationProblemPlusJSONResponse) VisitRemoveFromRedundancyGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TerminateRedundancyGroupRequestObject struct {
+	RedundancyGroupId RedundancyGroupID `json:"redundancy_group_id"`
+	Params            TerminateRedundancyGroupParams
+	Body              *TerminateRedundancyGroupJSONRequestBody
+}
+
+type TerminateRedundancyGroupResponseObject interface {
+	VisitTerminateRedundancyGroupResponse(w http.ResponseWriter) error
+}
+
+type TerminateRedundancyGroup202ResponseHeaders struct {
+	CrossbillPosition *int64
+	RetryAfter        *int
+}
+
+type TerminateRedundancyGroup202JSONResponse struct {
+	Body    RedundancyGroup
+	Headers TerminateRedundancyGroup202ResponseHeaders
+}
+
+func (response TerminateRedundancyGroup202JSONResponse) VisitTerminateRedundancyGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TerminateRedundancyGroupdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response TerminateRedundancyGroupdefaultApplicationProblemPlusJSONResponse) VisitTerminateRedundancyGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetRevenueRequestObject struct {
 	Params GetRevenueParams
 }
@@ -16425,6 +17936,194 @@ type GetRevenuedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetRevenuedefaultApplicationProblemPlusJSONResponse) VisitGetRevenueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListServiceKeysRequestObject struct {
+	Params ListServiceKeysParams
+}
+
+type ListServiceKeysResponseObject interface {
+	VisitListServiceKeysResponse(w http.ResponseWriter) error
+}
+
+type ListServiceKeys200JSONResponse ServiceKeyPage
+
+func (response ListServiceKeys200JSONResponse) VisitListServiceKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListServiceKeysdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListServiceKeysdefaultApplicationProblemPlusJSONResponse) VisitListServiceKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateServiceKeyRequestObject struct {
+	Params CreateServiceKeyParams
+	Body   *CreateServiceKeyJSONRequestBody
+}
+
+type CreateServiceKeyResponseObject interface {
+	VisitCreateServiceKeyResponse(w http.ResponseWriter) error
+}
+
+type CreateServiceKey201ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type CreateServiceKey201JSONResponse struct {
+	Body    ServiceKeyWithSecret
+	Headers CreateServiceKey201ResponseHeaders
+}
+
+func (response CreateServiceKey201JSONResponse) VisitCreateServiceKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateServiceKeydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateServiceKeydefaultApplicationProblemPlusJSONResponse) VisitCreateServiceKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetServiceKeyRequestObject struct {
+	ServiceKeyId ServiceKeyID `json:"service_key_id"`
+}
+
+type GetServiceKeyResponseObject interface {
+	VisitGetServiceKeyResponse(w http.ResponseWriter) error
+}
+
+type GetServiceKey200ResponseHeaders struct {
+	ETag *string
+}
+
+type GetServiceKey200JSONResponse struct {
+	Body    ServiceKey
+	Headers GetServiceKey200ResponseHeaders
+}
+
+func (response GetServiceKey200JSONResponse) VisitGetServiceKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetServiceKeydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetServiceKeydefaultApplicationProblemPlusJSONResponse) VisitGetServiceKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeServiceKeyRequestObject struct {
+	ServiceKeyId ServiceKeyID `json:"service_key_id"`
+	Params       RevokeServiceKeyParams
+}
+
+type RevokeServiceKeyResponseObject interface {
+	VisitRevokeServiceKeyResponse(w http.ResponseWriter) error
+}
+
+type RevokeServiceKey200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type RevokeServiceKey200JSONResponse struct {
+	Body    ServiceKey
+	Headers RevokeServiceKey200ResponseHeaders
+}
+
+func (response RevokeServiceKey200JSONResponse) VisitRevokeServiceKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeServiceKeydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RevokeServiceKeydefaultApplicationProblemPlusJSONResponse) VisitRevokeServiceKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -16680,57 +18379,6 @@ type SetTaxRatedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response SetTaxRatedefaultApplicationProblemPlusJSONResponse) VisitSetTaxRateResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(response.StatusCode)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type SendUsageEventsRequestObject struct {
-	ApplicationCloudeventsPlusJSONBody      *SendUsageEventsApplicationCloudeventsPlusJSONRequestBody
-	ApplicationCloudeventsBatchPlusJSONBody *SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody
-	JSONBody                                *SendUsageEventsJSONRequestBody
-}
-
-type SendUsageEventsResponseObject interface {
-	VisitSendUsageEventsResponse(w http.ResponseWriter) error
-}
-
-type SendUsageEvents200ResponseHeaders struct {
-	CrossbillPosition *int64
-}
-
-type SendUsageEvents200JSONResponse struct {
-	Body    UsageVerdicts
-	Headers SendUsageEvents200ResponseHeaders
-}
-
-func (response SendUsageEvents200JSONResponse) VisitSendUsageEventsResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/json")
-	if response.Headers.CrossbillPosition != nil {
-		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
-	}
-	w.WriteHeader(200)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type SendUsageEventsdefaultApplicationProblemPlusJSONResponse struct {
-	Body       Problem
-	StatusCode int
-}
-
-func (response SendUsageEventsdefaultApplicationProblemPlusJSONResponse) VisitSendUsageEventsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -17526,7 +19174,7 @@ type StrictServerInterface interface {
 	// ListListingReviews What providers submitted and no operator has decided on, longest waiting first
 	// (GET /v1/listing-reviews)
 	ListListingReviews(ctx context.Context, request ListListingReviewsRequestObject) (ListListingReviewsResponseObject, error)
-	// SearchListings Search what the caller may buy
+	// SearchListings Search the published listings
 	// (GET /v1/listings)
 	SearchListings(ctx context.Context, request SearchListingsRequestObject) (SearchListingsResponseObject, error)
 	// CreateListing Draft a listing
@@ -17598,6 +19246,9 @@ type StrictServerInterface interface {
 	// GetOrder One order
 	// (GET /v1/orders/{order_id})
 	GetOrder(ctx context.Context, request GetOrderRequestObject) (GetOrderResponseObject, error)
+	// GetOrderTimeline Everything that happened to an order, from its quote to its connection
+	// (GET /v1/orders/{order_id}/timeline)
+	GetOrderTimeline(ctx context.Context, request GetOrderTimelineRequestObject) (GetOrderTimelineResponseObject, error)
 	// AcceptOrder The provider accepts the order; provisioning starts
 	// (POST /v1/orders/{order_id}:accept)
 	AcceptOrder(ctx context.Context, request AcceptOrderRequestObject) (AcceptOrderResponseObject, error)
@@ -17664,15 +19315,57 @@ type StrictServerInterface interface {
 	// ListOwnListings The listings of the caller's organisation with their drafts, newest first
 	// (GET /v1/provider/listings)
 	ListOwnListings(ctx context.Context, request ListOwnListingsRequestObject) (ListOwnListingsResponseObject, error)
+	// Qualify Whether a listing can be delivered on a port of the caller's organisation now
+	// (POST /v1/qualifications)
+	Qualify(ctx context.Context, request QualifyRequestObject) (QualifyResponseObject, error)
+	// ListQuotes The quotes made for the caller's organisation or over its listings, newest first
+	// (GET /v1/quotes)
+	ListQuotes(ctx context.Context, request ListQuotesRequestObject) (ListQuotesResponseObject, error)
 	// CreateQuote Ask for a price, frozen until the quote's end of validity
 	// (POST /v1/quotes)
 	CreateQuote(ctx context.Context, request CreateQuoteRequestObject) (CreateQuoteResponseObject, error)
 	// GetQuote One quote
 	// (GET /v1/quotes/{quote_id})
 	GetQuote(ctx context.Context, request GetQuoteRequestObject) (GetQuoteResponseObject, error)
+	// GetQuoteTimeline Everything that happened to a quote, the order placed from it and the connection it made
+	// (GET /v1/quotes/{quote_id}/timeline)
+	GetQuoteTimeline(ctx context.Context, request GetQuoteTimelineRequestObject) (GetQuoteTimelineResponseObject, error)
+	// WithdrawQuote Give a quote up; no order can be placed from it any more
+	// (POST /v1/quotes/{quote_id}:withdraw)
+	WithdrawQuote(ctx context.Context, request WithdrawQuoteRequestObject) (WithdrawQuoteResponseObject, error)
+	// ListRedundancyGroups The caller's redundancy groups, newest first
+	// (GET /v1/redundancy-groups)
+	ListRedundancyGroups(ctx context.Context, request ListRedundancyGroupsRequestObject) (ListRedundancyGroupsResponseObject, error)
+	// CreateRedundancyGroup Make a group of connections that stand in for one another
+	// (POST /v1/redundancy-groups)
+	CreateRedundancyGroup(ctx context.Context, request CreateRedundancyGroupRequestObject) (CreateRedundancyGroupResponseObject, error)
+	// GetRedundancyGroup One redundancy group with its connections
+	// (GET /v1/redundancy-groups/{redundancy_group_id})
+	GetRedundancyGroup(ctx context.Context, request GetRedundancyGroupRequestObject) (GetRedundancyGroupResponseObject, error)
+	// AddToRedundancyGroup Take a connection into the group
+	// (POST /v1/redundancy-groups/{redundancy_group_id}:add-connection)
+	AddToRedundancyGroup(ctx context.Context, request AddToRedundancyGroupRequestObject) (AddToRedundancyGroupResponseObject, error)
+	// RemoveFromRedundancyGroup Take a connection out of the group; it goes on by itself
+	// (POST /v1/redundancy-groups/{redundancy_group_id}:remove-connection)
+	RemoveFromRedundancyGroup(ctx context.Context, request RemoveFromRedundancyGroupRequestObject) (RemoveFromRedundancyGroupResponseObject, error)
+	// TerminateRedundancyGroup End all connections of the group at once, and the group
+	// (POST /v1/redundancy-groups/{redundancy_group_id}:terminate)
+	TerminateRedundancyGroup(ctx context.Context, request TerminateRedundancyGroupRequestObject) (TerminateRedundancyGroupResponseObject, error)
 	// GetRevenue What the caller, a provider, has earned, what is settled, and apart from it what the present month comes to
 	// (GET /v1/revenue)
 	GetRevenue(ctx context.Context, request GetRevenueRequestObject) (GetRevenueResponseObject, error)
+	// ListServiceKeys The service keys that the caller's organisation issued, newest first
+	// (GET /v1/service-keys)
+	ListServiceKeys(ctx context.Context, request ListServiceKeysRequestObject) (ListServiceKeysResponseObject, error)
+	// CreateServiceKey Give a permission to connect to a port of the caller's organisation
+	// (POST /v1/service-keys)
+	CreateServiceKey(ctx context.Context, request CreateServiceKeyRequestObject) (CreateServiceKeyResponseObject, error)
+	// GetServiceKey One service key, without its secret
+	// (GET /v1/service-keys/{service_key_id})
+	GetServiceKey(ctx context.Context, request GetServiceKeyRequestObject) (GetServiceKeyResponseObject, error)
+	// RevokeServiceKey Take a service key back that was not used
+	// (POST /v1/service-keys/{service_key_id}:revoke)
+	RevokeServiceKey(ctx context.Context, request RevokeServiceKeyRequestObject) (RevokeServiceKeyResponseObject, error)
 	// ListSettlements What the caller, a provider, is owed, newest first
 	// (GET /v1/settlements)
 	ListSettlements(ctx context.Context, request ListSettlementsRequestObject) (ListSettlementsResponseObject, error)
@@ -17691,9 +19384,6 @@ type StrictServerInterface interface {
 	// SetTaxRate Record a tax rate
 	// (POST /v1/tax-rates)
 	SetTaxRate(ctx context.Context, request SetTaxRateRequestObject) (SetTaxRateResponseObject, error)
-	// SendUsageEvents Deliver the usage that a provider's own meters counted, each event with its own verdict
-	// (POST /v1/usage-events)
-	SendUsageEvents(ctx context.Context, request SendUsageEventsRequestObject) (SendUsageEventsResponseObject, error)
 	// ListWebhooks The webhooks of the caller's organisation, newest first
 	// (GET /v1/webhooks)
 	ListWebhooks(ctx context.Context, request ListWebhooksRequestObject) (ListWebhooksResponseObject, error)
@@ -19888,6 +21578,33 @@ func (sh *strictHandler) GetOrder(w http.ResponseWriter, r *http.Request, orderI
 	}
 }
 
+// GetOrderTimeline operation middleware
+func (sh *strictHandler) GetOrderTimeline(w http.ResponseWriter, r *http.Request, orderId OrderID, params GetOrderTimelineParams) {
+	var request GetOrderTimelineRequestObject
+
+	request.OrderId = orderId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetOrderTimeline(ctx, request.(GetOrderTimelineRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetOrderTimeline")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetOrderTimelineResponseObject); ok {
+		if err := validResponse.VisitGetOrderTimelineResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // AcceptOrder operation middleware
 func (sh *strictHandler) AcceptOrder(w http.ResponseWriter, r *http.Request, orderId OrderID, params AcceptOrderParams) {
 	var request AcceptOrderRequestObject
@@ -20553,6 +22270,63 @@ func (sh *strictHandler) ListOwnListings(w http.ResponseWriter, r *http.Request,
 	}
 }
 
+// Qualify operation middleware
+func (sh *strictHandler) Qualify(w http.ResponseWriter, r *http.Request) {
+	var request QualifyRequestObject
+
+	var body QualifyJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.Qualify(ctx, request.(QualifyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "Qualify")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(QualifyResponseObject); ok {
+		if err := validResponse.VisitQualifyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListQuotes operation middleware
+func (sh *strictHandler) ListQuotes(w http.ResponseWriter, r *http.Request, params ListQuotesParams) {
+	var request ListQuotesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListQuotes(ctx, request.(ListQuotesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListQuotes")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListQuotesResponseObject); ok {
+		if err := validResponse.VisitListQuotesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // CreateQuote operation middleware
 func (sh *strictHandler) CreateQuote(w http.ResponseWriter, r *http.Request, params CreateQuoteParams) {
 	var request CreateQuoteRequestObject
@@ -20612,6 +22386,247 @@ func (sh *strictHandler) GetQuote(w http.ResponseWriter, r *http.Request, quoteI
 	}
 }
 
+// GetQuoteTimeline operation middleware
+func (sh *strictHandler) GetQuoteTimeline(w http.ResponseWriter, r *http.Request, quoteId QuoteID, params GetQuoteTimelineParams) {
+	var request GetQuoteTimelineRequestObject
+
+	request.QuoteId = quoteId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetQuoteTimeline(ctx, request.(GetQuoteTimelineRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetQuoteTimeline")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetQuoteTimelineResponseObject); ok {
+		if err := validResponse.VisitGetQuoteTimelineResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// WithdrawQuote operation middleware
+func (sh *strictHandler) WithdrawQuote(w http.ResponseWriter, r *http.Request, quoteId QuoteID, params WithdrawQuoteParams) {
+	var request WithdrawQuoteRequestObject
+
+	request.QuoteId = quoteId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.WithdrawQuote(ctx, request.(WithdrawQuoteRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "WithdrawQuote")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(WithdrawQuoteResponseObject); ok {
+		if err := validResponse.VisitWithdrawQuoteResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListRedundancyGroups operation middleware
+func (sh *strictHandler) ListRedundancyGroups(w http.ResponseWriter, r *http.Request, params ListRedundancyGroupsParams) {
+	var request ListRedundancyGroupsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListRedundancyGroups(ctx, request.(ListRedundancyGroupsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListRedundancyGroups")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListRedundancyGroupsResponseObject); ok {
+		if err := validResponse.VisitListRedundancyGroupsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateRedundancyGroup operation middleware
+func (sh *strictHandler) CreateRedundancyGroup(w http.ResponseWriter, r *http.Request, params CreateRedundancyGroupParams) {
+	var request CreateRedundancyGroupRequestObject
+
+	request.Params = params
+
+	var body CreateRedundancyGroupJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateRedundancyGroup(ctx, request.(CreateRedundancyGroupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateRedundancyGroup")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateRedundancyGroupResponseObject); ok {
+		if err := validResponse.VisitCreateRedundancyGroupResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetRedundancyGroup operation middleware
+func (sh *strictHandler) GetRedundancyGroup(w http.ResponseWriter, r *http.Request, redundancyGroupId RedundancyGroupID) {
+	var request GetRedundancyGroupRequestObject
+
+	request.RedundancyGroupId = redundancyGroupId
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetRedundancyGroup(ctx, request.(GetRedundancyGroupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetRedundancyGroup")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetRedundancyGroupResponseObject); ok {
+		if err := validResponse.VisitGetRedundancyGroupResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// AddToRedundancyGroup operation middleware
+func (sh *strictHandler) AddToRedundancyGroup(w http.ResponseWriter, r *http.Request, redundancyGroupId RedundancyGroupID, params AddToRedundancyGroupParams) {
+	var request AddToRedundancyGroupRequestObject
+
+	request.RedundancyGroupId = redundancyGroupId
+	request.Params = params
+
+	var body AddToRedundancyGroupJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.AddToRedundancyGroup(ctx, request.(AddToRedundancyGroupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "AddToRedundancyGroup")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(AddToRedundancyGroupResponseObject); ok {
+		if err := validResponse.VisitAddToRedundancyGroupResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RemoveFromRedundancyGroup operation middleware
+func (sh *strictHandler) RemoveFromRedundancyGroup(w http.ResponseWriter, r *http.Request, redundancyGroupId RedundancyGroupID, params RemoveFromRedundancyGroupParams) {
+	var request RemoveFromRedundancyGroupRequestObject
+
+	request.RedundancyGroupId = redundancyGroupId
+	request.Params = params
+
+	var body RemoveFromRedundancyGroupJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RemoveFromRedundancyGroup(ctx, request.(RemoveFromRedundancyGroupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RemoveFromRedundancyGroup")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RemoveFromRedundancyGroupResponseObject); ok {
+		if err := validResponse.VisitRemoveFromRedundancyGroupResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// TerminateRedundancyGroup operation middleware
+func (sh *strictHandler) TerminateRedundancyGroup(w http.ResponseWriter, r *http.Request, redundancyGroupId RedundancyGroupID, params TerminateRedundancyGroupParams) {
+	var request TerminateRedundancyGroupRequestObject
+
+	request.RedundancyGroupId = redundancyGroupId
+	request.Params = params
+
+	var body TerminateRedundancyGroupJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.TerminateRedundancyGroup(ctx, request.(TerminateRedundancyGroupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "TerminateRedundancyGroup")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(TerminateRedundancyGroupResponseObject); ok {
+		if err := validResponse.VisitTerminateRedundancyGroupResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetRevenue operation middleware
 func (sh *strictHandler) GetRevenue(w http.ResponseWriter, r *http.Request, params GetRevenueParams) {
 	var request GetRevenueRequestObject
@@ -20631,6 +22646,118 @@ func (sh *strictHandler) GetRevenue(w http.ResponseWriter, r *http.Request, para
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetRevenueResponseObject); ok {
 		if err := validResponse.VisitGetRevenueResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListServiceKeys operation middleware
+func (sh *strictHandler) ListServiceKeys(w http.ResponseWriter, r *http.Request, params ListServiceKeysParams) {
+	var request ListServiceKeysRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListServiceKeys(ctx, request.(ListServiceKeysRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListServiceKeys")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListServiceKeysResponseObject); ok {
+		if err := validResponse.VisitListServiceKeysResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateServiceKey operation middleware
+func (sh *strictHandler) CreateServiceKey(w http.ResponseWriter, r *http.Request, params CreateServiceKeyParams) {
+	var request CreateServiceKeyRequestObject
+
+	request.Params = params
+
+	var body CreateServiceKeyJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateServiceKey(ctx, request.(CreateServiceKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateServiceKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateServiceKeyResponseObject); ok {
+		if err := validResponse.VisitCreateServiceKeyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetServiceKey operation middleware
+func (sh *strictHandler) GetServiceKey(w http.ResponseWriter, r *http.Request, serviceKeyId ServiceKeyID) {
+	var request GetServiceKeyRequestObject
+
+	request.ServiceKeyId = serviceKeyId
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetServiceKey(ctx, request.(GetServiceKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetServiceKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetServiceKeyResponseObject); ok {
+		if err := validResponse.VisitGetServiceKeyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RevokeServiceKey operation middleware
+func (sh *strictHandler) RevokeServiceKey(w http.ResponseWriter, r *http.Request, serviceKeyId ServiceKeyID, params RevokeServiceKeyParams) {
+	var request RevokeServiceKeyRequestObject
+
+	request.ServiceKeyId = serviceKeyId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RevokeServiceKey(ctx, request.(RevokeServiceKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RevokeServiceKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RevokeServiceKeyResponseObject); ok {
+		if err := validResponse.VisitRevokeServiceKeyResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -20794,61 +22921,6 @@ func (sh *strictHandler) SetTaxRate(w http.ResponseWriter, r *http.Request, para
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(SetTaxRateResponseObject); ok {
 		if err := validResponse.VisitSetTaxRateResponse(w); err != nil {
-			sh.options.ResponseErrorHandlerFunc(w, r, err)
-		}
-	} else if response != nil {
-		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
-	}
-}
-
-// SendUsageEvents operation middleware
-func (sh *strictHandler) SendUsageEvents(w http.ResponseWriter, r *http.Request) {
-	var request SendUsageEventsRequestObject
-
-	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/cloudevents+json") {
-
-		var body SendUsageEventsApplicationCloudeventsPlusJSONRequestBody
-		if err := runtime.BindJSONBody(r, &body); err != nil {
-			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
-			return
-		}
-		request.ApplicationCloudeventsPlusJSONBody = &body
-
-	}
-	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/cloudevents-batch+json") {
-
-		var body SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody
-		if err := runtime.BindJSONBody(r, &body); err != nil {
-			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
-			return
-		}
-		request.ApplicationCloudeventsBatchPlusJSONBody = &body
-
-	}
-	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
-
-		var body SendUsageEventsJSONRequestBody
-		if err := runtime.BindJSONBody(r, &body); err != nil {
-			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
-			return
-		}
-		request.JSONBody = &body
-
-	}
-
-	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
-		return sh.ssi.SendUsageEvents(ctx, request.(SendUsageEventsRequestObject))
-	}
-	for _, middleware := range sh.middlewares {
-		handler = middleware(handler, "SendUsageEvents")
-	}
-
-	response, err := handler(r.Context(), w, r, request)
-
-	if err != nil {
-		sh.options.ResponseErrorHandlerFunc(w, r, err)
-	} else if validResponse, ok := response.(SendUsageEventsResponseObject); ok {
-		if err := validResponse.VisitSendUsageEventsResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

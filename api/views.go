@@ -38,7 +38,7 @@ func quoteView(s quote.State, now time.Time) Quote {
 		Id: s.QuoteID, State: QuoteState(s.StateAt(now)), CustomerId: s.CustomerID, ProviderId: s.ProviderID,
 		ListingId: s.ListingID, ListingVersion: s.ListingVersion, BandwidthMbps: s.BandwidthMbps, EstimatedGb: s.EstimatedGB,
 		Plan: s.Plan, FeeBasisPoints: s.BasisPoints, Lines: []QuoteLine{}, Passthrough: s.Passthrough, Fee: s.Fee,
-		Total: s.Total, ValidUntil: s.ValidUntil, Hash: s.Hash,
+		Total: s.Total, ValidUntil: s.ValidUntil, Hash: s.Hash, OrderId: optional(s.OrderID),
 	}
 	for _, l := range s.Lines {
 		line := QuoteLine{ChargeId: l.ChargeID, Kind: QuoteLineKind(l.Kind), Description: l.Description, Amount: l.Amount}

@@ -154,7 +154,7 @@ func later() []domain.Event {
 // samples returns events of every type that together set each field: what the golden files are written from. A field that
 // comes later stands in a further sample of its type, after those there are, for a golden file is never changed.
 func samples() []domain.Event {
-	return slices.Concat(marketplaceSamples(), connectionSamples(), bookSamples(), webhookSamples(), later(), financeSamples(), laterListings())
+	return slices.Concat(marketplaceSamples(), connectionSamples(), bookSamples(), webhookSamples(), later(), financeSamples(), laterListings(), orderSamples())
 }
 
 func marketplaceSamples() []domain.Event {
@@ -216,12 +216,6 @@ func marketplaceSamples() []domain.Event {
 		},
 		order.Approved{OrderID: orderID, CustomerID: customer, By: "mem_1", Deadline: april,
 			Commitment: order.Commitment{Principal: apikey.PrincipalRef{Kind: apikey.KindPerson, ID: "mem_1"}, Month: "2026-03", Amount: usd(41200)}, At: at},
-		order.Placed{
-			OrderID: orderID, QuoteID: quoteID, QuoteHash: hash, CustomerID: customer, ProviderID: provider, ListingID: listingID,
-			ListingVersion: 1, ConnectionID: connectionID, PortID: customerPort, BandwidthMbps: 100, BGP: customerBGP,
-			Approval: listing.ApprovalAutomatic, Deadline: april, PurchaseOrder: "PO-7", ServiceKeyID: serviceKeyID,
-			RedundancyGroupID: groupID, At: at,
-		},
 		order.Accepted{OrderID: orderID, By: provider, At: at},
 		order.QuestionAsked{OrderID: orderID, Number: 1, Question: "Which rack?", AnswerBy: april, At: at},
 		order.QuestionAnswered{OrderID: orderID, Number: 1, Answer: "Rack 7,\nfront", Deadline: april, At: at},
@@ -239,6 +233,18 @@ func marketplaceSamples() []domain.Event {
 			ProviderPortID: providerPort, EdgeNodeID: edgeNode, Location: "Amsterdam, First hall"}, At: at},
 		redundancygroup.ConnectionRemoved{GroupID: groupID, ConnectionID: connectionID, At: at},
 		redundancygroup.TerminationRequested{GroupID: groupID, Reason: "Moved", ConnectionIDs: []string{connectionID}, At: at},
+	}
+}
+
+// orderSamples are further samples of types that have one above: they come last.
+func orderSamples() []domain.Event {
+	return []domain.Event{
+		order.Placed{
+			OrderID: orderID, QuoteID: quoteID, QuoteHash: hash, CustomerID: customer, ProviderID: provider, ListingID: listingID,
+			ListingVersion: 1, ConnectionID: connectionID, PortID: customerPort, BandwidthMbps: 100, BGP: customerBGP,
+			Approval: listing.ApprovalAutomatic, Deadline: april, PurchaseOrder: "PO-7", ServiceKeyID: serviceKeyID,
+			RedundancyGroupID: groupID, At: at,
+		},
 	}
 }
 

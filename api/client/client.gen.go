@@ -208,6 +208,27 @@ func (e ChangeKind) Valid() bool {
 	}
 }
 
+// Defines values for Colour.
+const (
+	ColourGreen  Colour = "green"
+	ColourRed    Colour = "red"
+	ColourYellow Colour = "yellow"
+)
+
+// Valid indicates whether the value is a known member of the Colour enum.
+func (e Colour) Valid() bool {
+	switch e {
+	case ColourGreen:
+		return true
+	case ColourRed:
+		return true
+	case ColourYellow:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ConnectionBilling.
 const (
 	ConnectionBillingAccruing ConnectionBilling = "accruing"
@@ -289,6 +310,27 @@ func (e DesiredConnectionPhase) Valid() bool {
 	case DesiredConnectionPhaseSuspended:
 		return true
 	case DesiredConnectionPhaseTesting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for Diversity.
+const (
+	DiversityEdgeNode Diversity = "edge_node"
+	DiversityLocation Diversity = "location"
+	DiversityPort     Diversity = "port"
+)
+
+// Valid indicates whether the value is a known member of the Diversity enum.
+func (e Diversity) Valid() bool {
+	switch e {
+	case DiversityEdgeNode:
+		return true
+	case DiversityLocation:
+		return true
+	case DiversityPort:
 		return true
 	default:
 		return false
@@ -751,24 +793,54 @@ func (e ProblemCode) Valid() bool {
 	}
 }
 
-// Defines values for QuoteState.
+// Defines values for QualificationReasonCode.
 const (
-	QuoteStateAccepted  QuoteState = "accepted"
-	QuoteStateExpired   QuoteState = "expired"
-	QuoteStateIssued    QuoteState = "issued"
-	QuoteStateWithdrawn QuoteState = "withdrawn"
+	QualificationReasonCodeApproval         QualificationReasonCode = "approval"
+	QualificationReasonCodeAsn              QualificationReasonCode = "asn"
+	QualificationReasonCodeAsnPrivate       QualificationReasonCode = "asn_private"
+	QualificationReasonCodeAsnTaken         QualificationReasonCode = "asn_taken"
+	QualificationReasonCodeBandwidth        QualificationReasonCode = "bandwidth"
+	QualificationReasonCodeCapacity         QualificationReasonCode = "capacity"
+	QualificationReasonCodeEdgeNode         QualificationReasonCode = "edge_node"
+	QualificationReasonCodeLocation         QualificationReasonCode = "location"
+	QualificationReasonCodePort             QualificationReasonCode = "port"
+	QualificationReasonCodePrefix           QualificationReasonCode = "prefix"
+	QualificationReasonCodePrefixTaken      QualificationReasonCode = "prefix_taken"
+	QualificationReasonCodeProviderCapacity QualificationReasonCode = "provider_capacity"
+	QualificationReasonCodeProviderVlan     QualificationReasonCode = "provider_vlan"
+	QualificationReasonCodeVlan             QualificationReasonCode = "vlan"
 )
 
-// Valid indicates whether the value is a known member of the QuoteState enum.
-func (e QuoteState) Valid() bool {
+// Valid indicates whether the value is a known member of the QualificationReasonCode enum.
+func (e QualificationReasonCode) Valid() bool {
 	switch e {
-	case QuoteStateAccepted:
+	case QualificationReasonCodeApproval:
 		return true
-	case QuoteStateExpired:
+	case QualificationReasonCodeAsn:
 		return true
-	case QuoteStateIssued:
+	case QualificationReasonCodeAsnPrivate:
 		return true
-	case QuoteStateWithdrawn:
+	case QualificationReasonCodeAsnTaken:
+		return true
+	case QualificationReasonCodeBandwidth:
+		return true
+	case QualificationReasonCodeCapacity:
+		return true
+	case QualificationReasonCodeEdgeNode:
+		return true
+	case QualificationReasonCodeLocation:
+		return true
+	case QualificationReasonCodePort:
+		return true
+	case QualificationReasonCodePrefix:
+		return true
+	case QualificationReasonCodePrefixTaken:
+		return true
+	case QualificationReasonCodeProviderCapacity:
+		return true
+	case QualificationReasonCodeProviderVlan:
+		return true
+	case QualificationReasonCodeVlan:
 		return true
 	default:
 		return false
@@ -805,6 +877,30 @@ func (e QuoteLinePart) Valid() bool {
 	case QuoteLinePartCommit:
 		return true
 	case QuoteLinePartOverage:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for QuoteState.
+const (
+	QuoteStateAccepted  QuoteState = "accepted"
+	QuoteStateExpired   QuoteState = "expired"
+	QuoteStateIssued    QuoteState = "issued"
+	QuoteStateWithdrawn QuoteState = "withdrawn"
+)
+
+// Valid indicates whether the value is a known member of the QuoteState enum.
+func (e QuoteState) Valid() bool {
+	switch e {
+	case QuoteStateAccepted:
+		return true
+	case QuoteStateExpired:
+		return true
+	case QuoteStateIssued:
+		return true
+	case QuoteStateWithdrawn:
 		return true
 	default:
 		return false
@@ -853,21 +949,30 @@ func (e ReadingVerdictStatus) Valid() bool {
 	}
 }
 
-// Defines values for RecordedReadingSource.
+// Defines values for RedundancyGroupState.
 const (
-	RecordedReadingSourceEbpf     RecordedReadingSource = "ebpf"
-	RecordedReadingSourceProvider RecordedReadingSource = "provider"
-	RecordedReadingSourceSoftware RecordedReadingSource = "software"
+	RedundancyGroupStateEmpty       RedundancyGroupState = "empty"
+	RedundancyGroupStateForming     RedundancyGroupState = "forming"
+	RedundancyGroupStateRedundant   RedundancyGroupState = "redundant"
+	RedundancyGroupStateTerminated  RedundancyGroupState = "terminated"
+	RedundancyGroupStateTerminating RedundancyGroupState = "terminating"
+	RedundancyGroupStateUnprotected RedundancyGroupState = "unprotected"
 )
 
-// Valid indicates whether the value is a known member of the RecordedReadingSource enum.
-func (e RecordedReadingSource) Valid() bool {
+// Valid indicates whether the value is a known member of the RedundancyGroupState enum.
+func (e RedundancyGroupState) Valid() bool {
 	switch e {
-	case RecordedReadingSourceEbpf:
+	case RedundancyGroupStateEmpty:
 		return true
-	case RecordedReadingSourceProvider:
+	case RedundancyGroupStateForming:
 		return true
-	case RecordedReadingSourceSoftware:
+	case RedundancyGroupStateRedundant:
+		return true
+	case RedundancyGroupStateTerminated:
+		return true
+	case RedundancyGroupStateTerminating:
+		return true
+	case RedundancyGroupStateUnprotected:
 		return true
 	default:
 		return false
@@ -886,6 +991,30 @@ func (e Role) Valid() bool {
 	case RoleCustomer:
 		return true
 	case RoleProvider:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ServiceKeyState.
+const (
+	ServiceKeyStateActive   ServiceKeyState = "active"
+	ServiceKeyStateExpired  ServiceKeyState = "expired"
+	ServiceKeyStateRedeemed ServiceKeyState = "redeemed"
+	ServiceKeyStateRevoked  ServiceKeyState = "revoked"
+)
+
+// Valid indicates whether the value is a known member of the ServiceKeyState enum.
+func (e ServiceKeyState) Valid() bool {
+	switch e {
+	case ServiceKeyStateActive:
+		return true
+	case ServiceKeyStateExpired:
+		return true
+	case ServiceKeyStateRedeemed:
+		return true
+	case ServiceKeyStateRevoked:
 		return true
 	default:
 		return false
@@ -1021,51 +1150,21 @@ func (e TaxIDCheckChecked) Valid() bool {
 	}
 }
 
-// Defines values for UsageEventSpecversion.
+// Defines values for TimelineActorParty.
 const (
-	UsageEventSpecversionN10 UsageEventSpecversion = "1.0"
+	TimelineActorPartyCustomer TimelineActorParty = "customer"
+	TimelineActorPartyPlatform TimelineActorParty = "platform"
+	TimelineActorPartyProvider TimelineActorParty = "provider"
 )
 
-// Valid indicates whether the value is a known member of the UsageEventSpecversion enum.
-func (e UsageEventSpecversion) Valid() bool {
+// Valid indicates whether the value is a known member of the TimelineActorParty enum.
+func (e TimelineActorParty) Valid() bool {
 	switch e {
-	case UsageEventSpecversionN10:
+	case TimelineActorPartyCustomer:
 		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for UsageEventType.
-const (
-	UsageEventTypeComCrossbillUsageV1 UsageEventType = "com.crossbill.usage.v1"
-)
-
-// Valid indicates whether the value is a known member of the UsageEventType enum.
-func (e UsageEventType) Valid() bool {
-	switch e {
-	case UsageEventTypeComCrossbillUsageV1:
+	case TimelineActorPartyPlatform:
 		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for UsageVerdictStatus.
-const (
-	UsageVerdictStatusAccepted  UsageVerdictStatus = "accepted"
-	UsageVerdictStatusDuplicate UsageVerdictStatus = "duplicate"
-	UsageVerdictStatusRejected  UsageVerdictStatus = "rejected"
-)
-
-// Valid indicates whether the value is a known member of the UsageVerdictStatus enum.
-func (e UsageVerdictStatus) Valid() bool {
-	switch e {
-	case UsageVerdictStatusAccepted:
-		return true
-	case UsageVerdictStatusDuplicate:
-		return true
-	case UsageVerdictStatusRejected:
+	case TimelineActorPartyProvider:
 		return true
 	default:
 		return false
@@ -1171,21 +1270,24 @@ func (e ListInvoicesParamsState) Valid() bool {
 	}
 }
 
-// Defines values for SearchListingsParamsSort.
+// Defines values for ListOrdersParamsNeeds.
 const (
-	SearchListingsParamsSortNewest    SearchListingsParamsSort = "newest"
-	SearchListingsParamsSortPrice     SearchListingsParamsSort = "price"
-	SearchListingsParamsSortRelevance SearchListingsParamsSort = "relevance"
+	ListOrdersParamsNeedsApproval ListOrdersParamsNeeds = "approval"
+	ListOrdersParamsNeedsCustomer ListOrdersParamsNeeds = "customer"
+	ListOrdersParamsNeedsOperator ListOrdersParamsNeeds = "operator"
+	ListOrdersParamsNeedsProvider ListOrdersParamsNeeds = "provider"
 )
 
-// Valid indicates whether the value is a known member of the SearchListingsParamsSort enum.
-func (e SearchListingsParamsSort) Valid() bool {
+// Valid indicates whether the value is a known member of the ListOrdersParamsNeeds enum.
+func (e ListOrdersParamsNeeds) Valid() bool {
 	switch e {
-	case SearchListingsParamsSortNewest:
+	case ListOrdersParamsNeedsApproval:
 		return true
-	case SearchListingsParamsSortPrice:
+	case ListOrdersParamsNeedsCustomer:
 		return true
-	case SearchListingsParamsSortRelevance:
+	case ListOrdersParamsNeedsOperator:
+		return true
+	case ListOrdersParamsNeedsProvider:
 		return true
 	default:
 		return false
@@ -1566,6 +1668,9 @@ type ChangeMatrix struct {
 // `minimum`: if the plan's usage charges come to less than `amount` a month, prorated, the difference.
 type Charge = pricing.Charge
 
+// Colour green: can be delivered; yellow: if what the reasons say is seen to; red: not as asked.
+type Colour string
+
 // Connection defines model for Connection.
 type Connection struct {
 	// Attachment How the party's own router is to be configured.
@@ -1688,6 +1793,9 @@ type DesiredState struct {
 	Revision int64  `json:"revision"`
 	RouterId string `json:"router_id"`
 }
+
+// Diversity What two members must not share: a port on either side, nor an edge node, nor its building.
+type Diversity string
 
 // EdgeDrift defines model for EdgeDrift.
 type EdgeDrift struct {
@@ -1873,26 +1981,6 @@ type Explanation struct {
 	Recomputed Money `json:"recomputed"`
 }
 
-// FacetCount defines model for FacetCount.
-type FacetCount struct {
-	Count int64  `json:"count"`
-	Value string `json:"value"`
-}
-
-// Facets How many listings there are by value, most first. Category, metro and provider are counted without their own filter, so that the choice can be changed.
-type Facets struct {
-	Bandwidth []FacetCount `json:"bandwidth"`
-	Category  []FacetCount `json:"category"`
-	Metro     []FacetCount `json:"metro"`
-
-	// Price With `currency`: by what a full month costs, the platform's fee included, cheapest first.
-	Price    *[]PriceBand `json:"price,omitempty"`
-	Provider []FacetCount `json:"provider"`
-
-	// Total Of the search as it is.
-	Total int64 `json:"total"`
-}
-
 // FeeSchedule defines model for FeeSchedule.
 type FeeSchedule struct {
 	BasisPoints     int       `json:"basis_points"`
@@ -1935,6 +2023,16 @@ type ForecastMethod struct {
 
 	// Usage How usage goes on.
 	Usage string `json:"usage"`
+}
+
+// GroupedConnection defines model for GroupedConnection.
+type GroupedConnection struct {
+	ConnectionId ConnectionID `json:"connection_id"`
+	EdgeNodeId   EdgeNodeID   `json:"edge_node_id"`
+	PortId       PortID       `json:"port_id"`
+
+	// State The connection's.
+	State string `json:"state"`
 }
 
 // Hash SHA-256, in base64 as checkpoints have it.
@@ -2082,8 +2180,6 @@ type ListingID = string
 
 // ListingPage defines model for ListingPage.
 type ListingPage struct {
-	// Facets How many listings there are by value, most first. Category, metro and provider are counted without their own filter, so that the choice can be changed.
-	Facets        *Facets   `json:"facets,omitempty"`
 	Items         []Listing `json:"items"`
 	NextPageToken *string   `json:"next_page_token,omitempty"`
 }
@@ -2419,11 +2515,15 @@ type NewOrder struct {
 	BillingAccountId *BillingAccountID `json:"billing_account_id,omitempty"`
 
 	// MaxTotal An amount in major units with all the digits of its currency.
-	MaxTotal      *Money  `json:"max_total,omitempty"`
-	PortId        PortID  `json:"port_id"`
-	PurchaseOrder *string `json:"purchase_order,omitempty"`
-	QuoteHash     string  `json:"quote_hash"`
-	QuoteId       QuoteID `json:"quote_id"`
+	MaxTotal          *Money             `json:"max_total,omitempty"`
+	PortId            PortID             `json:"port_id"`
+	PurchaseOrder     *string            `json:"purchase_order,omitempty"`
+	QuoteHash         string             `json:"quote_hash"`
+	QuoteId           QuoteID            `json:"quote_id"`
+	RedundancyGroupId *RedundancyGroupID `json:"redundancy_group_id,omitempty"`
+
+	// ServiceKey The provider's permission, given beforehand: nobody need approve the order.
+	ServiceKey *string `json:"service_key,omitempty"`
 }
 
 // NewOrderAnswer defines model for NewOrderAnswer.
@@ -2469,6 +2569,18 @@ type NewPort struct {
 	OrganisationId OrganisationID `json:"organisation_id"`
 }
 
+// NewQualification defines model for NewQualification.
+type NewQualification struct {
+	// BandwidthMbps Bandwidth in 10⁶ bits a second.
+	BandwidthMbps *Mbps `json:"bandwidth_mbps,omitempty"`
+
+	// Bgp A party's side of the BGP sessions of its connections.
+	Bgp       *BGP       `json:"bgp,omitempty"`
+	ListingId *ListingID `json:"listing_id,omitempty"`
+	PortId    PortID     `json:"port_id"`
+	QuoteId   *QuoteID   `json:"quote_id,omitempty"`
+}
+
 // NewQuote defines model for NewQuote.
 type NewQuote struct {
 	// BandwidthMbps Bandwidth in 10⁶ bits a second.
@@ -2481,6 +2593,31 @@ type NewQuote struct {
 	// EstimatedMbps An exact decimal number.
 	EstimatedMbps *Decimal  `json:"estimated_mbps,omitempty"`
 	ListingId     ListingID `json:"listing_id"`
+
+	// ValidForHours How long the price is to stand; 24 if absent.
+	ValidForHours *int `json:"valid_for_hours,omitempty"`
+}
+
+// NewRedundancyGroup defines model for NewRedundancyGroup.
+type NewRedundancyGroup struct {
+	// Diversity What two members must not share: a port on either side, nor an edge node, nor its building.
+	Diversity Diversity `json:"diversity"`
+	Name      string    `json:"name"`
+}
+
+// NewServiceKey defines model for NewServiceKey.
+type NewServiceKey struct {
+	CustomerId *OrganisationID `json:"customer_id,omitempty"`
+
+	// MaxMbps Bandwidth in 10⁶ bits a second.
+	MaxMbps *Mbps `json:"max_mbps,omitempty"`
+
+	// Note For the issuer's own use.
+	Note   *string `json:"note,omitempty"`
+	PortId PortID  `json:"port_id"`
+
+	// ValidForDays 90 if absent.
+	ValidForDays *int `json:"valid_for_days,omitempty"`
 }
 
 // NewTaxRate defines model for NewTaxRate.
@@ -2638,7 +2775,9 @@ type Order struct {
 	QuoteId   QuoteID         `json:"quote_id"`
 
 	// Reason Why it was rejected, failed or cancelled.
-	Reason *string `json:"reason,omitempty"`
+	Reason            *string            `json:"reason,omitempty"`
+	RedundancyGroupId *RedundancyGroupID `json:"redundancy_group_id,omitempty"`
+	ServiceKeyId      *ServiceKeyID      `json:"service_key_id,omitempty"`
 
 	// Since When it came into its state.
 	Since time.Time `json:"since"`
@@ -2772,16 +2911,6 @@ type PortPage struct {
 // Example: 192.0.2.0/24
 type Prefix = string
 
-// PriceBand defines model for PriceBand.
-type PriceBand struct {
-	// Above An amount in major units with all the digits of its currency.
-	Above *Money `json:"above,omitempty"`
-	Count int64  `json:"count"`
-
-	// UpTo An amount in major units with all the digits of its currency.
-	UpTo *Money `json:"up_to,omitempty"`
-}
-
 // PrincipalRef Who called, within an organisation.
 type PrincipalRef struct {
 	Id   string           `json:"id"`
@@ -2809,6 +2938,35 @@ type Problem struct {
 
 // ProblemCode defines model for Problem.Code.
 type ProblemCode string
+
+// Qualification defines model for Qualification.
+type Qualification struct {
+	// BandwidthMbps Bandwidth in 10⁶ bits a second.
+	BandwidthMbps Mbps `json:"bandwidth_mbps"`
+
+	// Colour green: can be delivered; yellow: if what the reasons say is seen to; red: not as asked.
+	Colour         Colour                `json:"colour"`
+	ListingId      ListingID             `json:"listing_id"`
+	ListingVersion int                   `json:"listing_version"`
+	PortId         PortID                `json:"port_id"`
+	Reasons        []QualificationReason `json:"reasons"`
+}
+
+// QualificationReason defines model for QualificationReason.
+type QualificationReason struct {
+	// Code Stable; programs may branch on it.
+	Code QualificationReasonCode `json:"code"`
+
+	// Colour green: can be delivered; yellow: if what the reasons say is seen to; red: not as asked.
+	Colour Colour `json:"colour"`
+	Detail string `json:"detail"`
+
+	// Pointer The field of the request that it is about.
+	Pointer string `json:"pointer"`
+}
+
+// QualificationReasonCode Stable; programs may branch on it.
+type QualificationReasonCode string
 
 // Quote The provider's price and the platform's fee, apart, for a full month at the estimated usage; what is charged once stands apart.
 type Quote struct {
@@ -2844,6 +3002,7 @@ type Quote struct {
 
 	// OneTime What comes on top in the month in which the connection is put into production.
 	OneTime *OneTimePrice `json:"one_time,omitempty"`
+	OrderId *OrderID      `json:"order_id,omitempty"`
 
 	// Passthrough An amount in major units with all the digits of its currency.
 	Passthrough Money `json:"passthrough"`
@@ -2851,15 +3010,14 @@ type Quote struct {
 	// Plan A provider's price plan.
 	Plan       Plan           `json:"plan"`
 	ProviderId OrganisationID `json:"provider_id"`
-	State      QuoteState     `json:"state"`
+
+	// State issued → accepted by an order, or expired, or withdrawn.
+	State QuoteState `json:"state"`
 
 	// Total An amount in major units with all the digits of its currency.
 	Total      Money     `json:"total"`
 	ValidUntil time.Time `json:"valid_until"`
 }
-
-// QuoteState defines model for Quote.State.
-type QuoteState string
 
 // QuoteID defines model for QuoteID.
 type QuoteID = string
@@ -2884,6 +3042,15 @@ type QuoteLineKind string
 
 // QuoteLinePart Of a percentile charge.
 type QuoteLinePart string
+
+// QuotePage defines model for QuotePage.
+type QuotePage struct {
+	Items         []Quote `json:"items"`
+	NextPageToken *string `json:"next_page_token,omitempty"`
+}
+
+// QuoteState issued → accepted by an order, or expired, or withdrawn.
+type QuoteState string
 
 // QuotedChange What the quote changes of a connection.
 type QuotedChange struct {
@@ -2949,24 +3116,43 @@ type Reason struct {
 	Reason string `json:"reason"`
 }
 
-// RecordedReading A reading of an edge node, or of a provider's own meter, which has no epoch, sequence or packets (all 0).
-type RecordedReading struct {
-	BytesIn      int64                 `json:"bytes_in"`
-	BytesOut     int64                 `json:"bytes_out"`
-	ConnectionId ConnectionID          `json:"connection_id"`
-	DroppedIn    int64                 `json:"dropped_in"`
-	DroppedOut   int64                 `json:"dropped_out"`
-	Epoch        int64                 `json:"epoch"`
-	From         time.Time             `json:"from"`
-	PacketsIn    int64                 `json:"packets_in"`
-	PacketsOut   int64                 `json:"packets_out"`
-	Sequence     int64                 `json:"sequence"`
-	Source       RecordedReadingSource `json:"source"`
-	To           time.Time             `json:"to"`
+// RedundancyGroup defines model for RedundancyGroup.
+type RedundancyGroup struct {
+	// Connections In the order they joined, also those that have ended.
+	Connections []GroupedConnection `json:"connections"`
+	CreatedAt   time.Time           `json:"created_at"`
+
+	// Diversity What two members must not share: a port on either side, nor an edge node, nor its building.
+	Diversity Diversity         `json:"diversity"`
+	Id        RedundancyGroupID `json:"id"`
+	Name      string            `json:"name"`
+
+	// Reason Why it was terminated.
+	Reason *string `json:"reason,omitempty"`
+
+	// State empty: no connection; forming: none carries traffic; unprotected: one does; redundant: two or more do. A connection
+	// carries traffic while it is in production with BGP established on both sides.
+	State        RedundancyGroupState `json:"state"`
+	TerminatedAt *time.Time           `json:"terminated_at,omitempty"`
 }
 
-// RecordedReadingSource defines model for RecordedReading.Source.
-type RecordedReadingSource string
+// RedundancyGroupState empty: no connection; forming: none carries traffic; unprotected: one does; redundant: two or more do. A connection
+// carries traffic while it is in production with BGP established on both sides.
+type RedundancyGroupState string
+
+// RedundancyGroupID defines model for RedundancyGroupID.
+type RedundancyGroupID = string
+
+// RedundancyGroupMember defines model for RedundancyGroupMember.
+type RedundancyGroupMember struct {
+	ConnectionId ConnectionID `json:"connection_id"`
+}
+
+// RedundancyGroupPage defines model for RedundancyGroupPage.
+type RedundancyGroupPage struct {
+	Items         []RedundancyGroup `json:"items"`
+	NextPageToken *string           `json:"next_page_token,omitempty"`
+}
 
 // Revenue defines model for Revenue.
 type Revenue struct {
@@ -3039,6 +3225,41 @@ type SLA struct {
 type SecretRotation struct {
 	// OverlapSeconds How long the present secret signs too; a day, if it is not said.
 	OverlapSeconds *int `json:"overlap_seconds,omitempty"`
+}
+
+// ServiceKey defines model for ServiceKey.
+type ServiceKey struct {
+	CustomerId *OrganisationID `json:"customer_id,omitempty"`
+	ExpiresAt  time.Time       `json:"expires_at"`
+	Id         ServiceKeyID    `json:"id"`
+	IssuedAt   time.Time       `json:"issued_at"`
+
+	// MaxMbps Bandwidth in 10⁶ bits a second.
+	MaxMbps    *Mbps           `json:"max_mbps,omitempty"`
+	Note       *string         `json:"note,omitempty"`
+	OrderId    *OrderID        `json:"order_id,omitempty"`
+	PortId     PortID          `json:"port_id"`
+	RedeemedBy *OrganisationID `json:"redeemed_by,omitempty"`
+	State      ServiceKeyState `json:"state"`
+}
+
+// ServiceKeyID defines model for ServiceKeyID.
+type ServiceKeyID = string
+
+// ServiceKeyPage defines model for ServiceKeyPage.
+type ServiceKeyPage struct {
+	Items         []ServiceKey `json:"items"`
+	NextPageToken *string      `json:"next_page_token,omitempty"`
+}
+
+// ServiceKeyState defines model for ServiceKeyState.
+type ServiceKeyState string
+
+// ServiceKeyWithSecret defines model for ServiceKeyWithSecret.
+type ServiceKeyWithSecret struct {
+	// Secret The key to order with. It is stored hashed and shown once: a replayed answer has it empty.
+	Secret     string     `json:"secret"`
+	ServiceKey ServiceKey `json:"service_key"`
 }
 
 // Session defines model for Session.
@@ -3211,13 +3432,67 @@ type Termination struct {
 // Thresholds Percent of the amount.
 type Thresholds = []int
 
+// Timeline defines model for Timeline.
+type Timeline struct {
+	Items         []TimelineEntry `json:"items"`
+	NextPageToken *string         `json:"next_page_token,omitempty"`
+}
+
+// TimelineActor Who did it. Which of its people or programs that was is told to the organisation itself, and to operators.
+type TimelineActor struct {
+	ApiKeyId *string `json:"api_key_id,omitempty"`
+
+	// Kind The principal's.
+	//
+	// Example: person
+	Kind *string `json:"kind,omitempty"`
+
+	// Name The principal's.
+	Name *string `json:"name,omitempty"`
+
+	// OnBehalfOf For whom it was done.
+	OnBehalfOf *string `json:"on_behalf_of,omitempty"`
+
+	// Party The platform is its own programs, its operators and its edge nodes.
+	Party TimelineActorParty `json:"party"`
+
+	// Reason Why.
+	//
+	// Example: renewal of the lab
+	Reason *string `json:"reason,omitempty"`
+}
+
+// TimelineActorParty The platform is its own programs, its operators and its edge nodes.
+type TimelineActorParty string
+
+// TimelineEntry One event, in a sentence.
+type TimelineEntry struct {
+	// Actor Who did it. Which of its people or programs that was is told to the organisation itself, and to operators.
+	Actor TimelineActor `json:"actor"`
+
+	// Position Where it is in the log.
+	Position   int64     `json:"position"`
+	RecordedAt time.Time `json:"recorded_at"`
+
+	// Sentence Example: The provider accepted the order.
+	Sentence string `json:"sentence"`
+
+	// Subject What it happened to: the quote, the order or the connection, by id.
+	Subject string `json:"subject"`
+
+	// Type The event's.
+	//
+	// Example: order.placed
+	Type string `json:"type"`
+}
+
 // Usage defines model for Usage.
 type Usage struct {
-	BytesIn      int64             `json:"bytes_in"`
-	BytesOut     int64             `json:"bytes_out"`
-	BytesTotal   int64             `json:"bytes_total"`
-	ConnectionId ConnectionID      `json:"connection_id"`
-	Items        []RecordedReading `json:"items"`
+	BytesIn      int64        `json:"bytes_in"`
+	BytesOut     int64        `json:"bytes_out"`
+	BytesTotal   int64        `json:"bytes_total"`
+	ConnectionId ConnectionID `json:"connection_id"`
+	Items        []Reading    `json:"items"`
 
 	// LastTo The end of the newest reading.
 	LastTo        *time.Time `json:"last_to,omitempty"`
@@ -3225,57 +3500,6 @@ type Usage struct {
 
 	// Readings How many there are in all.
 	Readings int64 `json:"readings"`
-}
-
-// UsageEvent A CloudEvent. Extension attributes are let through and not kept.
-type UsageEvent struct {
-	// Data Layer-2 bytes at the customer's port over [from, to). In is from the customer towards the provider.
-	Data UsageEventData `json:"data"`
-
-	// Id Of the event; unique under its source.
-	Id string `json:"id"`
-
-	// Source The meter.
-	Source               string                 `json:"source"`
-	Specversion          UsageEventSpecversion  `json:"specversion"`
-	Type                 UsageEventType         `json:"type"`
-	AdditionalProperties map[string]interface{} `json:"-"`
-}
-
-// UsageEventSpecversion defines model for UsageEvent.Specversion.
-type UsageEventSpecversion string
-
-// UsageEventType defines model for UsageEvent.Type.
-type UsageEventType string
-
-// UsageEventBatch defines model for UsageEventBatch.
-type UsageEventBatch = []UsageEvent
-
-// UsageEventData Layer-2 bytes at the customer's port over [from, to). In is from the customer towards the provider.
-type UsageEventData struct {
-	BytesIn      int64        `json:"bytes_in"`
-	BytesOut     int64        `json:"bytes_out"`
-	ConnectionId ConnectionID `json:"connection_id"`
-	From         time.Time    `json:"from"`
-	To           time.Time    `json:"to"`
-}
-
-// UsageVerdict defines model for UsageVerdict.
-type UsageVerdict struct {
-	Id string `json:"id"`
-
-	// Problem RFC 9457 problem details.
-	Problem *Problem           `json:"problem,omitempty"`
-	Source  string             `json:"source"`
-	Status  UsageVerdictStatus `json:"status"`
-}
-
-// UsageVerdictStatus defines model for UsageVerdict.Status.
-type UsageVerdictStatus string
-
-// UsageVerdicts defines model for UsageVerdicts.
-type UsageVerdicts struct {
-	Verdicts []UsageVerdict `json:"verdicts"`
 }
 
 // Webhook defines model for Webhook.
@@ -3805,32 +4029,13 @@ type ListListingReviewsParams struct {
 
 // SearchListingsParams defines parameters for SearchListings.
 type SearchListingsParams struct {
-	// Q Words to find in title and description, as to a search engine: all of them, `"phrases"`, `or`, `-not`; the last word may be unfinished.
-	Q        *string   `form:"q,omitempty" json:"q,omitempty"`
-	Category *Category `form:"category,omitempty" json:"category,omitempty"`
+	// Q Words to find in title and description.
+	Q     *string `form:"q,omitempty" json:"q,omitempty"`
+	Metro *string `form:"metro,omitempty" json:"metro,omitempty"`
 
-	// Metro In any case.
-	Metro      *string         `form:"metro,omitempty" json:"metro,omitempty"`
-	ProviderId *OrganisationID `form:"provider_id,omitempty" json:"provider_id,omitempty"`
-
-	// BandwidthMbps Only listings that sell this bandwidth; prices are for it. Without it, prices are for each listing's smallest.
-	BandwidthMbps *int `form:"bandwidth_mbps,omitempty" json:"bandwidth_mbps,omitempty"`
-
-	// EstimatedGb What a month's usage is taken to be in prices.
-	EstimatedGb *string `form:"estimated_gb,omitempty" json:"estimated_gb,omitempty"`
-
-	// Currency Only prices in one currency can be compared: needed with `max_monthly_price` and `sort=price`.
-	Currency *Currency `form:"currency,omitempty" json:"currency,omitempty"`
-
-	// MaxMonthlyPrice The most that a full month may cost, the platform's fee included, in major units of `currency`.
-	MaxMonthlyPrice *string `form:"max_monthly_price,omitempty" json:"max_monthly_price,omitempty"`
-
-	// Sort Best match first (the default with `q`), cheapest first, or newest first (the default without).
-	Sort *SearchListingsParamsSort `form:"sort,omitempty" json:"sort,omitempty"`
-
-	// Facets Also count what one more filter would find; it costs more time.
-	Facets *bool  `form:"facets,omitempty" json:"facets,omitempty"`
-	Limit  *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+	// BandwidthMbps Only listings that sell this bandwidth.
+	BandwidthMbps *int   `form:"bandwidth_mbps,omitempty" json:"bandwidth_mbps,omitempty"`
+	Limit         *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// PageToken `next_page_token` of the page before.
 	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
@@ -3838,9 +4043,6 @@ type SearchListingsParams struct {
 	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
-
-// SearchListingsParamsSort defines parameters for SearchListings.
-type SearchListingsParamsSort string
 
 // CreateListingParams defines parameters for CreateListing.
 type CreateListingParams struct {
@@ -3942,7 +4144,13 @@ type SetMarketPolicyParams struct {
 
 // ListOrdersParams defines parameters for ListOrders.
 type ListOrdersParams struct {
-	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+	// State Only orders in this state.
+	State *OrderState `form:"state,omitempty" json:"state,omitempty"`
+
+	// Needs Only orders that wait for somebody: `approval` by a person of the customer's, the `provider`, the `customer`, or an
+	// `operator`, which are those that the platform has been carrying out or undoing for longer than it tries by itself.
+	Needs *ListOrdersParamsNeeds `form:"needs,omitempty" json:"needs,omitempty"`
+	Limit *Limit                 `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// PageToken `next_page_token` of the page before.
 	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
@@ -3951,6 +4159,9 @@ type ListOrdersParams struct {
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
+// ListOrdersParamsNeeds defines parameters for ListOrders.
+type ListOrdersParamsNeeds string
+
 // PlaceOrderParams defines parameters for PlaceOrder.
 type PlaceOrderParams struct {
 	// DryRun Check everything and record nothing.
@@ -3958,6 +4169,14 @@ type PlaceOrderParams struct {
 
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// GetOrderTimelineParams defines parameters for GetOrderTimeline.
+type GetOrderTimelineParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
 }
 
 // AcceptOrderParams defines parameters for AcceptOrder.
@@ -4135,10 +4354,84 @@ type ListOwnListingsParams struct {
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
+// ListQuotesParams defines parameters for ListQuotes.
+type ListQuotesParams struct {
+	// State Only quotes that are in this state now.
+	State *QuoteState `form:"state,omitempty" json:"state,omitempty"`
+	Limit *Limit      `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
 // CreateQuoteParams defines parameters for CreateQuote.
 type CreateQuoteParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// GetQuoteTimelineParams defines parameters for GetQuoteTimeline.
+type GetQuoteTimelineParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+}
+
+// WithdrawQuoteParams defines parameters for WithdrawQuote.
+type WithdrawQuoteParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ListRedundancyGroupsParams defines parameters for ListRedundancyGroups.
+type ListRedundancyGroupsParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// CreateRedundancyGroupParams defines parameters for CreateRedundancyGroup.
+type CreateRedundancyGroupParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// AddToRedundancyGroupParams defines parameters for AddToRedundancyGroup.
+type AddToRedundancyGroupParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// RemoveFromRedundancyGroupParams defines parameters for RemoveFromRedundancyGroup.
+type RemoveFromRedundancyGroupParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// TerminateRedundancyGroupParams defines parameters for TerminateRedundancyGroup.
+type TerminateRedundancyGroupParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // GetRevenueParams defines parameters for GetRevenue.
@@ -4162,6 +4455,34 @@ type GetRevenueParams struct {
 
 // GetRevenueParamsGroupBy defines parameters for GetRevenue.
 type GetRevenueParamsGroupBy string
+
+// ListServiceKeysParams defines parameters for ListServiceKeys.
+type ListServiceKeysParams struct {
+	// PortId Only keys for this port.
+	PortId *PortID `form:"port_id,omitempty" json:"port_id,omitempty"`
+	Limit  *Limit  `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// CreateServiceKeyParams defines parameters for CreateServiceKey.
+type CreateServiceKeyParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// RevokeServiceKeyParams defines parameters for RevokeServiceKey.
+type RevokeServiceKeyParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
 
 // ListSettlementsParams defines parameters for ListSettlements.
 type ListSettlementsParams struct {
@@ -4424,20 +4745,29 @@ type SuspendOrganisationJSONRequestBody = Reason
 // CreatePortJSONRequestBody defines body for CreatePort for application/json ContentType.
 type CreatePortJSONRequestBody = NewPort
 
+// QualifyJSONRequestBody defines body for Qualify for application/json ContentType.
+type QualifyJSONRequestBody = NewQualification
+
 // CreateQuoteJSONRequestBody defines body for CreateQuote for application/json ContentType.
 type CreateQuoteJSONRequestBody = NewQuote
 
+// CreateRedundancyGroupJSONRequestBody defines body for CreateRedundancyGroup for application/json ContentType.
+type CreateRedundancyGroupJSONRequestBody = NewRedundancyGroup
+
+// AddToRedundancyGroupJSONRequestBody defines body for AddToRedundancyGroup for application/json ContentType.
+type AddToRedundancyGroupJSONRequestBody = RedundancyGroupMember
+
+// RemoveFromRedundancyGroupJSONRequestBody defines body for RemoveFromRedundancyGroup for application/json ContentType.
+type RemoveFromRedundancyGroupJSONRequestBody = RedundancyGroupMember
+
+// TerminateRedundancyGroupJSONRequestBody defines body for TerminateRedundancyGroup for application/json ContentType.
+type TerminateRedundancyGroupJSONRequestBody = Reason
+
+// CreateServiceKeyJSONRequestBody defines body for CreateServiceKey for application/json ContentType.
+type CreateServiceKeyJSONRequestBody = NewServiceKey
+
 // SetTaxRateJSONRequestBody defines body for SetTaxRate for application/json ContentType.
 type SetTaxRateJSONRequestBody = NewTaxRate
-
-// SendUsageEventsApplicationCloudeventsPlusJSONRequestBody defines body for SendUsageEvents for application/cloudevents+json ContentType.
-type SendUsageEventsApplicationCloudeventsPlusJSONRequestBody = UsageEvent
-
-// SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody defines body for SendUsageEvents for application/cloudevents-batch+json ContentType.
-type SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody = UsageEventBatch
-
-// SendUsageEventsJSONRequestBody defines body for SendUsageEvents for application/json ContentType.
-type SendUsageEventsJSONRequestBody = UsageEvent
 
 // CreateWebhookJSONRequestBody defines body for CreateWebhook for application/json ContentType.
 type CreateWebhookJSONRequestBody = NewWebhook
@@ -4450,124 +4780,6 @@ type ReplayWebhookJSONRequestBody = WebhookReplay
 
 // RotateWebhookSecretJSONRequestBody defines body for RotateWebhookSecret for application/json ContentType.
 type RotateWebhookSecretJSONRequestBody = SecretRotation
-
-// Getter for additional properties for UsageEvent. Returns the specified
-// element and whether it was found
-func (a UsageEvent) Get(fieldName string) (value interface{}, found bool) {
-	if a.AdditionalProperties != nil {
-		value, found = a.AdditionalProperties[fieldName]
-	}
-	return
-}
-
-// Setter for additional properties for UsageEvent
-func (a *UsageEvent) Set(fieldName string, value interface{}) {
-	if a.AdditionalProperties == nil {
-		a.AdditionalProperties = make(map[string]interface{})
-	}
-	a.AdditionalProperties[fieldName] = value
-}
-
-// Override default JSON handling for UsageEvent to handle AdditionalProperties
-func (a *UsageEvent) UnmarshalJSON(b []byte) error {
-	object := make(map[string]json.RawMessage)
-	err := json.Unmarshal(b, &object)
-	if err != nil {
-		return err
-	}
-
-	if raw, found := object["data"]; found {
-		err = json.Unmarshal(raw, &a.Data)
-		if err != nil {
-			return fmt.Errorf("error reading 'data': %w", err)
-		}
-		delete(object, "data")
-	}
-
-	if raw, found := object["id"]; found {
-		err = json.Unmarshal(raw, &a.Id)
-		if err != nil {
-			return fmt.Errorf("error reading 'id': %w", err)
-		}
-		delete(object, "id")
-	}
-
-	if raw, found := object["source"]; found {
-		err = json.Unmarshal(raw, &a.Source)
-		if err != nil {
-			return fmt.Errorf("error reading 'source': %w", err)
-		}
-		delete(object, "source")
-	}
-
-	if raw, found := object["specversion"]; found {
-		err = json.Unmarshal(raw, &a.Specversion)
-		if err != nil {
-			return fmt.Errorf("error reading 'specversion': %w", err)
-		}
-		delete(object, "specversion")
-	}
-
-	if raw, found := object["type"]; found {
-		err = json.Unmarshal(raw, &a.Type)
-		if err != nil {
-			return fmt.Errorf("error reading 'type': %w", err)
-		}
-		delete(object, "type")
-	}
-
-	if len(object) != 0 {
-		a.AdditionalProperties = make(map[string]interface{})
-		for fieldName, fieldBuf := range object {
-			var fieldVal interface{}
-			err := json.Unmarshal(fieldBuf, &fieldVal)
-			if err != nil {
-				return fmt.Errorf("error unmarshaling field %s: %w", fieldName, err)
-			}
-			a.AdditionalProperties[fieldName] = fieldVal
-		}
-	}
-	return nil
-}
-
-// Override default JSON handling for UsageEvent to handle AdditionalProperties
-func (a UsageEvent) MarshalJSON() ([]byte, error) {
-	var err error
-	object := make(map[string]json.RawMessage)
-
-	object["data"], err = json.Marshal(a.Data)
-	if err != nil {
-		return nil, fmt.Errorf("error marshaling 'data': %w", err)
-	}
-
-	object["id"], err = json.Marshal(a.Id)
-	if err != nil {
-		return nil, fmt.Errorf("error marshaling 'id': %w", err)
-	}
-
-	object["source"], err = json.Marshal(a.Source)
-	if err != nil {
-		return nil, fmt.Errorf("error marshaling 'source': %w", err)
-	}
-
-	object["specversion"], err = json.Marshal(a.Specversion)
-	if err != nil {
-		return nil, fmt.Errorf("error marshaling 'specversion': %w", err)
-	}
-
-	object["type"], err = json.Marshal(a.Type)
-	if err != nil {
-		return nil, fmt.Errorf("error marshaling 'type': %w", err)
-	}
-
-	for fieldName, field := range a.AdditionalProperties {
-		object[fieldName], err = json.Marshal(field)
-		if err != nil {
-			return nil, fmt.Errorf("error marshaling '%s': %w", fieldName, err)
-		}
-	}
-	return json.Marshal(object)
-}
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -5136,7 +5348,7 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/listing-reviews (the `ListListingReviews` operationId).
 	ListListingReviews(ctx context.Context, params *ListListingReviewsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// SearchListings Search what the caller may buy
+	// SearchListings Search the published listings
 	//
 	// Corresponds with GET /v1/listings (the `SearchListings` operationId).
 	SearchListings(ctx context.Context, params *SearchListingsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -5359,6 +5571,11 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/orders/{order_id} (the `GetOrder` operationId).
 	GetOrder(ctx context.Context, orderId OrderID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetOrderTimeline Everything that happened to an order, from its quote to its connection
+	//
+	// Corresponds with GET /v1/orders/{order_id}/timeline (the `GetOrderTimeline` operationId).
+	GetOrderTimeline(ctx context.Context, orderId OrderID, params *GetOrderTimelineParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AcceptOrder The provider accepts the order; provisioning starts
 	//
@@ -5624,6 +5841,31 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/provider/listings (the `ListOwnListings` operationId).
 	ListOwnListings(ctx context.Context, params *ListOwnListingsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// QualifyWithBody Whether a listing can be delivered on a port of the caller's organisation now
+	//
+	// Name a quote, or a listing and a bandwidth. Nothing is recorded and nothing reserved. An order is held to the same
+	// check: what is red here is refused there, with the same words at the same fields.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/qualifications (the `Qualify` operationId).
+	QualifyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// Qualify Whether a listing can be delivered on a port of the caller's organisation now
+	//
+	// Name a quote, or a listing and a bandwidth. Nothing is recorded and nothing reserved. An order is held to the same
+	// check: what is red here is refused there, with the same words at the same fields.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/qualifications (the `Qualify` operationId).
+	Qualify(ctx context.Context, body QualifyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListQuotes The quotes made for the caller's organisation or over its listings, newest first
+	//
+	// Corresponds with GET /v1/quotes (the `ListQuotes` operationId).
+	ListQuotes(ctx context.Context, params *ListQuotesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// CreateQuoteWithBody Ask for a price, frozen until the quote's end of validity
 	//
 	// Takes any type of body and a specified content type.
@@ -5643,6 +5885,92 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/quotes/{quote_id} (the `GetQuote` operationId).
 	GetQuote(ctx context.Context, quoteId QuoteID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetQuoteTimeline Everything that happened to a quote, the order placed from it and the connection it made
+	//
+	// Corresponds with GET /v1/quotes/{quote_id}/timeline (the `GetQuoteTimeline` operationId).
+	GetQuoteTimeline(ctx context.Context, quoteId QuoteID, params *GetQuoteTimelineParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// WithdrawQuote Give a quote up; no order can be placed from it any more
+	//
+	// For the quote's customer, and for operators. A provider is held to its price for as long as the quote is valid.
+	//
+	// Corresponds with POST /v1/quotes/{quote_id}:withdraw (the `WithdrawQuote` operationId).
+	WithdrawQuote(ctx context.Context, quoteId QuoteID, params *WithdrawQuoteParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListRedundancyGroups The caller's redundancy groups, newest first
+	//
+	// Corresponds with GET /v1/redundancy-groups (the `ListRedundancyGroups` operationId).
+	ListRedundancyGroups(ctx context.Context, params *ListRedundancyGroupsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateRedundancyGroupWithBody Make a group of connections that stand in for one another
+	//
+	// An order names the group to have its connection join; a connection that is there joins with `:add-connection`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/redundancy-groups (the `CreateRedundancyGroup` operationId).
+	CreateRedundancyGroupWithBody(ctx context.Context, params *CreateRedundancyGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateRedundancyGroup Make a group of connections that stand in for one another
+	//
+	// An order names the group to have its connection join; a connection that is there joins with `:add-connection`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/redundancy-groups (the `CreateRedundancyGroup` operationId).
+	CreateRedundancyGroup(ctx context.Context, params *CreateRedundancyGroupParams, body CreateRedundancyGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetRedundancyGroup One redundancy group with its connections
+	//
+	// Corresponds with GET /v1/redundancy-groups/{redundancy_group_id} (the `GetRedundancyGroup` operationId).
+	GetRedundancyGroup(ctx context.Context, redundancyGroupId RedundancyGroupID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AddToRedundancyGroupWithBody Take a connection into the group
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:add-connection (the `AddToRedundancyGroup` operationId).
+	AddToRedundancyGroupWithBody(ctx context.Context, redundancyGroupId RedundancyGroupID, params *AddToRedundancyGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AddToRedundancyGroup Take a connection into the group
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:add-connection (the `AddToRedundancyGroup` operationId).
+	AddToRedundancyGroup(ctx context.Context, redundancyGroupId RedundancyGroupID, params *AddToRedundancyGroupParams, body AddToRedundancyGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RemoveFromRedundancyGroupWithBody Take a connection out of the group; it goes on by itself
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:remove-connection (the `RemoveFromRedundancyGroup` operationId).
+	RemoveFromRedundancyGroupWithBody(ctx context.Context, redundancyGroupId RedundancyGroupID, params *RemoveFromRedundancyGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RemoveFromRedundancyGroup Take a connection out of the group; it goes on by itself
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:remove-connection (the `RemoveFromRedundancyGroup` operationId).
+	RemoveFromRedundancyGroup(ctx context.Context, redundancyGroupId RedundancyGroupID, params *RemoveFromRedundancyGroupParams, body RemoveFromRedundancyGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// TerminateRedundancyGroupWithBody End all connections of the group at once, and the group
+	//
+	// All of them end or none does. Orders of members that are not in production yet are cancelled.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:terminate (the `TerminateRedundancyGroup` operationId).
+	TerminateRedundancyGroupWithBody(ctx context.Context, redundancyGroupId RedundancyGroupID, params *TerminateRedundancyGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// TerminateRedundancyGroup End all connections of the group at once, and the group
+	//
+	// All of them end or none does. Orders of members that are not in production yet are cancelled.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:terminate (the `TerminateRedundancyGroup` operationId).
+	TerminateRedundancyGroup(ctx context.Context, redundancyGroupId RedundancyGroupID, params *TerminateRedundancyGroupParams, body TerminateRedundancyGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetRevenue What the caller, a provider, has earned, what is settled, and apart from it what the present month comes to
 	//
 	// `settled` is what settlements say, month by month. `open` is what the settlements of the present month would say if every
@@ -5651,6 +5979,39 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/revenue (the `GetRevenue` operationId).
 	GetRevenue(ctx context.Context, params *GetRevenueParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListServiceKeys The service keys that the caller's organisation issued, newest first
+	//
+	// Corresponds with GET /v1/service-keys (the `ListServiceKeys` operationId).
+	ListServiceKeys(ctx context.Context, params *ListServiceKeysParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateServiceKeyWithBody Give a permission to connect to a port of the caller's organisation
+	//
+	// Whoever orders with the key need not wait for approval. It is good for one order, and is in this answer and nowhere else.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/service-keys (the `CreateServiceKey` operationId).
+	CreateServiceKeyWithBody(ctx context.Context, params *CreateServiceKeyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateServiceKey Give a permission to connect to a port of the caller's organisation
+	//
+	// Whoever orders with the key need not wait for approval. It is good for one order, and is in this answer and nowhere else.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/service-keys (the `CreateServiceKey` operationId).
+	CreateServiceKey(ctx context.Context, params *CreateServiceKeyParams, body CreateServiceKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetServiceKey One service key, without its secret
+	//
+	// Corresponds with GET /v1/service-keys/{service_key_id} (the `GetServiceKey` operationId).
+	GetServiceKey(ctx context.Context, serviceKeyId ServiceKeyID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevokeServiceKey Take a service key back that was not used
+	//
+	// Corresponds with POST /v1/service-keys/{service_key_id}:revoke (the `RevokeServiceKey` operationId).
+	RevokeServiceKey(ctx context.Context, serviceKeyId ServiceKeyID, params *RevokeServiceKeyParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListSettlements What the caller, a provider, is owed, newest first
 	//
@@ -5704,54 +6065,6 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/tax-rates (the `SetTaxRate` operationId).
 	SetTaxRate(ctx context.Context, params *SetTaxRateParams, body SetTaxRateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// SendUsageEventsWithBody Deliver the usage that a provider's own meters counted, each event with its own verdict
-	//
-	// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
-	// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
-	// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
-	// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
-	//
-	// Takes any type of body and a specified content type.
-	//
-	// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
-	SendUsageEventsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// SendUsageEventsWithApplicationCloudeventsPlusJSONBody Deliver the usage that a provider's own meters counted, each event with its own verdict
-	//
-	// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
-	// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
-	// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
-	// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
-	//
-	// Takes a body of the `application/cloudevents+json` content type.
-	//
-	// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
-	SendUsageEventsWithApplicationCloudeventsPlusJSONBody(ctx context.Context, body SendUsageEventsApplicationCloudeventsPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBody Deliver the usage that a provider's own meters counted, each event with its own verdict
-	//
-	// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
-	// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
-	// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
-	// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
-	//
-	// Takes a body of the `application/cloudevents-batch+json` content type.
-	//
-	// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
-	SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBody(ctx context.Context, body SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// SendUsageEvents Deliver the usage that a provider's own meters counted, each event with its own verdict
-	//
-	// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
-	// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
-	// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
-	// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
-	//
-	// Takes a body of the `application/json` content type.
-	//
-	// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
-	SendUsageEvents(ctx context.Context, body SendUsageEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListWebhooks The webhooks of the caller's organisation, newest first
 	//
@@ -7031,7 +7344,7 @@ func (c *Client) ListListingReviews(ctx context.Context, params *ListListingRevi
 	return c.Client.Do(req)
 }
 
-// SearchListings Search what the caller may buy
+// SearchListings Search the published listings
 //
 // Corresponds with GET /v1/listings (the `SearchListings` operationId).
 func (c *Client) SearchListings(ctx context.Context, params *SearchListingsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -7565,6 +7878,21 @@ func (c *Client) PlaceOrder(ctx context.Context, params *PlaceOrderParams, body 
 // Corresponds with GET /v1/orders/{order_id} (the `GetOrder` operationId).
 func (c *Client) GetOrder(ctx context.Context, orderId OrderID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetOrderRequest(c.Server, orderId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetOrderTimeline Everything that happened to an order, from its quote to its connection
+//
+// Corresponds with GET /v1/orders/{order_id}/timeline (the `GetOrderTimeline` operationId).
+func (c *Client) GetOrderTimeline(ctx context.Context, orderId OrderID, params *GetOrderTimelineParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetOrderTimelineRequest(c.Server, orderId, params)
 	if err != nil {
 		return nil, err
 	}
@@ -8169,6 +8497,61 @@ func (c *Client) ListOwnListings(ctx context.Context, params *ListOwnListingsPar
 	return c.Client.Do(req)
 }
 
+// QualifyWithBody Whether a listing can be delivered on a port of the caller's organisation now
+//
+// Name a quote, or a listing and a bandwidth. Nothing is recorded and nothing reserved. An order is held to the same
+// check: what is red here is refused there, with the same words at the same fields.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/qualifications (the `Qualify` operationId).
+func (c *Client) QualifyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewQualifyRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// Qualify Whether a listing can be delivered on a port of the caller's organisation now
+//
+// Name a quote, or a listing and a bandwidth. Nothing is recorded and nothing reserved. An order is held to the same
+// check: what is red here is refused there, with the same words at the same fields.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/qualifications (the `Qualify` operationId).
+func (c *Client) Qualify(ctx context.Context, body QualifyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewQualifyRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListQuotes The quotes made for the caller's organisation or over its listings, newest first
+//
+// Corresponds with GET /v1/quotes (the `ListQuotes` operationId).
+func (c *Client) ListQuotes(ctx context.Context, params *ListQuotesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListQuotesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // CreateQuoteWithBody Ask for a price, frozen until the quote's end of validity
 //
 // Takes any type of body and a specified content type.
@@ -8218,6 +8601,212 @@ func (c *Client) GetQuote(ctx context.Context, quoteId QuoteID, reqEditors ...Re
 	return c.Client.Do(req)
 }
 
+// GetQuoteTimeline Everything that happened to a quote, the order placed from it and the connection it made
+//
+// Corresponds with GET /v1/quotes/{quote_id}/timeline (the `GetQuoteTimeline` operationId).
+func (c *Client) GetQuoteTimeline(ctx context.Context, quoteId QuoteID, params *GetQuoteTimelineParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetQuoteTimelineRequest(c.Server, quoteId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// WithdrawQuote Give a quote up; no order can be placed from it any more
+//
+// For the quote's customer, and for operators. A provider is held to its price for as long as the quote is valid.
+//
+// Corresponds with POST /v1/quotes/{quote_id}:withdraw (the `WithdrawQuote` operationId).
+func (c *Client) WithdrawQuote(ctx context.Context, quoteId QuoteID, params *WithdrawQuoteParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewWithdrawQuoteRequest(c.Server, quoteId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListRedundancyGroups The caller's redundancy groups, newest first
+//
+// Corresponds with GET /v1/redundancy-groups (the `ListRedundancyGroups` operationId).
+func (c *Client) ListRedundancyGroups(ctx context.Context, params *ListRedundancyGroupsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListRedundancyGroupsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateRedundancyGroupWithBody Make a group of connections that stand in for one another
+//
+// An order names the group to have its connection join; a connection that is there joins with `:add-connection`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/redundancy-groups (the `CreateRedundancyGroup` operationId).
+func (c *Client) CreateRedundancyGroupWithBody(ctx context.Context, params *CreateRedundancyGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateRedundancyGroupRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateRedundancyGroup Make a group of connections that stand in for one another
+//
+// An order names the group to have its connection join; a connection that is there joins with `:add-connection`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/redundancy-groups (the `CreateRedundancyGroup` operationId).
+func (c *Client) CreateRedundancyGroup(ctx context.Context, params *CreateRedundancyGroupParams, body CreateRedundancyGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateRedundancyGroupRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetRedundancyGroup One redundancy group with its connections
+//
+// Corresponds with GET /v1/redundancy-groups/{redundancy_group_id} (the `GetRedundancyGroup` operationId).
+func (c *Client) GetRedundancyGroup(ctx context.Context, redundancyGroupId RedundancyGroupID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetRedundancyGroupRequest(c.Server, redundancyGroupId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AddToRedundancyGroupWithBody Take a connection into the group
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:add-connection (the `AddToRedundancyGroup` operationId).
+func (c *Client) AddToRedundancyGroupWithBody(ctx context.Context, redundancyGroupId RedundancyGroupID, params *AddToRedundancyGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAddToRedundancyGroupRequestWithBody(c.Server, redundancyGroupId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AddToRedundancyGroup Take a connection into the group
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:add-connection (the `AddToRedundancyGroup` operationId).
+func (c *Client) AddToRedundancyGroup(ctx context.Context, redundancyGroupId RedundancyGroupID, params *AddToRedundancyGroupParams, body AddToRedundancyGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAddToRedundancyGroupRequest(c.Server, redundancyGroupId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RemoveFromRedundancyGroupWithBody Take a connection out of the group; it goes on by itself
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:remove-connection (the `RemoveFromRedundancyGroup` operationId).
+func (c *Client) RemoveFromRedundancyGroupWithBody(ctx context.Context, redundancyGroupId RedundancyGroupID, params *RemoveFromRedundancyGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRemoveFromRedundancyGroupRequestWithBody(c.Server, redundancyGroupId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RemoveFromRedundancyGroup Take a connection out of the group; it goes on by itself
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:remove-connection (the `RemoveFromRedundancyGroup` operationId).
+func (c *Client) RemoveFromRedundancyGroup(ctx context.Context, redundancyGroupId RedundancyGroupID, params *RemoveFromRedundancyGroupParams, body RemoveFromRedundancyGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRemoveFromRedundancyGroupRequest(c.Server, redundancyGroupId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// TerminateRedundancyGroupWithBody End all connections of the group at once, and the group
+//
+// All of them end or none does. Orders of members that are not in production yet are cancelled.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:terminate (the `TerminateRedundancyGroup` operationId).
+func (c *Client) TerminateRedundancyGroupWithBody(ctx context.Context, redundancyGroupId RedundancyGroupID, params *TerminateRedundancyGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewTerminateRedundancyGroupRequestWithBody(c.Server, redundancyGroupId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// TerminateRedundancyGroup End all connections of the group at once, and the group
+//
+// All of them end or none does. Orders of members that are not in production yet are cancelled.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:terminate (the `TerminateRedundancyGroup` operationId).
+func (c *Client) TerminateRedundancyGroup(ctx context.Context, redundancyGroupId RedundancyGroupID, params *TerminateRedundancyGroupParams, body TerminateRedundancyGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewTerminateRedundancyGroupRequest(c.Server, redundancyGroupId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetRevenue What the caller, a provider, has earned, what is settled, and apart from it what the present month comes to
 //
 // `settled` is what settlements say, month by month. `open` is what the settlements of the present month would say if every
@@ -8227,6 +8816,89 @@ func (c *Client) GetQuote(ctx context.Context, quoteId QuoteID, reqEditors ...Re
 // Corresponds with GET /v1/revenue (the `GetRevenue` operationId).
 func (c *Client) GetRevenue(ctx context.Context, params *GetRevenueParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetRevenueRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListServiceKeys The service keys that the caller's organisation issued, newest first
+//
+// Corresponds with GET /v1/service-keys (the `ListServiceKeys` operationId).
+func (c *Client) ListServiceKeys(ctx context.Context, params *ListServiceKeysParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListServiceKeysRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateServiceKeyWithBody Give a permission to connect to a port of the caller's organisation
+//
+// Whoever orders with the key need not wait for approval. It is good for one order, and is in this answer and nowhere else.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/service-keys (the `CreateServiceKey` operationId).
+func (c *Client) CreateServiceKeyWithBody(ctx context.Context, params *CreateServiceKeyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateServiceKeyRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateServiceKey Give a permission to connect to a port of the caller's organisation
+//
+// Whoever orders with the key need not wait for approval. It is good for one order, and is in this answer and nowhere else.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/service-keys (the `CreateServiceKey` operationId).
+func (c *Client) CreateServiceKey(ctx context.Context, params *CreateServiceKeyParams, body CreateServiceKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateServiceKeyRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetServiceKey One service key, without its secret
+//
+// Corresponds with GET /v1/service-keys/{service_key_id} (the `GetServiceKey` operationId).
+func (c *Client) GetServiceKey(ctx context.Context, serviceKeyId ServiceKeyID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetServiceKeyRequest(c.Server, serviceKeyId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevokeServiceKey Take a service key back that was not used
+//
+// Corresponds with POST /v1/service-keys/{service_key_id}:revoke (the `RevokeServiceKey` operationId).
+func (c *Client) RevokeServiceKey(ctx context.Context, serviceKeyId ServiceKeyID, params *RevokeServiceKeyParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeServiceKeyRequest(c.Server, serviceKeyId, params)
 	if err != nil {
 		return nil, err
 	}
@@ -8350,94 +9022,6 @@ func (c *Client) SetTaxRateWithBody(ctx context.Context, params *SetTaxRateParam
 // Corresponds with POST /v1/tax-rates (the `SetTaxRate` operationId).
 func (c *Client) SetTaxRate(ctx context.Context, params *SetTaxRateParams, body SetTaxRateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSetTaxRateRequest(c.Server, params, body)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// SendUsageEventsWithBody Deliver the usage that a provider's own meters counted, each event with its own verdict
-//
-// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
-// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
-// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
-// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
-//
-// Takes any type of body and a specified content type.
-//
-// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
-func (c *Client) SendUsageEventsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewSendUsageEventsRequestWithBody(c.Server, contentType, body)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// SendUsageEventsWithApplicationCloudeventsPlusJSONBody Deliver the usage that a provider's own meters counted, each event with its own verdict
-//
-// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
-// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
-// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
-// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
-//
-// Takes a body of the `application/cloudevents+json` content type.
-//
-// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
-func (c *Client) SendUsageEventsWithApplicationCloudeventsPlusJSONBody(ctx context.Context, body SendUsageEventsApplicationCloudeventsPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewSendUsageEventsRequestWithApplicationCloudeventsPlusJSONBody(c.Server, body)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBody Deliver the usage that a provider's own meters counted, each event with its own verdict
-//
-// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
-// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
-// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
-// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
-//
-// Takes a body of the `application/cloudevents-batch+json` content type.
-//
-// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
-func (c *Client) SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBody(ctx context.Context, body SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewSendUsageEventsRequestWithApplicationCloudeventsBatchPlusJSONBody(c.Server, body)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// SendUsageEvents Deliver the usage that a provider's own meters counted, each event with its own verdict
-//
-// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
-// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
-// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
-// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
-//
-// Takes a body of the `application/json` content type.
-//
-// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
-func (c *Client) SendUsageEvents(ctx context.Context, body SendUsageEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewSendUsageEventsRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -11950,18 +12534,6 @@ func NewSearchListingsRequest(server string, params *SearchListingsParams) (*htt
 
 		}
 
-		if params.Category != nil {
-
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "category", *params.Category, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			} else {
-				for _, qp := range strings.Split(queryFrag, "&") {
-					rawQueryFragments = append(rawQueryFragments, qp)
-				}
-			}
-
-		}
-
 		if params.Metro != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "metro", *params.Metro, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
@@ -11974,81 +12546,9 @@ func NewSearchListingsRequest(server string, params *SearchListingsParams) (*htt
 
 		}
 
-		if params.ProviderId != nil {
-
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "provider_id", *params.ProviderId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			} else {
-				for _, qp := range strings.Split(queryFrag, "&") {
-					rawQueryFragments = append(rawQueryFragments, qp)
-				}
-			}
-
-		}
-
 		if params.BandwidthMbps != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "bandwidth_mbps", *params.BandwidthMbps, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
-				return nil, err
-			} else {
-				for _, qp := range strings.Split(queryFrag, "&") {
-					rawQueryFragments = append(rawQueryFragments, qp)
-				}
-			}
-
-		}
-
-		if params.EstimatedGb != nil {
-
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "estimated_gb", *params.EstimatedGb, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			} else {
-				for _, qp := range strings.Split(queryFrag, "&") {
-					rawQueryFragments = append(rawQueryFragments, qp)
-				}
-			}
-
-		}
-
-		if params.Currency != nil {
-
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "currency", *params.Currency, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			} else {
-				for _, qp := range strings.Split(queryFrag, "&") {
-					rawQueryFragments = append(rawQueryFragments, qp)
-				}
-			}
-
-		}
-
-		if params.MaxMonthlyPrice != nil {
-
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "max_monthly_price", *params.MaxMonthlyPrice, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			} else {
-				for _, qp := range strings.Split(queryFrag, "&") {
-					rawQueryFragments = append(rawQueryFragments, qp)
-				}
-			}
-
-		}
-
-		if params.Sort != nil {
-
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "sort", *params.Sort, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			} else {
-				for _, qp := range strings.Split(queryFrag, "&") {
-					rawQueryFragments = append(rawQueryFragments, qp)
-				}
-			}
-
-		}
-
-		if params.Facets != nil {
-
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "facets", *params.Facets, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -13162,6 +13662,30 @@ func NewListOrdersRequest(server string, params *ListOrdersParams) (*http.Reques
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Needs != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "needs", *params.Needs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if params.Limit != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
@@ -13318,6 +13842,79 @@ func NewGetOrderRequest(server string, orderId OrderID) (*http.Request, error) {
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetOrderTimelineRequest constructs an http.Request for the GetOrderTimeline method
+func NewGetOrderTimelineRequest(server string, orderId OrderID, params *GetOrderTimelineParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "order_id", orderId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/orders/%s/timeline", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_token", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -14769,6 +15366,136 @@ func NewListOwnListingsRequest(server string, params *ListOwnListingsParams) (*h
 	return req, nil
 }
 
+// NewQualifyRequest calls the generic Qualify builder with application/json body
+func NewQualifyRequest(server string, body QualifyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewQualifyRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewQualifyRequestWithBody constructs an http.Request for the Qualify method, with any body, and a specified content type
+func NewQualifyRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/qualifications")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListQuotesRequest constructs an http.Request for the ListQuotes method
+func NewListQuotesRequest(server string, params *ListQuotesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/quotes")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_token", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewCreateQuoteRequest calls the generic CreateQuote builder with application/json body
 func NewCreateQuoteRequest(server string, params *CreateQuoteParams, body CreateQuoteJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -14853,6 +15580,525 @@ func NewGetQuoteRequest(server string, quoteId QuoteID) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetQuoteTimelineRequest constructs an http.Request for the GetQuoteTimeline method
+func NewGetQuoteTimelineRequest(server string, quoteId QuoteID, params *GetQuoteTimelineParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "quote_id", quoteId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/quotes/%s/timeline", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_token", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewWithdrawQuoteRequest constructs an http.Request for the WithdrawQuote method
+func NewWithdrawQuoteRequest(server string, quoteId QuoteID, params *WithdrawQuoteParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "quote_id", quoteId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/quotes/%s:withdraw", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListRedundancyGroupsRequest constructs an http.Request for the ListRedundancyGroups method
+func NewListRedundancyGroupsRequest(server string, params *ListRedundancyGroupsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/redundancy-groups")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_token", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateRedundancyGroupRequest calls the generic CreateRedundancyGroup builder with application/json body
+func NewCreateRedundancyGroupRequest(server string, params *CreateRedundancyGroupParams, body CreateRedundancyGroupJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateRedundancyGroupRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewCreateRedundancyGroupRequestWithBody constructs an http.Request for the CreateRedundancyGroup method, with any body, and a specified content type
+func NewCreateRedundancyGroupRequestWithBody(server string, params *CreateRedundancyGroupParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/redundancy-groups")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetRedundancyGroupRequest constructs an http.Request for the GetRedundancyGroup method
+func NewGetRedundancyGroupRequest(server string, redundancyGroupId RedundancyGroupID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "redundancy_group_id", redundancyGroupId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/redundancy-groups/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewAddToRedundancyGroupRequest calls the generic AddToRedundancyGroup builder with application/json body
+func NewAddToRedundancyGroupRequest(server string, redundancyGroupId RedundancyGroupID, params *AddToRedundancyGroupParams, body AddToRedundancyGroupJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAddToRedundancyGroupRequestWithBody(server, redundancyGroupId, params, "application/json", bodyReader)
+}
+
+// NewAddToRedundancyGroupRequestWithBody constructs an http.Request for the AddToRedundancyGroup method, with any body, and a specified content type
+func NewAddToRedundancyGroupRequestWithBody(server string, redundancyGroupId RedundancyGroupID, params *AddToRedundancyGroupParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "redundancy_group_id", redundancyGroupId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/redundancy-groups/%s:add-connection", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewRemoveFromRedundancyGroupRequest calls the generic RemoveFromRedundancyGroup builder with application/json body
+func NewRemoveFromRedundancyGroupRequest(server string, redundancyGroupId RedundancyGroupID, params *RemoveFromRedundancyGroupParams, body RemoveFromRedundancyGroupJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRemoveFromRedundancyGroupRequestWithBody(server, redundancyGroupId, params, "application/json", bodyReader)
+}
+
+// NewRemoveFromRedundancyGroupRequestWithBody constructs an http.Request for the RemoveFromRedundancyGroup method, with any body, and a specified content type
+func NewRemoveFromRedundancyGroupRequestWithBody(server string, redundancyGroupId RedundancyGroupID, params *RemoveFromRedundancyGroupParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "redundancy_group_id", redundancyGroupId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/redundancy-groups/%s:remove-connection", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewTerminateRedundancyGroupRequest calls the generic TerminateRedundancyGroup builder with application/json body
+func NewTerminateRedundancyGroupRequest(server string, redundancyGroupId RedundancyGroupID, params *TerminateRedundancyGroupParams, body TerminateRedundancyGroupJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewTerminateRedundancyGroupRequestWithBody(server, redundancyGroupId, params, "application/json", bodyReader)
+}
+
+// NewTerminateRedundancyGroupRequestWithBody constructs an http.Request for the TerminateRedundancyGroup method, with any body, and a specified content type
+func NewTerminateRedundancyGroupRequestWithBody(server string, redundancyGroupId RedundancyGroupID, params *TerminateRedundancyGroupParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "redundancy_group_id", redundancyGroupId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/redundancy-groups/%s:terminate", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
 	}
 
 	return req, nil
@@ -14967,6 +16213,245 @@ func NewGetRevenueRequest(server string, params *GetRevenueParams) (*http.Reques
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListServiceKeysRequest constructs an http.Request for the ListServiceKeys method
+func NewListServiceKeysRequest(server string, params *ListServiceKeysParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/service-keys")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.PortId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "port_id", *params.PortId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_token", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateServiceKeyRequest calls the generic CreateServiceKey builder with application/json body
+func NewCreateServiceKeyRequest(server string, params *CreateServiceKeyParams, body CreateServiceKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateServiceKeyRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewCreateServiceKeyRequestWithBody constructs an http.Request for the CreateServiceKey method, with any body, and a specified content type
+func NewCreateServiceKeyRequestWithBody(server string, params *CreateServiceKeyParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/service-keys")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetServiceKeyRequest constructs an http.Request for the GetServiceKey method
+func NewGetServiceKeyRequest(server string, serviceKeyId ServiceKeyID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "service_key_id", serviceKeyId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/service-keys/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRevokeServiceKeyRequest constructs an http.Request for the RevokeServiceKey method
+func NewRevokeServiceKeyRequest(server string, serviceKeyId ServiceKeyID, params *RevokeServiceKeyParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "service_key_id", serviceKeyId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/service-keys/%s:revoke", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
 	}
 
 	return req, nil
@@ -15501,68 +16986,6 @@ func NewSetTaxRateRequestWithBody(server string, params *SetTaxRateParams, conte
 		}
 
 	}
-
-	return req, nil
-}
-
-// NewSendUsageEventsRequestWithApplicationCloudeventsPlusJSONBody calls the generic SendUsageEvents builder with application/cloudevents+json body
-func NewSendUsageEventsRequestWithApplicationCloudeventsPlusJSONBody(server string, body SendUsageEventsApplicationCloudeventsPlusJSONRequestBody) (*http.Request, error) {
-	var bodyReader io.Reader
-	buf, err := json.Marshal(body)
-	if err != nil {
-		return nil, err
-	}
-	bodyReader = bytes.NewReader(buf)
-	return NewSendUsageEventsRequestWithBody(server, "application/cloudevents+json", bodyReader)
-}
-
-// NewSendUsageEventsRequestWithApplicationCloudeventsBatchPlusJSONBody calls the generic SendUsageEvents builder with application/cloudevents-batch+json body
-func NewSendUsageEventsRequestWithApplicationCloudeventsBatchPlusJSONBody(server string, body SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody) (*http.Request, error) {
-	var bodyReader io.Reader
-	buf, err := json.Marshal(body)
-	if err != nil {
-		return nil, err
-	}
-	bodyReader = bytes.NewReader(buf)
-	return NewSendUsageEventsRequestWithBody(server, "application/cloudevents-batch+json", bodyReader)
-}
-
-// NewSendUsageEventsRequest calls the generic SendUsageEvents builder with application/json body
-func NewSendUsageEventsRequest(server string, body SendUsageEventsJSONRequestBody) (*http.Request, error) {
-	var bodyReader io.Reader
-	buf, err := json.Marshal(body)
-	if err != nil {
-		return nil, err
-	}
-	bodyReader = bytes.NewReader(buf)
-	return NewSendUsageEventsRequestWithBody(server, "application/json", bodyReader)
-}
-
-// NewSendUsageEventsRequestWithBody constructs an http.Request for the SendUsageEvents method, with any body, and a specified content type
-func NewSendUsageEventsRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
-	var err error
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/v1/usage-events")
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
-	if err != nil {
-		return nil, err
-	}
-
-	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -16928,7 +18351,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/listing-reviews (the `ListListingReviews` operationId).
 	ListListingReviewsWithResponse(ctx context.Context, params *ListListingReviewsParams, reqEditors ...RequestEditorFn) (*ListListingReviewsResponse, error)
 
-	// SearchListingsWithResponse Search what the caller may buy
+	// SearchListingsWithResponse Search the published listings
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -17183,6 +18606,13 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/orders/{order_id} (the `GetOrder` operationId).
 	GetOrderWithResponse(ctx context.Context, orderId OrderID, reqEditors ...RequestEditorFn) (*GetOrderResponse, error)
+
+	// GetOrderTimelineWithResponse Everything that happened to an order, from its quote to its connection
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/orders/{order_id}/timeline (the `GetOrderTimeline` operationId).
+	GetOrderTimelineWithResponse(ctx context.Context, orderId OrderID, params *GetOrderTimelineParams, reqEditors ...RequestEditorFn) (*GetOrderTimelineResponse, error)
 
 	// AcceptOrderWithResponse The provider accepts the order; provisioning starts
 	//
@@ -17470,6 +18900,33 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/provider/listings (the `ListOwnListings` operationId).
 	ListOwnListingsWithResponse(ctx context.Context, params *ListOwnListingsParams, reqEditors ...RequestEditorFn) (*ListOwnListingsResponse, error)
 
+	// QualifyWithBodyWithResponse Whether a listing can be delivered on a port of the caller's organisation now
+	//
+	// Name a quote, or a listing and a bandwidth. Nothing is recorded and nothing reserved. An order is held to the same
+	// check: what is red here is refused there, with the same words at the same fields.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/qualifications (the `Qualify` operationId).
+	QualifyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*QualifyResponse, error)
+
+	// QualifyWithResponse Whether a listing can be delivered on a port of the caller's organisation now
+	//
+	// Name a quote, or a listing and a bandwidth. Nothing is recorded and nothing reserved. An order is held to the same
+	// check: what is red here is refused there, with the same words at the same fields.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/qualifications (the `Qualify` operationId).
+	QualifyWithResponse(ctx context.Context, body QualifyJSONRequestBody, reqEditors ...RequestEditorFn) (*QualifyResponse, error)
+
+	// ListQuotesWithResponse The quotes made for the caller's organisation or over its listings, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/quotes (the `ListQuotes` operationId).
+	ListQuotesWithResponse(ctx context.Context, params *ListQuotesParams, reqEditors ...RequestEditorFn) (*ListQuotesResponse, error)
+
 	// CreateQuoteWithBodyWithResponse Ask for a price, frozen until the quote's end of validity
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -17491,6 +18948,100 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/quotes/{quote_id} (the `GetQuote` operationId).
 	GetQuoteWithResponse(ctx context.Context, quoteId QuoteID, reqEditors ...RequestEditorFn) (*GetQuoteResponse, error)
 
+	// GetQuoteTimelineWithResponse Everything that happened to a quote, the order placed from it and the connection it made
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/quotes/{quote_id}/timeline (the `GetQuoteTimeline` operationId).
+	GetQuoteTimelineWithResponse(ctx context.Context, quoteId QuoteID, params *GetQuoteTimelineParams, reqEditors ...RequestEditorFn) (*GetQuoteTimelineResponse, error)
+
+	// WithdrawQuoteWithResponse Give a quote up; no order can be placed from it any more
+	//
+	// For the quote's customer, and for operators. A provider is held to its price for as long as the quote is valid.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/quotes/{quote_id}:withdraw (the `WithdrawQuote` operationId).
+	WithdrawQuoteWithResponse(ctx context.Context, quoteId QuoteID, params *WithdrawQuoteParams, reqEditors ...RequestEditorFn) (*WithdrawQuoteResponse, error)
+
+	// ListRedundancyGroupsWithResponse The caller's redundancy groups, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/redundancy-groups (the `ListRedundancyGroups` operationId).
+	ListRedundancyGroupsWithResponse(ctx context.Context, params *ListRedundancyGroupsParams, reqEditors ...RequestEditorFn) (*ListRedundancyGroupsResponse, error)
+
+	// CreateRedundancyGroupWithBodyWithResponse Make a group of connections that stand in for one another
+	//
+	// An order names the group to have its connection join; a connection that is there joins with `:add-connection`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/redundancy-groups (the `CreateRedundancyGroup` operationId).
+	CreateRedundancyGroupWithBodyWithResponse(ctx context.Context, params *CreateRedundancyGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateRedundancyGroupResponse, error)
+
+	// CreateRedundancyGroupWithResponse Make a group of connections that stand in for one another
+	//
+	// An order names the group to have its connection join; a connection that is there joins with `:add-connection`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/redundancy-groups (the `CreateRedundancyGroup` operationId).
+	CreateRedundancyGroupWithResponse(ctx context.Context, params *CreateRedundancyGroupParams, body CreateRedundancyGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateRedundancyGroupResponse, error)
+
+	// GetRedundancyGroupWithResponse One redundancy group with its connections
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/redundancy-groups/{redundancy_group_id} (the `GetRedundancyGroup` operationId).
+	GetRedundancyGroupWithResponse(ctx context.Context, redundancyGroupId RedundancyGroupID, reqEditors ...RequestEditorFn) (*GetRedundancyGroupResponse, error)
+
+	// AddToRedundancyGroupWithBodyWithResponse Take a connection into the group
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:add-connection (the `AddToRedundancyGroup` operationId).
+	AddToRedundancyGroupWithBodyWithResponse(ctx context.Context, redundancyGroupId RedundancyGroupID, params *AddToRedundancyGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AddToRedundancyGroupResponse, error)
+
+	// AddToRedundancyGroupWithResponse Take a connection into the group
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:add-connection (the `AddToRedundancyGroup` operationId).
+	AddToRedundancyGroupWithResponse(ctx context.Context, redundancyGroupId RedundancyGroupID, params *AddToRedundancyGroupParams, body AddToRedundancyGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*AddToRedundancyGroupResponse, error)
+
+	// RemoveFromRedundancyGroupWithBodyWithResponse Take a connection out of the group; it goes on by itself
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:remove-connection (the `RemoveFromRedundancyGroup` operationId).
+	RemoveFromRedundancyGroupWithBodyWithResponse(ctx context.Context, redundancyGroupId RedundancyGroupID, params *RemoveFromRedundancyGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RemoveFromRedundancyGroupResponse, error)
+
+	// RemoveFromRedundancyGroupWithResponse Take a connection out of the group; it goes on by itself
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:remove-connection (the `RemoveFromRedundancyGroup` operationId).
+	RemoveFromRedundancyGroupWithResponse(ctx context.Context, redundancyGroupId RedundancyGroupID, params *RemoveFromRedundancyGroupParams, body RemoveFromRedundancyGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*RemoveFromRedundancyGroupResponse, error)
+
+	// TerminateRedundancyGroupWithBodyWithResponse End all connections of the group at once, and the group
+	//
+	// All of them end or none does. Orders of members that are not in production yet are cancelled.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:terminate (the `TerminateRedundancyGroup` operationId).
+	TerminateRedundancyGroupWithBodyWithResponse(ctx context.Context, redundancyGroupId RedundancyGroupID, params *TerminateRedundancyGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*TerminateRedundancyGroupResponse, error)
+
+	// TerminateRedundancyGroupWithResponse End all connections of the group at once, and the group
+	//
+	// All of them end or none does. Orders of members that are not in production yet are cancelled.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:terminate (the `TerminateRedundancyGroup` operationId).
+	TerminateRedundancyGroupWithResponse(ctx context.Context, redundancyGroupId RedundancyGroupID, params *TerminateRedundancyGroupParams, body TerminateRedundancyGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*TerminateRedundancyGroupResponse, error)
+
 	// GetRevenueWithResponse What the caller, a provider, has earned, what is settled, and apart from it what the present month comes to
 	//
 	// `settled` is what settlements say, month by month. `open` is what the settlements of the present month would say if every
@@ -17501,6 +19052,45 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/revenue (the `GetRevenue` operationId).
 	GetRevenueWithResponse(ctx context.Context, params *GetRevenueParams, reqEditors ...RequestEditorFn) (*GetRevenueResponse, error)
+
+	// ListServiceKeysWithResponse The service keys that the caller's organisation issued, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/service-keys (the `ListServiceKeys` operationId).
+	ListServiceKeysWithResponse(ctx context.Context, params *ListServiceKeysParams, reqEditors ...RequestEditorFn) (*ListServiceKeysResponse, error)
+
+	// CreateServiceKeyWithBodyWithResponse Give a permission to connect to a port of the caller's organisation
+	//
+	// Whoever orders with the key need not wait for approval. It is good for one order, and is in this answer and nowhere else.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/service-keys (the `CreateServiceKey` operationId).
+	CreateServiceKeyWithBodyWithResponse(ctx context.Context, params *CreateServiceKeyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateServiceKeyResponse, error)
+
+	// CreateServiceKeyWithResponse Give a permission to connect to a port of the caller's organisation
+	//
+	// Whoever orders with the key need not wait for approval. It is good for one order, and is in this answer and nowhere else.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/service-keys (the `CreateServiceKey` operationId).
+	CreateServiceKeyWithResponse(ctx context.Context, params *CreateServiceKeyParams, body CreateServiceKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateServiceKeyResponse, error)
+
+	// GetServiceKeyWithResponse One service key, without its secret
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/service-keys/{service_key_id} (the `GetServiceKey` operationId).
+	GetServiceKeyWithResponse(ctx context.Context, serviceKeyId ServiceKeyID, reqEditors ...RequestEditorFn) (*GetServiceKeyResponse, error)
+
+	// RevokeServiceKeyWithResponse Take a service key back that was not used
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/service-keys/{service_key_id}:revoke (the `RevokeServiceKey` operationId).
+	RevokeServiceKeyWithResponse(ctx context.Context, serviceKeyId ServiceKeyID, params *RevokeServiceKeyParams, reqEditors ...RequestEditorFn) (*RevokeServiceKeyResponse, error)
 
 	// ListSettlementsWithResponse What the caller, a provider, is owed, newest first
 	//
@@ -17564,54 +19154,6 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/tax-rates (the `SetTaxRate` operationId).
 	SetTaxRateWithResponse(ctx context.Context, params *SetTaxRateParams, body SetTaxRateJSONRequestBody, reqEditors ...RequestEditorFn) (*SetTaxRateResponse, error)
-
-	// SendUsageEventsWithBodyWithResponse Deliver the usage that a provider's own meters counted, each event with its own verdict
-	//
-	// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
-	// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
-	// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
-	// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
-	//
-	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
-	SendUsageEventsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SendUsageEventsResponse, error)
-
-	// SendUsageEventsWithApplicationCloudeventsPlusJSONBodyWithResponse Deliver the usage that a provider's own meters counted, each event with its own verdict
-	//
-	// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
-	// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
-	// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
-	// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
-	//
-	// Takes a body of the `application/cloudevents+json` content type, and returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
-	SendUsageEventsWithApplicationCloudeventsPlusJSONBodyWithResponse(ctx context.Context, body SendUsageEventsApplicationCloudeventsPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*SendUsageEventsResponse, error)
-
-	// SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBodyWithResponse Deliver the usage that a provider's own meters counted, each event with its own verdict
-	//
-	// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
-	// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
-	// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
-	// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
-	//
-	// Takes a body of the `application/cloudevents-batch+json` content type, and returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
-	SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBodyWithResponse(ctx context.Context, body SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*SendUsageEventsResponse, error)
-
-	// SendUsageEventsWithResponse Deliver the usage that a provider's own meters counted, each event with its own verdict
-	//
-	// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
-	// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
-	// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
-	// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
-	//
-	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
-	SendUsageEventsWithResponse(ctx context.Context, body SendUsageEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*SendUsageEventsResponse, error)
 
 	// ListWebhooksWithResponse The webhooks of the caller's organisation, newest first
 	//
@@ -21572,6 +23114,54 @@ func (r GetOrderResponse) ContentType() string {
 	return ""
 }
 
+type GetOrderTimelineResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Timeline
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetOrderTimelineResponse) GetJSON200() *Timeline {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetOrderTimelineResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetOrderTimelineResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetOrderTimelineResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetOrderTimelineResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetOrderTimelineResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // AcceptOrderResponse202Headers the declared response headers of an HTTP 202 response for AcceptOrder
 type AcceptOrderResponse202Headers struct {
 	CrossbillPosition *int64
@@ -22771,6 +24361,102 @@ func (r ListOwnListingsResponse) ContentType() string {
 	return ""
 }
 
+type QualifyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Qualification
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r QualifyResponse) GetJSON200() *Qualification {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r QualifyResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r QualifyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r QualifyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r QualifyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r QualifyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListQuotesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *QuotePage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListQuotesResponse) GetJSON200() *QuotePage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListQuotesResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListQuotesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListQuotesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListQuotesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListQuotesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // CreateQuoteResponse201Headers the declared response headers of an HTTP 201 response for CreateQuote
 type CreateQuoteResponse201Headers struct {
 	CrossbillPosition *int64
@@ -22881,6 +24567,433 @@ func (r GetQuoteResponse) ContentType() string {
 	return ""
 }
 
+type GetQuoteTimelineResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Timeline
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetQuoteTimelineResponse) GetJSON200() *Timeline {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetQuoteTimelineResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetQuoteTimelineResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetQuoteTimelineResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetQuoteTimelineResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetQuoteTimelineResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// WithdrawQuoteResponse200Headers the declared response headers of an HTTP 200 response for WithdrawQuote
+type WithdrawQuoteResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type WithdrawQuoteResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Quote
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *WithdrawQuoteResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r WithdrawQuoteResponse) GetJSON200() *Quote {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r WithdrawQuoteResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r WithdrawQuoteResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r WithdrawQuoteResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r WithdrawQuoteResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r WithdrawQuoteResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListRedundancyGroupsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RedundancyGroupPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListRedundancyGroupsResponse) GetJSON200() *RedundancyGroupPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListRedundancyGroupsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListRedundancyGroupsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListRedundancyGroupsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListRedundancyGroupsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListRedundancyGroupsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateRedundancyGroupResponse201Headers the declared response headers of an HTTP 201 response for CreateRedundancyGroup
+type CreateRedundancyGroupResponse201Headers struct {
+	CrossbillPosition *int64
+}
+
+type CreateRedundancyGroupResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *RedundancyGroup
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateRedundancyGroupResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateRedundancyGroupResponse) GetJSON201() *RedundancyGroup {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateRedundancyGroupResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateRedundancyGroupResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateRedundancyGroupResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateRedundancyGroupResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateRedundancyGroupResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetRedundancyGroupResponse200Headers the declared response headers of an HTTP 200 response for GetRedundancyGroup
+type GetRedundancyGroupResponse200Headers struct {
+	ETag *string
+}
+
+type GetRedundancyGroupResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RedundancyGroup
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetRedundancyGroupResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetRedundancyGroupResponse) GetJSON200() *RedundancyGroup {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetRedundancyGroupResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetRedundancyGroupResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetRedundancyGroupResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetRedundancyGroupResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetRedundancyGroupResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AddToRedundancyGroupResponse200Headers the declared response headers of an HTTP 200 response for AddToRedundancyGroup
+type AddToRedundancyGroupResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type AddToRedundancyGroupResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RedundancyGroup
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *AddToRedundancyGroupResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AddToRedundancyGroupResponse) GetJSON200() *RedundancyGroup {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r AddToRedundancyGroupResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r AddToRedundancyGroupResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AddToRedundancyGroupResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AddToRedundancyGroupResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AddToRedundancyGroupResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RemoveFromRedundancyGroupResponse200Headers the declared response headers of an HTTP 200 response for RemoveFromRedundancyGroup
+type RemoveFromRedundancyGroupResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type RemoveFromRedundancyGroupResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RedundancyGroup
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RemoveFromRedundancyGroupResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RemoveFromRedundancyGroupResponse) GetJSON200() *RedundancyGroup {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RemoveFromRedundancyGroupResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RemoveFromRedundancyGroupResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RemoveFromRedundancyGroupResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RemoveFromRedundancyGroupResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RemoveFromRedundancyGroupResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// TerminateRedundancyGroupResponse202Headers the declared response headers of an HTTP 202 response for TerminateRedundancyGroup
+type TerminateRedundancyGroupResponse202Headers struct {
+	CrossbillPosition *int64
+	RetryAfter        *int
+}
+
+type TerminateRedundancyGroupResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *RedundancyGroup
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *TerminateRedundancyGroupResponse202Headers
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r TerminateRedundancyGroupResponse) GetJSON202() *RedundancyGroup {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r TerminateRedundancyGroupResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r TerminateRedundancyGroupResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r TerminateRedundancyGroupResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r TerminateRedundancyGroupResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r TerminateRedundancyGroupResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetRevenueResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -22923,6 +25036,219 @@ func (r GetRevenueResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetRevenueResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListServiceKeysResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ServiceKeyPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListServiceKeysResponse) GetJSON200() *ServiceKeyPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListServiceKeysResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListServiceKeysResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListServiceKeysResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListServiceKeysResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListServiceKeysResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateServiceKeyResponse201Headers the declared response headers of an HTTP 201 response for CreateServiceKey
+type CreateServiceKeyResponse201Headers struct {
+	CrossbillPosition *int64
+}
+
+type CreateServiceKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *ServiceKeyWithSecret
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateServiceKeyResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateServiceKeyResponse) GetJSON201() *ServiceKeyWithSecret {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateServiceKeyResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateServiceKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateServiceKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateServiceKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateServiceKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetServiceKeyResponse200Headers the declared response headers of an HTTP 200 response for GetServiceKey
+type GetServiceKeyResponse200Headers struct {
+	ETag *string
+}
+
+type GetServiceKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ServiceKey
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetServiceKeyResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetServiceKeyResponse) GetJSON200() *ServiceKey {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetServiceKeyResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetServiceKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetServiceKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetServiceKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetServiceKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RevokeServiceKeyResponse200Headers the declared response headers of an HTTP 200 response for RevokeServiceKey
+type RevokeServiceKeyResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type RevokeServiceKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ServiceKey
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RevokeServiceKeyResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RevokeServiceKeyResponse) GetJSON200() *ServiceKey {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RevokeServiceKeyResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RevokeServiceKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RevokeServiceKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RevokeServiceKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RevokeServiceKeyResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -23225,61 +25551,6 @@ func (r SetTaxRateResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r SetTaxRateResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
-// SendUsageEventsResponse200Headers the declared response headers of an HTTP 200 response for SendUsageEvents
-type SendUsageEventsResponse200Headers struct {
-	CrossbillPosition *int64
-}
-
-type SendUsageEventsResponse struct {
-	Body         []byte
-	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *UsageVerdicts
-	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
-	ApplicationproblemJSONDefault *Problem
-	// Headers200 the parsed response headers for an HTTP 200 response
-	Headers200 *SendUsageEventsResponse200Headers
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r SendUsageEventsResponse) GetJSON200() *UsageVerdicts {
-	return r.JSON200
-}
-
-// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
-func (r SendUsageEventsResponse) GetApplicationproblemJSONDefault() *Problem {
-	return r.ApplicationproblemJSONDefault
-}
-
-// GetBody returns the raw response body bytes
-func (r SendUsageEventsResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r SendUsageEventsResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r SendUsageEventsResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r SendUsageEventsResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -24964,7 +27235,7 @@ func (c *ClientWithResponses) ListListingReviewsWithResponse(ctx context.Context
 	return ParseListListingReviewsResponse(rsp)
 }
 
-// SearchListingsWithResponse Search what the caller may buy
+// SearchListingsWithResponse Search the published listings
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -25410,6 +27681,19 @@ func (c *ClientWithResponses) GetOrderWithResponse(ctx context.Context, orderId 
 		return nil, err
 	}
 	return ParseGetOrderResponse(rsp)
+}
+
+// GetOrderTimelineWithResponse Everything that happened to an order, from its quote to its connection
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/orders/{order_id}/timeline (the `GetOrderTimeline` operationId).
+func (c *ClientWithResponses) GetOrderTimelineWithResponse(ctx context.Context, orderId OrderID, params *GetOrderTimelineParams, reqEditors ...RequestEditorFn) (*GetOrderTimelineResponse, error) {
+	rsp, err := c.GetOrderTimeline(ctx, orderId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetOrderTimelineResponse(rsp)
 }
 
 // AcceptOrderWithResponse The provider accepts the order; provisioning starts
@@ -25896,6 +28180,51 @@ func (c *ClientWithResponses) ListOwnListingsWithResponse(ctx context.Context, p
 	return ParseListOwnListingsResponse(rsp)
 }
 
+// QualifyWithBodyWithResponse Whether a listing can be delivered on a port of the caller's organisation now
+//
+// Name a quote, or a listing and a bandwidth. Nothing is recorded and nothing reserved. An order is held to the same
+// check: what is red here is refused there, with the same words at the same fields.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/qualifications (the `Qualify` operationId).
+func (c *ClientWithResponses) QualifyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*QualifyResponse, error) {
+	rsp, err := c.QualifyWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseQualifyResponse(rsp)
+}
+
+// QualifyWithResponse Whether a listing can be delivered on a port of the caller's organisation now
+//
+// Name a quote, or a listing and a bandwidth. Nothing is recorded and nothing reserved. An order is held to the same
+// check: what is red here is refused there, with the same words at the same fields.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/qualifications (the `Qualify` operationId).
+func (c *ClientWithResponses) QualifyWithResponse(ctx context.Context, body QualifyJSONRequestBody, reqEditors ...RequestEditorFn) (*QualifyResponse, error) {
+	rsp, err := c.Qualify(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseQualifyResponse(rsp)
+}
+
+// ListQuotesWithResponse The quotes made for the caller's organisation or over its listings, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/quotes (the `ListQuotes` operationId).
+func (c *ClientWithResponses) ListQuotesWithResponse(ctx context.Context, params *ListQuotesParams, reqEditors ...RequestEditorFn) (*ListQuotesResponse, error) {
+	rsp, err := c.ListQuotes(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListQuotesResponse(rsp)
+}
+
 // CreateQuoteWithBodyWithResponse Ask for a price, frozen until the quote's end of validity
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -25935,6 +28264,172 @@ func (c *ClientWithResponses) GetQuoteWithResponse(ctx context.Context, quoteId 
 	return ParseGetQuoteResponse(rsp)
 }
 
+// GetQuoteTimelineWithResponse Everything that happened to a quote, the order placed from it and the connection it made
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/quotes/{quote_id}/timeline (the `GetQuoteTimeline` operationId).
+func (c *ClientWithResponses) GetQuoteTimelineWithResponse(ctx context.Context, quoteId QuoteID, params *GetQuoteTimelineParams, reqEditors ...RequestEditorFn) (*GetQuoteTimelineResponse, error) {
+	rsp, err := c.GetQuoteTimeline(ctx, quoteId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetQuoteTimelineResponse(rsp)
+}
+
+// WithdrawQuoteWithResponse Give a quote up; no order can be placed from it any more
+//
+// For the quote's customer, and for operators. A provider is held to its price for as long as the quote is valid.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/quotes/{quote_id}:withdraw (the `WithdrawQuote` operationId).
+func (c *ClientWithResponses) WithdrawQuoteWithResponse(ctx context.Context, quoteId QuoteID, params *WithdrawQuoteParams, reqEditors ...RequestEditorFn) (*WithdrawQuoteResponse, error) {
+	rsp, err := c.WithdrawQuote(ctx, quoteId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseWithdrawQuoteResponse(rsp)
+}
+
+// ListRedundancyGroupsWithResponse The caller's redundancy groups, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/redundancy-groups (the `ListRedundancyGroups` operationId).
+func (c *ClientWithResponses) ListRedundancyGroupsWithResponse(ctx context.Context, params *ListRedundancyGroupsParams, reqEditors ...RequestEditorFn) (*ListRedundancyGroupsResponse, error) {
+	rsp, err := c.ListRedundancyGroups(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListRedundancyGroupsResponse(rsp)
+}
+
+// CreateRedundancyGroupWithBodyWithResponse Make a group of connections that stand in for one another
+//
+// An order names the group to have its connection join; a connection that is there joins with `:add-connection`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/redundancy-groups (the `CreateRedundancyGroup` operationId).
+func (c *ClientWithResponses) CreateRedundancyGroupWithBodyWithResponse(ctx context.Context, params *CreateRedundancyGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateRedundancyGroupResponse, error) {
+	rsp, err := c.CreateRedundancyGroupWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateRedundancyGroupResponse(rsp)
+}
+
+// CreateRedundancyGroupWithResponse Make a group of connections that stand in for one another
+//
+// An order names the group to have its connection join; a connection that is there joins with `:add-connection`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/redundancy-groups (the `CreateRedundancyGroup` operationId).
+func (c *ClientWithResponses) CreateRedundancyGroupWithResponse(ctx context.Context, params *CreateRedundancyGroupParams, body CreateRedundancyGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateRedundancyGroupResponse, error) {
+	rsp, err := c.CreateRedundancyGroup(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateRedundancyGroupResponse(rsp)
+}
+
+// GetRedundancyGroupWithResponse One redundancy group with its connections
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/redundancy-groups/{redundancy_group_id} (the `GetRedundancyGroup` operationId).
+func (c *ClientWithResponses) GetRedundancyGroupWithResponse(ctx context.Context, redundancyGroupId RedundancyGroupID, reqEditors ...RequestEditorFn) (*GetRedundancyGroupResponse, error) {
+	rsp, err := c.GetRedundancyGroup(ctx, redundancyGroupId, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetRedundancyGroupResponse(rsp)
+}
+
+// AddToRedundancyGroupWithBodyWithResponse Take a connection into the group
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:add-connection (the `AddToRedundancyGroup` operationId).
+func (c *ClientWithResponses) AddToRedundancyGroupWithBodyWithResponse(ctx context.Context, redundancyGroupId RedundancyGroupID, params *AddToRedundancyGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AddToRedundancyGroupResponse, error) {
+	rsp, err := c.AddToRedundancyGroupWithBody(ctx, redundancyGroupId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAddToRedundancyGroupResponse(rsp)
+}
+
+// AddToRedundancyGroupWithResponse Take a connection into the group
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:add-connection (the `AddToRedundancyGroup` operationId).
+func (c *ClientWithResponses) AddToRedundancyGroupWithResponse(ctx context.Context, redundancyGroupId RedundancyGroupID, params *AddToRedundancyGroupParams, body AddToRedundancyGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*AddToRedundancyGroupResponse, error) {
+	rsp, err := c.AddToRedundancyGroup(ctx, redundancyGroupId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAddToRedundancyGroupResponse(rsp)
+}
+
+// RemoveFromRedundancyGroupWithBodyWithResponse Take a connection out of the group; it goes on by itself
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:remove-connection (the `RemoveFromRedundancyGroup` operationId).
+func (c *ClientWithResponses) RemoveFromRedundancyGroupWithBodyWithResponse(ctx context.Context, redundancyGroupId RedundancyGroupID, params *RemoveFromRedundancyGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RemoveFromRedundancyGroupResponse, error) {
+	rsp, err := c.RemoveFromRedundancyGroupWithBody(ctx, redundancyGroupId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRemoveFromRedundancyGroupResponse(rsp)
+}
+
+// RemoveFromRedundancyGroupWithResponse Take a connection out of the group; it goes on by itself
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:remove-connection (the `RemoveFromRedundancyGroup` operationId).
+func (c *ClientWithResponses) RemoveFromRedundancyGroupWithResponse(ctx context.Context, redundancyGroupId RedundancyGroupID, params *RemoveFromRedundancyGroupParams, body RemoveFromRedundancyGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*RemoveFromRedundancyGroupResponse, error) {
+	rsp, err := c.RemoveFromRedundancyGroup(ctx, redundancyGroupId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRemoveFromRedundancyGroupResponse(rsp)
+}
+
+// TerminateRedundancyGroupWithBodyWithResponse End all connections of the group at once, and the group
+//
+// All of them end or none does. Orders of members that are not in production yet are cancelled.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:terminate (the `TerminateRedundancyGroup` operationId).
+func (c *ClientWithResponses) TerminateRedundancyGroupWithBodyWithResponse(ctx context.Context, redundancyGroupId RedundancyGroupID, params *TerminateRedundancyGroupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*TerminateRedundancyGroupResponse, error) {
+	rsp, err := c.TerminateRedundancyGroupWithBody(ctx, redundancyGroupId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseTerminateRedundancyGroupResponse(rsp)
+}
+
+// TerminateRedundancyGroupWithResponse End all connections of the group at once, and the group
+//
+// All of them end or none does. Orders of members that are not in production yet are cancelled.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:terminate (the `TerminateRedundancyGroup` operationId).
+func (c *ClientWithResponses) TerminateRedundancyGroupWithResponse(ctx context.Context, redundancyGroupId RedundancyGroupID, params *TerminateRedundancyGroupParams, body TerminateRedundancyGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*TerminateRedundancyGroupResponse, error) {
+	rsp, err := c.TerminateRedundancyGroup(ctx, redundancyGroupId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseTerminateRedundancyGroupResponse(rsp)
+}
+
 // GetRevenueWithResponse What the caller, a provider, has earned, what is settled, and apart from it what the present month comes to
 //
 // `settled` is what settlements say, month by month. `open` is what the settlements of the present month would say if every
@@ -25950,6 +28445,75 @@ func (c *ClientWithResponses) GetRevenueWithResponse(ctx context.Context, params
 		return nil, err
 	}
 	return ParseGetRevenueResponse(rsp)
+}
+
+// ListServiceKeysWithResponse The service keys that the caller's organisation issued, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/service-keys (the `ListServiceKeys` operationId).
+func (c *ClientWithResponses) ListServiceKeysWithResponse(ctx context.Context, params *ListServiceKeysParams, reqEditors ...RequestEditorFn) (*ListServiceKeysResponse, error) {
+	rsp, err := c.ListServiceKeys(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListServiceKeysResponse(rsp)
+}
+
+// CreateServiceKeyWithBodyWithResponse Give a permission to connect to a port of the caller's organisation
+//
+// Whoever orders with the key need not wait for approval. It is good for one order, and is in this answer and nowhere else.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/service-keys (the `CreateServiceKey` operationId).
+func (c *ClientWithResponses) CreateServiceKeyWithBodyWithResponse(ctx context.Context, params *CreateServiceKeyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateServiceKeyResponse, error) {
+	rsp, err := c.CreateServiceKeyWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateServiceKeyResponse(rsp)
+}
+
+// CreateServiceKeyWithResponse Give a permission to connect to a port of the caller's organisation
+//
+// Whoever orders with the key need not wait for approval. It is good for one order, and is in this answer and nowhere else.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/service-keys (the `CreateServiceKey` operationId).
+func (c *ClientWithResponses) CreateServiceKeyWithResponse(ctx context.Context, params *CreateServiceKeyParams, body CreateServiceKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateServiceKeyResponse, error) {
+	rsp, err := c.CreateServiceKey(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateServiceKeyResponse(rsp)
+}
+
+// GetServiceKeyWithResponse One service key, without its secret
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/service-keys/{service_key_id} (the `GetServiceKey` operationId).
+func (c *ClientWithResponses) GetServiceKeyWithResponse(ctx context.Context, serviceKeyId ServiceKeyID, reqEditors ...RequestEditorFn) (*GetServiceKeyResponse, error) {
+	rsp, err := c.GetServiceKey(ctx, serviceKeyId, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetServiceKeyResponse(rsp)
+}
+
+// RevokeServiceKeyWithResponse Take a service key back that was not used
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/service-keys/{service_key_id}:revoke (the `RevokeServiceKey` operationId).
+func (c *ClientWithResponses) RevokeServiceKeyWithResponse(ctx context.Context, serviceKeyId ServiceKeyID, params *RevokeServiceKeyParams, reqEditors ...RequestEditorFn) (*RevokeServiceKeyResponse, error) {
+	rsp, err := c.RevokeServiceKey(ctx, serviceKeyId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevokeServiceKeyResponse(rsp)
 }
 
 // ListSettlementsWithResponse What the caller, a provider, is owed, newest first
@@ -26055,78 +28619,6 @@ func (c *ClientWithResponses) SetTaxRateWithResponse(ctx context.Context, params
 		return nil, err
 	}
 	return ParseSetTaxRateResponse(rsp)
-}
-
-// SendUsageEventsWithBodyWithResponse Deliver the usage that a provider's own meters counted, each event with its own verdict
-//
-// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
-// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
-// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
-// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
-//
-// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
-//
-// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
-func (c *ClientWithResponses) SendUsageEventsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SendUsageEventsResponse, error) {
-	rsp, err := c.SendUsageEventsWithBody(ctx, contentType, body, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseSendUsageEventsResponse(rsp)
-}
-
-// SendUsageEventsWithApplicationCloudeventsPlusJSONBodyWithResponse Deliver the usage that a provider's own meters counted, each event with its own verdict
-//
-// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
-// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
-// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
-// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
-//
-// Takes a body of the `application/cloudevents+json` content type, and returns a wrapper object for the known response body format(s).
-//
-// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
-func (c *ClientWithResponses) SendUsageEventsWithApplicationCloudeventsPlusJSONBodyWithResponse(ctx context.Context, body SendUsageEventsApplicationCloudeventsPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*SendUsageEventsResponse, error) {
-	rsp, err := c.SendUsageEventsWithApplicationCloudeventsPlusJSONBody(ctx, body, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseSendUsageEventsResponse(rsp)
-}
-
-// SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBodyWithResponse Deliver the usage that a provider's own meters counted, each event with its own verdict
-//
-// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
-// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
-// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
-// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
-//
-// Takes a body of the `application/cloudevents-batch+json` content type, and returns a wrapper object for the known response body format(s).
-//
-// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
-func (c *ClientWithResponses) SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBodyWithResponse(ctx context.Context, body SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*SendUsageEventsResponse, error) {
-	rsp, err := c.SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBody(ctx, body, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseSendUsageEventsResponse(rsp)
-}
-
-// SendUsageEventsWithResponse Deliver the usage that a provider's own meters counted, each event with its own verdict
-//
-// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
-// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
-// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
-// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
-//
-// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
-//
-// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
-func (c *ClientWithResponses) SendUsageEventsWithResponse(ctx context.Context, body SendUsageEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*SendUsageEventsResponse, error) {
-	rsp, err := c.SendUsageEvents(ctx, body, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseSendUsageEventsResponse(rsp)
 }
 
 // ListWebhooksWithResponse The webhooks of the caller's organisation, newest first
@@ -29376,6 +31868,39 @@ func ParseGetOrderResponse(rsp *http.Response) (*GetOrderResponse, error) {
 	return response, nil
 }
 
+// ParseGetOrderTimelineResponse parses an HTTP response from a GetOrderTimelineWithResponse call
+func ParseGetOrderTimelineResponse(rsp *http.Response) (*GetOrderTimelineResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetOrderTimelineResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Timeline
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseAcceptOrderResponse parses an HTTP response from a AcceptOrderWithResponse call
 func ParseAcceptOrderResponse(rsp *http.Response) (*AcceptOrderResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -30383,6 +32908,72 @@ func ParseListOwnListingsResponse(rsp *http.Response) (*ListOwnListingsResponse,
 	return response, nil
 }
 
+// ParseQualifyResponse parses an HTTP response from a QualifyWithResponse call
+func ParseQualifyResponse(rsp *http.Response) (*QualifyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &QualifyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Qualification
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListQuotesResponse parses an HTTP response from a ListQuotesWithResponse call
+func ParseListQuotesResponse(rsp *http.Response) (*ListQuotesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListQuotesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest QuotePage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseCreateQuoteResponse parses an HTTP response from a CreateQuoteWithResponse call
 func ParseCreateQuoteResponse(rsp *http.Response) (*CreateQuoteResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -30475,6 +33066,355 @@ func ParseGetQuoteResponse(rsp *http.Response) (*GetQuoteResponse, error) {
 	return response, nil
 }
 
+// ParseGetQuoteTimelineResponse parses an HTTP response from a GetQuoteTimelineWithResponse call
+func ParseGetQuoteTimelineResponse(rsp *http.Response) (*GetQuoteTimelineResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetQuoteTimelineResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Timeline
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseWithdrawQuoteResponse parses an HTTP response from a WithdrawQuoteWithResponse call
+func ParseWithdrawQuoteResponse(rsp *http.Response) (*WithdrawQuoteResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &WithdrawQuoteResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Quote
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers WithdrawQuoteResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListRedundancyGroupsResponse parses an HTTP response from a ListRedundancyGroupsWithResponse call
+func ParseListRedundancyGroupsResponse(rsp *http.Response) (*ListRedundancyGroupsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListRedundancyGroupsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RedundancyGroupPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateRedundancyGroupResponse parses an HTTP response from a CreateRedundancyGroupWithResponse call
+func ParseCreateRedundancyGroupResponse(rsp *http.Response) (*CreateRedundancyGroupResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateRedundancyGroupResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest RedundancyGroup
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateRedundancyGroupResponse201Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetRedundancyGroupResponse parses an HTTP response from a GetRedundancyGroupWithResponse call
+func ParseGetRedundancyGroupResponse(rsp *http.Response) (*GetRedundancyGroupResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetRedundancyGroupResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RedundancyGroup
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetRedundancyGroupResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAddToRedundancyGroupResponse parses an HTTP response from a AddToRedundancyGroupWithResponse call
+func ParseAddToRedundancyGroupResponse(rsp *http.Response) (*AddToRedundancyGroupResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AddToRedundancyGroupResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RedundancyGroup
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers AddToRedundancyGroupResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRemoveFromRedundancyGroupResponse parses an HTTP response from a RemoveFromRedundancyGroupWithResponse call
+func ParseRemoveFromRedundancyGroupResponse(rsp *http.Response) (*RemoveFromRedundancyGroupResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RemoveFromRedundancyGroupResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RedundancyGroup
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RemoveFromRedundancyGroupResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseTerminateRedundancyGroupResponse parses an HTTP response from a TerminateRedundancyGroupWithResponse call
+func ParseTerminateRedundancyGroupResponse(rsp *http.Response) (*TerminateRedundancyGroupResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &TerminateRedundancyGroupResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest RedundancyGroup
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers TerminateRedundancyGroupResponse202Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers202 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseGetRevenueResponse parses an HTTP response from a GetRevenueWithResponse call
 func ParseGetRevenueResponse(rsp *http.Response) (*GetRevenueResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -30503,6 +33443,177 @@ func ParseGetRevenueResponse(rsp *http.Response) (*GetRevenueResponse, error) {
 		}
 		response.ApplicationproblemJSONDefault = &dest
 
+	}
+
+	return response, nil
+}
+
+// ParseListServiceKeysResponse parses an HTTP response from a ListServiceKeysWithResponse call
+func ParseListServiceKeysResponse(rsp *http.Response) (*ListServiceKeysResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListServiceKeysResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ServiceKeyPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateServiceKeyResponse parses an HTTP response from a CreateServiceKeyWithResponse call
+func ParseCreateServiceKeyResponse(rsp *http.Response) (*CreateServiceKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateServiceKeyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest ServiceKeyWithSecret
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateServiceKeyResponse201Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetServiceKeyResponse parses an HTTP response from a GetServiceKeyWithResponse call
+func ParseGetServiceKeyResponse(rsp *http.Response) (*GetServiceKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetServiceKeyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ServiceKey
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetServiceKeyResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRevokeServiceKeyResponse parses an HTTP response from a RevokeServiceKeyWithResponse call
+func ParseRevokeServiceKeyResponse(rsp *http.Response) (*RevokeServiceKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RevokeServiceKeyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ServiceKey
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RevokeServiceKeyResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil
@@ -30727,52 +33838,6 @@ func ParseSetTaxRateResponse(rsp *http.Response) (*SetTaxRateResponse, error) {
 			headers.CrossbillPosition = &value
 		}
 		response.Headers201 = &headers
-	}
-
-	return response, nil
-}
-
-// ParseSendUsageEventsResponse parses an HTTP response from a SendUsageEventsWithResponse call
-func ParseSendUsageEventsResponse(rsp *http.Response) (*SendUsageEventsResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
-	if err != nil {
-		return nil, err
-	}
-
-	response := &SendUsageEventsResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
-	switch {
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest UsageVerdicts
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON200 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Problem
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationproblemJSONDefault = &dest
-
-	}
-
-	switch {
-	case rsp.StatusCode == 200:
-		var headers SendUsageEventsResponse200Headers
-		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
-			var value int64
-			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
-				return nil, err
-			}
-			headers.CrossbillPosition = &value
-		}
-		response.Headers200 = &headers
 	}
 
 	return response, nil

@@ -1,0 +1,118 @@
+package api
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"crossbill/domain/connection"
+	"crossbill/domain/order"
+	"crossbill/domain/quote"
+	"crossbill/events"
+)
+
+// sentence says what happened, to either party: it holds nothing that only one of them may know, such as a VLAN, an
+// address, or what a principal may spend. An event that it has no words for is told by its type.
+func sentence(e events.Recorded) string {
+	text := ofTheOrder(e)
+	if text == "" {
+		text = ofTheConnection(e)
+	}
+	if text == "" {
+		subject, what, _ := strings.Cut(e.Type, ".")
+		text = strings.ReplaceAll("The "+subject+": "+what, "_", " ")
+	}
+	if strings.HasSuffix(text, ".") || strings.HasSuffix(text, "?") || strings.HasSuffix(text, "!") {
+		return text
+	}
+	return text + "."
+}
+
+func ofTheOrder(e events.Recorded) string {
+	switch e := e.Event.(type) {
+	case quote.Issued:
+		return fmt.Sprintf("A quote was made for %d Mbps at %s a month, of which %s is the platform's fee; it stands until %s", e.BandwidthMbps, e.Total, e.Fee, when(e.ValidUntil))
+	case quote.Accepted:
+		return "An order was placed from the quote"
+	case quote.Withdrawn:
+		return "The quote was withdrawn"
+	case order.Placed:
+		text := fmt.Sprintf("The customer ordered %d Mbps", e.BandwidthMbps)
+		if e.ServiceKeyID != "" {
+			text += " with a service key of the provider's"
+		}
+		if e.PurchaseOrder != "" {
+			text += ", as its purchase order " + e.PurchaseOrder
+		}
+		return text
+	case order.Approved:
+		return "A person of the customer's approved the order"
+	case order.QuestionAsked:
+		return fmt.Sprintf("The provider asked, for an answer by %s: %s", when(e.AnswerBy), e.Question)
+	case order.QuestionAnswered:
+		return "The customer answered: " + e.Answer
+	case order.Accepted:
+		if e.By == systemActor {
+			return "The order was accepted, for the listing needs no answer of the provider's"
+		}
+		return "The provider accepted the order"
+	case order.Rejected:
+		return "The provider rejected the order: " + e.Reason
+	case order.CancellationRequested:
+		return "The order is being cancelled: " + e.Reason
+	case order.Cancelled:
+		return "The order is cancelled: " + e.Reason
+	case order.Completed:
+		return "The order is completed: its connection is in production"
+	case order.Failed:
+		return "The order failed: " + e.Reason
+	}
+	return ""
+}
+
+// systemActor is who did what a saga does, as provisioning writes it.
+const systemActor = "system"
+
+func ofTheConnection(e events.Recorded) string {
+	switch e := e.Event.(type) {
+	case connection.Requested:
+		return "The connection is made known under its id"
+	case connection.Allocated:
+		return "VLANs and addresses are reserved for the connection"
+	case connection.TestingStarted:
+		return "The edge node sets the connection up; it has to be in production by " + when(e.Deadline)
+	case connection.SessionChanged:
+		return fmt.Sprintf("The BGP session with the %s's router is %s", partyOf(e.Side), e.State)
+	case connection.ProbeRequested:
+		return "A test packet is sent across"
+	case connection.Probed:
+		if e.Passed {
+			return "The test packet crossed"
+		}
+		return "The test packet did not cross"
+	case connection.CutoverRequested:
+		return "The edge node is asked to let traffic cross"
+	case connection.Activated:
+		return "Traffic crosses, and is billed, since " + when(e.At)
+	case connection.DecommissionRequested:
+		return fmt.Sprintf("The connection is to end: %s. It is billed until %s", strings.TrimSuffix(e.Reason, "."), when(e.EffectiveAt))
+	case connection.EdgeClosed:
+		return "Nothing of the connection is left on the edge node, and its last readings are in"
+	case connection.Decommissioned:
+		return "The connection has ended"
+	case connection.CancellationRequested:
+		return "The connection is given up: " + e.Reason
+	case connection.Cancelled:
+		return "The connection is cancelled; what was reserved for it is free again"
+	}
+	return ""
+}
+
+func partyOf(side string) string {
+	if side == connection.SideA {
+		return "customer"
+	}
+	return "provider"
+}
+
+func when(t time.Time) string { return t.UTC().Format("2 January 2006, 15:04 UTC") }
