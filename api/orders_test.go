@@ -9,17 +9,44 @@ import (
 
 	"crossbill/api"
 	"crossbill/api/client"
+	"crossbill/domain"
 )
 
 func init() { operationLists = append(operationLists, orderOperations) }
 
 func orderOperations(m *market) []operation {
-	order := "/v1/orders/" + m.order.Id
+	order, group := "/v1/orders/"+m.order.Id, "/v1/redundancy-groups/"+unknownID("rgp")
 	return []operation{
 		{"askAboutOrder", "POST", order + ":ask", m.providerKey, client.NewOrderQuestion{Question: "Which rack?"}},
 		{"answerAboutOrder", "POST", order + ":answer", m.customerKey, client.NewOrderAnswer{Number: 1, Answer: "Rack 7"}},
 		{"cancelOrder", "POST", order + ":cancel", m.customerKey, client.Reason{Reason: "changed plans"}},
+		{"getOrderTimeline", "GET", order + "/timeline", m.customerKey, nil},
+		{"listQuotes", "GET", "/v1/quotes", m.customerKey, nil},
+		{"withdrawQuote", "POST", "/v1/quotes/" + m.quote.Id + ":withdraw", m.customerKey, nil},
+		{"getQuoteTimeline", "GET", "/v1/quotes/" + m.quote.Id + "/timeline", m.customerKey, nil},
+		{"qualify", "POST", "/v1/qualifications", m.customerKey, m.newQualification()},
+		{"listServiceKeys", "GET", "/v1/service-keys", m.providerKey, nil},
+		{"createServiceKey", "POST", "/v1/service-keys", m.providerKey, m.newServiceKey()},
+		{"getServiceKey", "GET", "/v1/service-keys/" + unknownID("svk"), m.providerKey, nil},
+		{"revokeServiceKey", "POST", "/v1/service-keys/" + unknownID("svk") + ":revoke", m.providerKey, nil},
+		{"listRedundancyGroups", "GET", "/v1/redundancy-groups", m.customerKey, nil},
+		{"createRedundancyGroup", "POST", "/v1/redundancy-groups", m.customerKey, client.NewRedundancyGroup{Name: "Both ways", Diversity: client.DiversityPort}},
+		{"getRedundancyGroup", "GET", group, m.customerKey, nil},
+		{"addToRedundancyGroup", "POST", group + ":add-connection", m.customerKey, client.RedundancyGroupMember{ConnectionId: m.order.ConnectionId}},
+		{"removeFromRedundancyGroup", "POST", group + ":remove-connection", m.customerKey, client.RedundancyGroupMember{ConnectionId: m.order.ConnectionId}},
+		{"terminateRedundancyGroup", "POST", group + ":terminate", m.customerKey, client.Reason{Reason: "moved"}},
 	}
+}
+
+// newQualification asks for what newOrder orders.
+func (m *market) newQualification() client.NewQualification {
+	mbps, bgp := 100, domain.BGP{ASN: 65010, Prefixes: []string{"198.51.100.0/24"}}
+	return client.NewQualification{ListingId: &m.listing.Id, BandwidthMbps: &mbps, PortId: m.customerPort, Bgp: &bgp}
+}
+
+func (m *market) newServiceKey() client.NewServiceKey {
+	mbps, days, note := 100, 7, "for the lab"
+	return client.NewServiceKey{PortId: m.providerPort, CustomerId: &m.customerID, MaxMbps: &mbps, ValidForDays: &days, Note: &note}
 }
 
 // TestAskBack goes through a provider's question: who owes what until when, and what the other party may do meanwhile.
