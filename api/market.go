@@ -72,7 +72,7 @@ func (s *Server) EstimateListing(ctx context.Context, req EstimateListingRequest
 	decided, err := quote.Decide(quote.State{}, quote.Issue{
 		QuoteID: id, CustomerID: callerFrom(ctx).OrganisationID, Listing: offered, Fee: fee, BandwidthMbps: req.Body.BandwidthMbps,
 		EstimatedGB:   valueOr(req.Body.EstimatedGb, domain.Decimal{}),
-		EstimatedMbps: valueOr(req.Body.EstimatedMbps, domain.Decimal{}), ValidFor: quoteValidity, At: s.now(),
+		EstimatedMbps: valueOr(req.Body.EstimatedMbps, domain.Decimal{}), ValidFor: quoteHours * time.Hour, At: s.now(),
 	})
 	if err != nil {
 		return nil, err

@@ -71,7 +71,7 @@ func (s *Server) qualified(ctx context.Context, b NewQualification, answer *Qual
 	if err := p.Err(op); err != nil {
 		return listing.Terms{}, err
 	}
-	offered, _, err := s.loadListing(ctx, *b.ListingId)
+	offered, err := s.listingOnOffer(ctx, *b.ListingId)
 	if err != nil {
 		return listing.Terms{}, err
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"crossbill/domain"
@@ -949,6 +950,27 @@ func (e ReadingVerdictStatus) Valid() bool {
 	}
 }
 
+// Defines values for RecordedReadingSource.
+const (
+	RecordedReadingSourceEbpf     RecordedReadingSource = "ebpf"
+	RecordedReadingSourceProvider RecordedReadingSource = "provider"
+	RecordedReadingSourceSoftware RecordedReadingSource = "software"
+)
+
+// Valid indicates whether the value is a known member of the RecordedReadingSource enum.
+func (e RecordedReadingSource) Valid() bool {
+	switch e {
+	case RecordedReadingSourceEbpf:
+		return true
+	case RecordedReadingSourceProvider:
+		return true
+	case RecordedReadingSourceSoftware:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for RedundancyGroupState.
 const (
 	RedundancyGroupStateEmpty       RedundancyGroupState = "empty"
@@ -1171,6 +1193,57 @@ func (e TimelineActorParty) Valid() bool {
 	}
 }
 
+// Defines values for UsageEventSpecversion.
+const (
+	UsageEventSpecversionN10 UsageEventSpecversion = "1.0"
+)
+
+// Valid indicates whether the value is a known member of the UsageEventSpecversion enum.
+func (e UsageEventSpecversion) Valid() bool {
+	switch e {
+	case UsageEventSpecversionN10:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UsageEventType.
+const (
+	UsageEventTypeComCrossbillUsageV1 UsageEventType = "com.crossbill.usage.v1"
+)
+
+// Valid indicates whether the value is a known member of the UsageEventType enum.
+func (e UsageEventType) Valid() bool {
+	switch e {
+	case UsageEventTypeComCrossbillUsageV1:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UsageVerdictStatus.
+const (
+	UsageVerdictStatusAccepted  UsageVerdictStatus = "accepted"
+	UsageVerdictStatusDuplicate UsageVerdictStatus = "duplicate"
+	UsageVerdictStatusRejected  UsageVerdictStatus = "rejected"
+)
+
+// Valid indicates whether the value is a known member of the UsageVerdictStatus enum.
+func (e UsageVerdictStatus) Valid() bool {
+	switch e {
+	case UsageVerdictStatusAccepted:
+		return true
+	case UsageVerdictStatusDuplicate:
+		return true
+	case UsageVerdictStatusRejected:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for WebhookReason.
 const (
 	WebhookReasonFailing WebhookReason = "failing"
@@ -1264,6 +1337,27 @@ func (e ListInvoicesParamsState) Valid() bool {
 	case ListInvoicesParamsStatePaid:
 		return true
 	case ListInvoicesParamsStateVoid:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SearchListingsParamsSort.
+const (
+	SearchListingsParamsSortNewest    SearchListingsParamsSort = "newest"
+	SearchListingsParamsSortPrice     SearchListingsParamsSort = "price"
+	SearchListingsParamsSortRelevance SearchListingsParamsSort = "relevance"
+)
+
+// Valid indicates whether the value is a known member of the SearchListingsParamsSort enum.
+func (e SearchListingsParamsSort) Valid() bool {
+	switch e {
+	case SearchListingsParamsSortNewest:
+		return true
+	case SearchListingsParamsSortPrice:
+		return true
+	case SearchListingsParamsSortRelevance:
 		return true
 	default:
 		return false
@@ -1981,6 +2075,26 @@ type Explanation struct {
 	Recomputed Money `json:"recomputed"`
 }
 
+// FacetCount defines model for FacetCount.
+type FacetCount struct {
+	Count int64  `json:"count"`
+	Value string `json:"value"`
+}
+
+// Facets How many listings there are by value, most first. Category, metro and provider are counted without their own filter, so that the choice can be changed.
+type Facets struct {
+	Bandwidth []FacetCount `json:"bandwidth"`
+	Category  []FacetCount `json:"category"`
+	Metro     []FacetCount `json:"metro"`
+
+	// Price With `currency`: by what a full month costs, the platform's fee included, cheapest first.
+	Price    *[]PriceBand `json:"price,omitempty"`
+	Provider []FacetCount `json:"provider"`
+
+	// Total Of the search as it is.
+	Total int64 `json:"total"`
+}
+
 // FeeSchedule defines model for FeeSchedule.
 type FeeSchedule struct {
 	BasisPoints     int       `json:"basis_points"`
@@ -2180,6 +2294,8 @@ type ListingID = string
 
 // ListingPage defines model for ListingPage.
 type ListingPage struct {
+	// Facets How many listings there are by value, most first. Category, metro and provider are counted without their own filter, so that the choice can be changed.
+	Facets        *Facets   `json:"facets,omitempty"`
 	Items         []Listing `json:"items"`
 	NextPageToken *string   `json:"next_page_token,omitempty"`
 }
@@ -2911,6 +3027,16 @@ type PortPage struct {
 // Example: 192.0.2.0/24
 type Prefix = string
 
+// PriceBand defines model for PriceBand.
+type PriceBand struct {
+	// Above An amount in major units with all the digits of its currency.
+	Above *Money `json:"above,omitempty"`
+	Count int64  `json:"count"`
+
+	// UpTo An amount in major units with all the digits of its currency.
+	UpTo *Money `json:"up_to,omitempty"`
+}
+
 // PrincipalRef Who called, within an organisation.
 type PrincipalRef struct {
 	Id   string           `json:"id"`
@@ -3115,6 +3241,25 @@ type ReadingVerdicts struct {
 type Reason struct {
 	Reason string `json:"reason"`
 }
+
+// RecordedReading A reading of an edge node, or of a provider's own meter, which has no epoch, sequence or packets (all 0).
+type RecordedReading struct {
+	BytesIn      int64                 `json:"bytes_in"`
+	BytesOut     int64                 `json:"bytes_out"`
+	ConnectionId ConnectionID          `json:"connection_id"`
+	DroppedIn    int64                 `json:"dropped_in"`
+	DroppedOut   int64                 `json:"dropped_out"`
+	Epoch        int64                 `json:"epoch"`
+	From         time.Time             `json:"from"`
+	PacketsIn    int64                 `json:"packets_in"`
+	PacketsOut   int64                 `json:"packets_out"`
+	Sequence     int64                 `json:"sequence"`
+	Source       RecordedReadingSource `json:"source"`
+	To           time.Time             `json:"to"`
+}
+
+// RecordedReadingSource defines model for RecordedReading.Source.
+type RecordedReadingSource string
 
 // RedundancyGroup defines model for RedundancyGroup.
 type RedundancyGroup struct {
@@ -3488,11 +3633,11 @@ type TimelineEntry struct {
 
 // Usage defines model for Usage.
 type Usage struct {
-	BytesIn      int64        `json:"bytes_in"`
-	BytesOut     int64        `json:"bytes_out"`
-	BytesTotal   int64        `json:"bytes_total"`
-	ConnectionId ConnectionID `json:"connection_id"`
-	Items        []Reading    `json:"items"`
+	BytesIn      int64             `json:"bytes_in"`
+	BytesOut     int64             `json:"bytes_out"`
+	BytesTotal   int64             `json:"bytes_total"`
+	ConnectionId ConnectionID      `json:"connection_id"`
+	Items        []RecordedReading `json:"items"`
 
 	// LastTo The end of the newest reading.
 	LastTo        *time.Time `json:"last_to,omitempty"`
@@ -3500,6 +3645,57 @@ type Usage struct {
 
 	// Readings How many there are in all.
 	Readings int64 `json:"readings"`
+}
+
+// UsageEvent A CloudEvent. Extension attributes are let through and not kept.
+type UsageEvent struct {
+	// Data Layer-2 bytes at the customer's port over [from, to). In is from the customer towards the provider.
+	Data UsageEventData `json:"data"`
+
+	// Id Of the event; unique under its source.
+	Id string `json:"id"`
+
+	// Source The meter.
+	Source               string                 `json:"source"`
+	Specversion          UsageEventSpecversion  `json:"specversion"`
+	Type                 UsageEventType         `json:"type"`
+	AdditionalProperties map[string]interface{} `json:"-"`
+}
+
+// UsageEventSpecversion defines model for UsageEvent.Specversion.
+type UsageEventSpecversion string
+
+// UsageEventType defines model for UsageEvent.Type.
+type UsageEventType string
+
+// UsageEventBatch defines model for UsageEventBatch.
+type UsageEventBatch = []UsageEvent
+
+// UsageEventData Layer-2 bytes at the customer's port over [from, to). In is from the customer towards the provider.
+type UsageEventData struct {
+	BytesIn      int64        `json:"bytes_in"`
+	BytesOut     int64        `json:"bytes_out"`
+	ConnectionId ConnectionID `json:"connection_id"`
+	From         time.Time    `json:"from"`
+	To           time.Time    `json:"to"`
+}
+
+// UsageVerdict defines model for UsageVerdict.
+type UsageVerdict struct {
+	Id string `json:"id"`
+
+	// Problem RFC 9457 problem details.
+	Problem *Problem           `json:"problem,omitempty"`
+	Source  string             `json:"source"`
+	Status  UsageVerdictStatus `json:"status"`
+}
+
+// UsageVerdictStatus defines model for UsageVerdict.Status.
+type UsageVerdictStatus string
+
+// UsageVerdicts defines model for UsageVerdicts.
+type UsageVerdicts struct {
+	Verdicts []UsageVerdict `json:"verdicts"`
 }
 
 // Webhook defines model for Webhook.
@@ -4029,13 +4225,32 @@ type ListListingReviewsParams struct {
 
 // SearchListingsParams defines parameters for SearchListings.
 type SearchListingsParams struct {
-	// Q Words to find in title and description.
-	Q     *string `form:"q,omitempty" json:"q,omitempty"`
-	Metro *string `form:"metro,omitempty" json:"metro,omitempty"`
+	// Q Words to find in title and description, as to a search engine: all of them, `"phrases"`, `or`, `-not`; the last word may be unfinished.
+	Q        *string   `form:"q,omitempty" json:"q,omitempty"`
+	Category *Category `form:"category,omitempty" json:"category,omitempty"`
 
-	// BandwidthMbps Only listings that sell this bandwidth.
-	BandwidthMbps *int   `form:"bandwidth_mbps,omitempty" json:"bandwidth_mbps,omitempty"`
-	Limit         *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+	// Metro In any case.
+	Metro      *string         `form:"metro,omitempty" json:"metro,omitempty"`
+	ProviderId *OrganisationID `form:"provider_id,omitempty" json:"provider_id,omitempty"`
+
+	// BandwidthMbps Only listings that sell this bandwidth; prices are for it. Without it, prices are for each listing's smallest.
+	BandwidthMbps *int `form:"bandwidth_mbps,omitempty" json:"bandwidth_mbps,omitempty"`
+
+	// EstimatedGb What a month's usage is taken to be in prices.
+	EstimatedGb *string `form:"estimated_gb,omitempty" json:"estimated_gb,omitempty"`
+
+	// Currency Only prices in one currency can be compared: needed with `max_monthly_price` and `sort=price`.
+	Currency *Currency `form:"currency,omitempty" json:"currency,omitempty"`
+
+	// MaxMonthlyPrice The most that a full month may cost, the platform's fee included, in major units of `currency`.
+	MaxMonthlyPrice *string `form:"max_monthly_price,omitempty" json:"max_monthly_price,omitempty"`
+
+	// Sort Best match first (the default with `q`), cheapest first, or newest first (the default without).
+	Sort *SearchListingsParamsSort `form:"sort,omitempty" json:"sort,omitempty"`
+
+	// Facets Also count what one more filter would find; it costs more time.
+	Facets *bool  `form:"facets,omitempty" json:"facets,omitempty"`
+	Limit  *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// PageToken `next_page_token` of the page before.
 	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
@@ -4043,6 +4258,9 @@ type SearchListingsParams struct {
 	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
+
+// SearchListingsParamsSort defines parameters for SearchListings.
+type SearchListingsParamsSort string
 
 // CreateListingParams defines parameters for CreateListing.
 type CreateListingParams struct {
@@ -4769,6 +4987,15 @@ type CreateServiceKeyJSONRequestBody = NewServiceKey
 // SetTaxRateJSONRequestBody defines body for SetTaxRate for application/json ContentType.
 type SetTaxRateJSONRequestBody = NewTaxRate
 
+// SendUsageEventsApplicationCloudeventsPlusJSONRequestBody defines body for SendUsageEvents for application/cloudevents+json ContentType.
+type SendUsageEventsApplicationCloudeventsPlusJSONRequestBody = UsageEvent
+
+// SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody defines body for SendUsageEvents for application/cloudevents-batch+json ContentType.
+type SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody = UsageEventBatch
+
+// SendUsageEventsJSONRequestBody defines body for SendUsageEvents for application/json ContentType.
+type SendUsageEventsJSONRequestBody = UsageEvent
+
 // CreateWebhookJSONRequestBody defines body for CreateWebhook for application/json ContentType.
 type CreateWebhookJSONRequestBody = NewWebhook
 
@@ -4780,6 +5007,124 @@ type ReplayWebhookJSONRequestBody = WebhookReplay
 
 // RotateWebhookSecretJSONRequestBody defines body for RotateWebhookSecret for application/json ContentType.
 type RotateWebhookSecretJSONRequestBody = SecretRotation
+
+// Getter for additional properties for UsageEvent. Returns the specified
+// element and whether it was found
+func (a UsageEvent) Get(fieldName string) (value interface{}, found bool) {
+	if a.AdditionalProperties != nil {
+		value, found = a.AdditionalProperties[fieldName]
+	}
+	return
+}
+
+// Setter for additional properties for UsageEvent
+func (a *UsageEvent) Set(fieldName string, value interface{}) {
+	if a.AdditionalProperties == nil {
+		a.AdditionalProperties = make(map[string]interface{})
+	}
+	a.AdditionalProperties[fieldName] = value
+}
+
+// Override default JSON handling for UsageEvent to handle AdditionalProperties
+func (a *UsageEvent) UnmarshalJSON(b []byte) error {
+	object := make(map[string]json.RawMessage)
+	err := json.Unmarshal(b, &object)
+	if err != nil {
+		return err
+	}
+
+	if raw, found := object["data"]; found {
+		err = json.Unmarshal(raw, &a.Data)
+		if err != nil {
+			return fmt.Errorf("error reading 'data': %w", err)
+		}
+		delete(object, "data")
+	}
+
+	if raw, found := object["id"]; found {
+		err = json.Unmarshal(raw, &a.Id)
+		if err != nil {
+			return fmt.Errorf("error reading 'id': %w", err)
+		}
+		delete(object, "id")
+	}
+
+	if raw, found := object["source"]; found {
+		err = json.Unmarshal(raw, &a.Source)
+		if err != nil {
+			return fmt.Errorf("error reading 'source': %w", err)
+		}
+		delete(object, "source")
+	}
+
+	if raw, found := object["specversion"]; found {
+		err = json.Unmarshal(raw, &a.Specversion)
+		if err != nil {
+			return fmt.Errorf("error reading 'specversion': %w", err)
+		}
+		delete(object, "specversion")
+	}
+
+	if raw, found := object["type"]; found {
+		err = json.Unmarshal(raw, &a.Type)
+		if err != nil {
+			return fmt.Errorf("error reading 'type': %w", err)
+		}
+		delete(object, "type")
+	}
+
+	if len(object) != 0 {
+		a.AdditionalProperties = make(map[string]interface{})
+		for fieldName, fieldBuf := range object {
+			var fieldVal interface{}
+			err := json.Unmarshal(fieldBuf, &fieldVal)
+			if err != nil {
+				return fmt.Errorf("error unmarshaling field %s: %w", fieldName, err)
+			}
+			a.AdditionalProperties[fieldName] = fieldVal
+		}
+	}
+	return nil
+}
+
+// Override default JSON handling for UsageEvent to handle AdditionalProperties
+func (a UsageEvent) MarshalJSON() ([]byte, error) {
+	var err error
+	object := make(map[string]json.RawMessage)
+
+	object["data"], err = json.Marshal(a.Data)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'data': %w", err)
+	}
+
+	object["id"], err = json.Marshal(a.Id)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'id': %w", err)
+	}
+
+	object["source"], err = json.Marshal(a.Source)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'source': %w", err)
+	}
+
+	object["specversion"], err = json.Marshal(a.Specversion)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'specversion': %w", err)
+	}
+
+	object["type"], err = json.Marshal(a.Type)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'type': %w", err)
+	}
+
+	for fieldName, field := range a.AdditionalProperties {
+		object[fieldName], err = json.Marshal(field)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling '%s': %w", fieldName, err)
+		}
+	}
+	return json.Marshal(object)
+}
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
@@ -4933,7 +5278,7 @@ type ServerInterface interface {
 	// ListListingReviews What providers submitted and no operator has decided on, longest waiting first
 	// (GET /v1/listing-reviews)
 	ListListingReviews(w http.ResponseWriter, r *http.Request, params ListListingReviewsParams)
-	// SearchListings Search the published listings
+	// SearchListings Search what the caller may buy
 	// (GET /v1/listings)
 	SearchListings(w http.ResponseWriter, r *http.Request, params SearchListingsParams)
 	// CreateListing Draft a listing
@@ -5143,6 +5488,9 @@ type ServerInterface interface {
 	// SetTaxRate Record a tax rate
 	// (POST /v1/tax-rates)
 	SetTaxRate(w http.ResponseWriter, r *http.Request, params SetTaxRateParams)
+	// SendUsageEvents Deliver the usage that a provider's own meters counted, each event with its own verdict
+	// (POST /v1/usage-events)
+	SendUsageEvents(w http.ResponseWriter, r *http.Request)
 	// ListWebhooks The webhooks of the caller's organisation, newest first
 	// (GET /v1/webhooks)
 	ListWebhooks(w http.ResponseWriter, r *http.Request)
@@ -7870,6 +8218,19 @@ func (siw *ServerInterfaceWrapper) SearchListings(w http.ResponseWriter, r *http
 		return
 	}
 
+	// ------------- Optional query parameter "category" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "category", r.URL.Query(), &params.Category, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "category"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "category", Err: err})
+		}
+		return
+	}
+
 	// ------------- Optional query parameter "metro" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "metro", r.URL.Query(), &params.Metro, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
@@ -7883,6 +8244,19 @@ func (siw *ServerInterfaceWrapper) SearchListings(w http.ResponseWriter, r *http
 		return
 	}
 
+	// ------------- Optional query parameter "provider_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "provider_id", r.URL.Query(), &params.ProviderId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "provider_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "provider_id", Err: err})
+		}
+		return
+	}
+
 	// ------------- Optional query parameter "bandwidth_mbps" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "bandwidth_mbps", r.URL.Query(), &params.BandwidthMbps, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
@@ -7892,6 +8266,71 @@ func (siw *ServerInterfaceWrapper) SearchListings(w http.ResponseWriter, r *http
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "bandwidth_mbps"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "bandwidth_mbps", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "estimated_gb" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "estimated_gb", r.URL.Query(), &params.EstimatedGb, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "estimated_gb"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "estimated_gb", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "currency" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "currency", r.URL.Query(), &params.Currency, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "currency"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "currency", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "max_monthly_price" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "max_monthly_price", r.URL.Query(), &params.MaxMonthlyPrice, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "max_monthly_price"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "max_monthly_price", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "sort" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "sort", r.URL.Query(), &params.Sort, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "sort"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "sort", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "facets" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "facets", r.URL.Query(), &params.Facets, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "facets"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "facets", Err: err})
 		}
 		return
 	}
@@ -11725,6 +12164,20 @@ func (siw *ServerInterfaceWrapper) SetTaxRate(w http.ResponseWriter, r *http.Req
 	handler.ServeHTTP(w, r)
 }
 
+// SendUsageEvents operation middleware
+func (siw *ServerInterfaceWrapper) SendUsageEvents(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SendUsageEvents(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListWebhooks operation middleware
 func (siw *ServerInterfaceWrapper) ListWebhooks(w http.ResponseWriter, r *http.Request) {
 
@@ -12551,6 +13004,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 	r.HandleFunc(options.BaseURL+"/v1/edge-nodes/{edge_node_id}/observations", wrapper.ReportObservations).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/edge-nodes/{edge_node_id}/readings", wrapper.SendReadings).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/usage-events", wrapper.SendUsageEvents).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/ports", wrapper.ListPorts).Methods(http.MethodGet)
 
@@ -18390,6 +18845,57 @@ func (response SetTaxRatedefaultApplicationProblemPlusJSONResponse) VisitSetTaxR
 	return err
 }
 
+type SendUsageEventsRequestObject struct {
+	ApplicationCloudeventsPlusJSONBody      *SendUsageEventsApplicationCloudeventsPlusJSONRequestBody
+	ApplicationCloudeventsBatchPlusJSONBody *SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody
+	JSONBody                                *SendUsageEventsJSONRequestBody
+}
+
+type SendUsageEventsResponseObject interface {
+	VisitSendUsageEventsResponse(w http.ResponseWriter) error
+}
+
+type SendUsageEvents200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type SendUsageEvents200JSONResponse struct {
+	Body    UsageVerdicts
+	Headers SendUsageEvents200ResponseHeaders
+}
+
+func (response SendUsageEvents200JSONResponse) VisitSendUsageEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SendUsageEventsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SendUsageEventsdefaultApplicationProblemPlusJSONResponse) VisitSendUsageEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListWebhooksRequestObject struct {
 }
 
@@ -19174,7 +19680,7 @@ type StrictServerInterface interface {
 	// ListListingReviews What providers submitted and no operator has decided on, longest waiting first
 	// (GET /v1/listing-reviews)
 	ListListingReviews(ctx context.Context, request ListListingReviewsRequestObject) (ListListingReviewsResponseObject, error)
-	// SearchListings Search the published listings
+	// SearchListings Search what the caller may buy
 	// (GET /v1/listings)
 	SearchListings(ctx context.Context, request SearchListingsRequestObject) (SearchListingsResponseObject, error)
 	// CreateListing Draft a listing
@@ -19384,6 +19890,9 @@ type StrictServerInterface interface {
 	// SetTaxRate Record a tax rate
 	// (POST /v1/tax-rates)
 	SetTaxRate(ctx context.Context, request SetTaxRateRequestObject) (SetTaxRateResponseObject, error)
+	// SendUsageEvents Deliver the usage that a provider's own meters counted, each event with its own verdict
+	// (POST /v1/usage-events)
+	SendUsageEvents(ctx context.Context, request SendUsageEventsRequestObject) (SendUsageEventsResponseObject, error)
 	// ListWebhooks The webhooks of the caller's organisation, newest first
 	// (GET /v1/webhooks)
 	ListWebhooks(ctx context.Context, request ListWebhooksRequestObject) (ListWebhooksResponseObject, error)
@@ -22921,6 +23430,61 @@ func (sh *strictHandler) SetTaxRate(w http.ResponseWriter, r *http.Request, para
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(SetTaxRateResponseObject); ok {
 		if err := validResponse.VisitSetTaxRateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SendUsageEvents operation middleware
+func (sh *strictHandler) SendUsageEvents(w http.ResponseWriter, r *http.Request) {
+	var request SendUsageEventsRequestObject
+
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/cloudevents+json") {
+
+		var body SendUsageEventsApplicationCloudeventsPlusJSONRequestBody
+		if err := runtime.BindJSONBody(r, &body); err != nil {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+		request.ApplicationCloudeventsPlusJSONBody = &body
+
+	}
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/cloudevents-batch+json") {
+
+		var body SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody
+		if err := runtime.BindJSONBody(r, &body); err != nil {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+		request.ApplicationCloudeventsBatchPlusJSONBody = &body
+
+	}
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
+
+		var body SendUsageEventsJSONRequestBody
+		if err := runtime.BindJSONBody(r, &body); err != nil {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+		request.JSONBody = &body
+
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.SendUsageEvents(ctx, request.(SendUsageEventsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SendUsageEvents")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SendUsageEventsResponseObject); ok {
+		if err := validResponse.VisitSendUsageEventsResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

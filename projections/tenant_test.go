@@ -180,18 +180,27 @@ func TestDoor_UsesIndexes(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	if _, err := b.pool.Exec(t.Context(), `
+<<<<<<< HEAD
 		INSERT INTO read_orders SELECT n, n, 1, 'org_' || n % 1000, 'org_' || n % 7, '{}' FROM generate_series(1, 20000) AS n; ANALYZE read_orders;
 		INSERT INTO read_listings (listing_id, position, provider_id, version, effective_from, category, metro, metro_name, bandwidths_mbps,
 				title, description, terms)
 			SELECT n, n, 'org_1', 1, now(), 'voice', 'ams', 'AMS', '{100}', 'word' || n, 'text', '{}' FROM generate_series(1, 20000) AS n;
+=======
+		INSERT INTO read_orders SELECT n, n, 1, 'org_' || n % 1000, 'org_' || n % 7, '{}',
+			CASE WHEN n % 300 < 5 THEN 'awaiting_provider' ELSE 'completed' END, CASE WHEN n % 300 < 5 THEN 'provider' ELSE '' END, now() FROM generate_series(1, 20000) AS n; ANALYZE read_orders;
+		INSERT INTO read_listings (listing_id, position, provider_id, version, metro, bandwidths_mbps, title, description, terms)
+			SELECT n, n, 'org_1', 1, 'ams', '{100}', 'word' || n, 'text', '{}' FROM generate_series(1, 20000) AS n;
+>>>>>>> f869c86 (Qualify what is on offer to the caller)
 		SELECT gin_clean_pending_list('read_listings_search'); ANALYZE read_listings`); err != nil {
 		t.Fatal(err)
 	}
 	d, ctx := projections.Door{Pool: b.pool}, projections.Viewing(t.Context(), projections.Party("org_5"))
 	for index, sql := range map[string]string{
-		"read_orders_customer": `SELECT position, doc FROM read_orders WHERE customer_id = 'org_5' AND position < 10000 ORDER BY position DESC LIMIT 10`,
-		"read_orders_pkey":     `SELECT doc FROM read_orders WHERE order_id = '77'`,
-		"read_listings_search": `SELECT listing_id FROM read_listings WHERE search @@ websearch_to_tsquery('english', 'word77')`,
+		"read_orders_customer":       `SELECT position, doc FROM read_orders WHERE customer_id = 'org_5' AND position < 10000 ORDER BY position DESC LIMIT 10`,
+		"read_orders_provider_needs": `SELECT position, doc FROM read_orders WHERE provider_id = 'org_5' AND position < 20001 AND needs = 'provider' AND needs <> '' ORDER BY position DESC LIMIT 10`,
+		"read_orders_needs":          `SELECT position, doc FROM read_orders WHERE position < 20001 AND needs = 'provider' AND needs <> '' ORDER BY position DESC LIMIT 10`,
+		"read_orders_pkey":           `SELECT doc FROM read_orders WHERE order_id = '77'`,
+		"read_listings_search":       `SELECT listing_id FROM read_listings WHERE search @@ websearch_to_tsquery('english', 'word77')`,
 	} {
 		rows, err := d.Query(ctx, `EXPLAIN (COSTS OFF) `+sql)
 		if err != nil {

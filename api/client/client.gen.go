@@ -949,6 +949,27 @@ func (e ReadingVerdictStatus) Valid() bool {
 	}
 }
 
+// Defines values for RecordedReadingSource.
+const (
+	RecordedReadingSourceEbpf     RecordedReadingSource = "ebpf"
+	RecordedReadingSourceProvider RecordedReadingSource = "provider"
+	RecordedReadingSourceSoftware RecordedReadingSource = "software"
+)
+
+// Valid indicates whether the value is a known member of the RecordedReadingSource enum.
+func (e RecordedReadingSource) Valid() bool {
+	switch e {
+	case RecordedReadingSourceEbpf:
+		return true
+	case RecordedReadingSourceProvider:
+		return true
+	case RecordedReadingSourceSoftware:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for RedundancyGroupState.
 const (
 	RedundancyGroupStateEmpty       RedundancyGroupState = "empty"
@@ -1171,6 +1192,57 @@ func (e TimelineActorParty) Valid() bool {
 	}
 }
 
+// Defines values for UsageEventSpecversion.
+const (
+	UsageEventSpecversionN10 UsageEventSpecversion = "1.0"
+)
+
+// Valid indicates whether the value is a known member of the UsageEventSpecversion enum.
+func (e UsageEventSpecversion) Valid() bool {
+	switch e {
+	case UsageEventSpecversionN10:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UsageEventType.
+const (
+	UsageEventTypeComCrossbillUsageV1 UsageEventType = "com.crossbill.usage.v1"
+)
+
+// Valid indicates whether the value is a known member of the UsageEventType enum.
+func (e UsageEventType) Valid() bool {
+	switch e {
+	case UsageEventTypeComCrossbillUsageV1:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UsageVerdictStatus.
+const (
+	UsageVerdictStatusAccepted  UsageVerdictStatus = "accepted"
+	UsageVerdictStatusDuplicate UsageVerdictStatus = "duplicate"
+	UsageVerdictStatusRejected  UsageVerdictStatus = "rejected"
+)
+
+// Valid indicates whether the value is a known member of the UsageVerdictStatus enum.
+func (e UsageVerdictStatus) Valid() bool {
+	switch e {
+	case UsageVerdictStatusAccepted:
+		return true
+	case UsageVerdictStatusDuplicate:
+		return true
+	case UsageVerdictStatusRejected:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for WebhookReason.
 const (
 	WebhookReasonFailing WebhookReason = "failing"
@@ -1264,6 +1336,27 @@ func (e ListInvoicesParamsState) Valid() bool {
 	case ListInvoicesParamsStatePaid:
 		return true
 	case ListInvoicesParamsStateVoid:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SearchListingsParamsSort.
+const (
+	SearchListingsParamsSortNewest    SearchListingsParamsSort = "newest"
+	SearchListingsParamsSortPrice     SearchListingsParamsSort = "price"
+	SearchListingsParamsSortRelevance SearchListingsParamsSort = "relevance"
+)
+
+// Valid indicates whether the value is a known member of the SearchListingsParamsSort enum.
+func (e SearchListingsParamsSort) Valid() bool {
+	switch e {
+	case SearchListingsParamsSortNewest:
+		return true
+	case SearchListingsParamsSortPrice:
+		return true
+	case SearchListingsParamsSortRelevance:
 		return true
 	default:
 		return false
@@ -1981,6 +2074,26 @@ type Explanation struct {
 	Recomputed Money `json:"recomputed"`
 }
 
+// FacetCount defines model for FacetCount.
+type FacetCount struct {
+	Count int64  `json:"count"`
+	Value string `json:"value"`
+}
+
+// Facets How many listings there are by value, most first. Category, metro and provider are counted without their own filter, so that the choice can be changed.
+type Facets struct {
+	Bandwidth []FacetCount `json:"bandwidth"`
+	Category  []FacetCount `json:"category"`
+	Metro     []FacetCount `json:"metro"`
+
+	// Price With `currency`: by what a full month costs, the platform's fee included, cheapest first.
+	Price    *[]PriceBand `json:"price,omitempty"`
+	Provider []FacetCount `json:"provider"`
+
+	// Total Of the search as it is.
+	Total int64 `json:"total"`
+}
+
 // FeeSchedule defines model for FeeSchedule.
 type FeeSchedule struct {
 	BasisPoints     int       `json:"basis_points"`
@@ -2180,6 +2293,8 @@ type ListingID = string
 
 // ListingPage defines model for ListingPage.
 type ListingPage struct {
+	// Facets How many listings there are by value, most first. Category, metro and provider are counted without their own filter, so that the choice can be changed.
+	Facets        *Facets   `json:"facets,omitempty"`
 	Items         []Listing `json:"items"`
 	NextPageToken *string   `json:"next_page_token,omitempty"`
 }
@@ -2911,6 +3026,16 @@ type PortPage struct {
 // Example: 192.0.2.0/24
 type Prefix = string
 
+// PriceBand defines model for PriceBand.
+type PriceBand struct {
+	// Above An amount in major units with all the digits of its currency.
+	Above *Money `json:"above,omitempty"`
+	Count int64  `json:"count"`
+
+	// UpTo An amount in major units with all the digits of its currency.
+	UpTo *Money `json:"up_to,omitempty"`
+}
+
 // PrincipalRef Who called, within an organisation.
 type PrincipalRef struct {
 	Id   string           `json:"id"`
@@ -3115,6 +3240,25 @@ type ReadingVerdicts struct {
 type Reason struct {
 	Reason string `json:"reason"`
 }
+
+// RecordedReading A reading of an edge node, or of a provider's own meter, which has no epoch, sequence or packets (all 0).
+type RecordedReading struct {
+	BytesIn      int64                 `json:"bytes_in"`
+	BytesOut     int64                 `json:"bytes_out"`
+	ConnectionId ConnectionID          `json:"connection_id"`
+	DroppedIn    int64                 `json:"dropped_in"`
+	DroppedOut   int64                 `json:"dropped_out"`
+	Epoch        int64                 `json:"epoch"`
+	From         time.Time             `json:"from"`
+	PacketsIn    int64                 `json:"packets_in"`
+	PacketsOut   int64                 `json:"packets_out"`
+	Sequence     int64                 `json:"sequence"`
+	Source       RecordedReadingSource `json:"source"`
+	To           time.Time             `json:"to"`
+}
+
+// RecordedReadingSource defines model for RecordedReading.Source.
+type RecordedReadingSource string
 
 // RedundancyGroup defines model for RedundancyGroup.
 type RedundancyGroup struct {
@@ -3488,11 +3632,11 @@ type TimelineEntry struct {
 
 // Usage defines model for Usage.
 type Usage struct {
-	BytesIn      int64        `json:"bytes_in"`
-	BytesOut     int64        `json:"bytes_out"`
-	BytesTotal   int64        `json:"bytes_total"`
-	ConnectionId ConnectionID `json:"connection_id"`
-	Items        []Reading    `json:"items"`
+	BytesIn      int64             `json:"bytes_in"`
+	BytesOut     int64             `json:"bytes_out"`
+	BytesTotal   int64             `json:"bytes_total"`
+	ConnectionId ConnectionID      `json:"connection_id"`
+	Items        []RecordedReading `json:"items"`
 
 	// LastTo The end of the newest reading.
 	LastTo        *time.Time `json:"last_to,omitempty"`
@@ -3500,6 +3644,57 @@ type Usage struct {
 
 	// Readings How many there are in all.
 	Readings int64 `json:"readings"`
+}
+
+// UsageEvent A CloudEvent. Extension attributes are let through and not kept.
+type UsageEvent struct {
+	// Data Layer-2 bytes at the customer's port over [from, to). In is from the customer towards the provider.
+	Data UsageEventData `json:"data"`
+
+	// Id Of the event; unique under its source.
+	Id string `json:"id"`
+
+	// Source The meter.
+	Source               string                 `json:"source"`
+	Specversion          UsageEventSpecversion  `json:"specversion"`
+	Type                 UsageEventType         `json:"type"`
+	AdditionalProperties map[string]interface{} `json:"-"`
+}
+
+// UsageEventSpecversion defines model for UsageEvent.Specversion.
+type UsageEventSpecversion string
+
+// UsageEventType defines model for UsageEvent.Type.
+type UsageEventType string
+
+// UsageEventBatch defines model for UsageEventBatch.
+type UsageEventBatch = []UsageEvent
+
+// UsageEventData Layer-2 bytes at the customer's port over [from, to). In is from the customer towards the provider.
+type UsageEventData struct {
+	BytesIn      int64        `json:"bytes_in"`
+	BytesOut     int64        `json:"bytes_out"`
+	ConnectionId ConnectionID `json:"connection_id"`
+	From         time.Time    `json:"from"`
+	To           time.Time    `json:"to"`
+}
+
+// UsageVerdict defines model for UsageVerdict.
+type UsageVerdict struct {
+	Id string `json:"id"`
+
+	// Problem RFC 9457 problem details.
+	Problem *Problem           `json:"problem,omitempty"`
+	Source  string             `json:"source"`
+	Status  UsageVerdictStatus `json:"status"`
+}
+
+// UsageVerdictStatus defines model for UsageVerdict.Status.
+type UsageVerdictStatus string
+
+// UsageVerdicts defines model for UsageVerdicts.
+type UsageVerdicts struct {
+	Verdicts []UsageVerdict `json:"verdicts"`
 }
 
 // Webhook defines model for Webhook.
@@ -4029,13 +4224,32 @@ type ListListingReviewsParams struct {
 
 // SearchListingsParams defines parameters for SearchListings.
 type SearchListingsParams struct {
-	// Q Words to find in title and description.
-	Q     *string `form:"q,omitempty" json:"q,omitempty"`
-	Metro *string `form:"metro,omitempty" json:"metro,omitempty"`
+	// Q Words to find in title and description, as to a search engine: all of them, `"phrases"`, `or`, `-not`; the last word may be unfinished.
+	Q        *string   `form:"q,omitempty" json:"q,omitempty"`
+	Category *Category `form:"category,omitempty" json:"category,omitempty"`
 
-	// BandwidthMbps Only listings that sell this bandwidth.
-	BandwidthMbps *int   `form:"bandwidth_mbps,omitempty" json:"bandwidth_mbps,omitempty"`
-	Limit         *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+	// Metro In any case.
+	Metro      *string         `form:"metro,omitempty" json:"metro,omitempty"`
+	ProviderId *OrganisationID `form:"provider_id,omitempty" json:"provider_id,omitempty"`
+
+	// BandwidthMbps Only listings that sell this bandwidth; prices are for it. Without it, prices are for each listing's smallest.
+	BandwidthMbps *int `form:"bandwidth_mbps,omitempty" json:"bandwidth_mbps,omitempty"`
+
+	// EstimatedGb What a month's usage is taken to be in prices.
+	EstimatedGb *string `form:"estimated_gb,omitempty" json:"estimated_gb,omitempty"`
+
+	// Currency Only prices in one currency can be compared: needed with `max_monthly_price` and `sort=price`.
+	Currency *Currency `form:"currency,omitempty" json:"currency,omitempty"`
+
+	// MaxMonthlyPrice The most that a full month may cost, the platform's fee included, in major units of `currency`.
+	MaxMonthlyPrice *string `form:"max_monthly_price,omitempty" json:"max_monthly_price,omitempty"`
+
+	// Sort Best match first (the default with `q`), cheapest first, or newest first (the default without).
+	Sort *SearchListingsParamsSort `form:"sort,omitempty" json:"sort,omitempty"`
+
+	// Facets Also count what one more filter would find; it costs more time.
+	Facets *bool  `form:"facets,omitempty" json:"facets,omitempty"`
+	Limit  *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// PageToken `next_page_token` of the page before.
 	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
@@ -4043,6 +4257,9 @@ type SearchListingsParams struct {
 	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
+
+// SearchListingsParamsSort defines parameters for SearchListings.
+type SearchListingsParamsSort string
 
 // CreateListingParams defines parameters for CreateListing.
 type CreateListingParams struct {
@@ -4769,6 +4986,15 @@ type CreateServiceKeyJSONRequestBody = NewServiceKey
 // SetTaxRateJSONRequestBody defines body for SetTaxRate for application/json ContentType.
 type SetTaxRateJSONRequestBody = NewTaxRate
 
+// SendUsageEventsApplicationCloudeventsPlusJSONRequestBody defines body for SendUsageEvents for application/cloudevents+json ContentType.
+type SendUsageEventsApplicationCloudeventsPlusJSONRequestBody = UsageEvent
+
+// SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody defines body for SendUsageEvents for application/cloudevents-batch+json ContentType.
+type SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody = UsageEventBatch
+
+// SendUsageEventsJSONRequestBody defines body for SendUsageEvents for application/json ContentType.
+type SendUsageEventsJSONRequestBody = UsageEvent
+
 // CreateWebhookJSONRequestBody defines body for CreateWebhook for application/json ContentType.
 type CreateWebhookJSONRequestBody = NewWebhook
 
@@ -4780,6 +5006,124 @@ type ReplayWebhookJSONRequestBody = WebhookReplay
 
 // RotateWebhookSecretJSONRequestBody defines body for RotateWebhookSecret for application/json ContentType.
 type RotateWebhookSecretJSONRequestBody = SecretRotation
+
+// Getter for additional properties for UsageEvent. Returns the specified
+// element and whether it was found
+func (a UsageEvent) Get(fieldName string) (value interface{}, found bool) {
+	if a.AdditionalProperties != nil {
+		value, found = a.AdditionalProperties[fieldName]
+	}
+	return
+}
+
+// Setter for additional properties for UsageEvent
+func (a *UsageEvent) Set(fieldName string, value interface{}) {
+	if a.AdditionalProperties == nil {
+		a.AdditionalProperties = make(map[string]interface{})
+	}
+	a.AdditionalProperties[fieldName] = value
+}
+
+// Override default JSON handling for UsageEvent to handle AdditionalProperties
+func (a *UsageEvent) UnmarshalJSON(b []byte) error {
+	object := make(map[string]json.RawMessage)
+	err := json.Unmarshal(b, &object)
+	if err != nil {
+		return err
+	}
+
+	if raw, found := object["data"]; found {
+		err = json.Unmarshal(raw, &a.Data)
+		if err != nil {
+			return fmt.Errorf("error reading 'data': %w", err)
+		}
+		delete(object, "data")
+	}
+
+	if raw, found := object["id"]; found {
+		err = json.Unmarshal(raw, &a.Id)
+		if err != nil {
+			return fmt.Errorf("error reading 'id': %w", err)
+		}
+		delete(object, "id")
+	}
+
+	if raw, found := object["source"]; found {
+		err = json.Unmarshal(raw, &a.Source)
+		if err != nil {
+			return fmt.Errorf("error reading 'source': %w", err)
+		}
+		delete(object, "source")
+	}
+
+	if raw, found := object["specversion"]; found {
+		err = json.Unmarshal(raw, &a.Specversion)
+		if err != nil {
+			return fmt.Errorf("error reading 'specversion': %w", err)
+		}
+		delete(object, "specversion")
+	}
+
+	if raw, found := object["type"]; found {
+		err = json.Unmarshal(raw, &a.Type)
+		if err != nil {
+			return fmt.Errorf("error reading 'type': %w", err)
+		}
+		delete(object, "type")
+	}
+
+	if len(object) != 0 {
+		a.AdditionalProperties = make(map[string]interface{})
+		for fieldName, fieldBuf := range object {
+			var fieldVal interface{}
+			err := json.Unmarshal(fieldBuf, &fieldVal)
+			if err != nil {
+				return fmt.Errorf("error unmarshaling field %s: %w", fieldName, err)
+			}
+			a.AdditionalProperties[fieldName] = fieldVal
+		}
+	}
+	return nil
+}
+
+// Override default JSON handling for UsageEvent to handle AdditionalProperties
+func (a UsageEvent) MarshalJSON() ([]byte, error) {
+	var err error
+	object := make(map[string]json.RawMessage)
+
+	object["data"], err = json.Marshal(a.Data)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'data': %w", err)
+	}
+
+	object["id"], err = json.Marshal(a.Id)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'id': %w", err)
+	}
+
+	object["source"], err = json.Marshal(a.Source)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'source': %w", err)
+	}
+
+	object["specversion"], err = json.Marshal(a.Specversion)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'specversion': %w", err)
+	}
+
+	object["type"], err = json.Marshal(a.Type)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'type': %w", err)
+	}
+
+	for fieldName, field := range a.AdditionalProperties {
+		object[fieldName], err = json.Marshal(field)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling '%s': %w", fieldName, err)
+		}
+	}
+	return json.Marshal(object)
+}
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -5348,7 +5692,7 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/listing-reviews (the `ListListingReviews` operationId).
 	ListListingReviews(ctx context.Context, params *ListListingReviewsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// SearchListings Search the published listings
+	// SearchListings Search what the caller may buy
 	//
 	// Corresponds with GET /v1/listings (the `SearchListings` operationId).
 	SearchListings(ctx context.Context, params *SearchListingsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -6065,6 +6409,54 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/tax-rates (the `SetTaxRate` operationId).
 	SetTaxRate(ctx context.Context, params *SetTaxRateParams, body SetTaxRateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SendUsageEventsWithBody Deliver the usage that a provider's own meters counted, each event with its own verdict
+	//
+	// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+	// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+	// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+	// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+	SendUsageEventsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SendUsageEventsWithApplicationCloudeventsPlusJSONBody Deliver the usage that a provider's own meters counted, each event with its own verdict
+	//
+	// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+	// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+	// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+	// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+	//
+	// Takes a body of the `application/cloudevents+json` content type.
+	//
+	// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+	SendUsageEventsWithApplicationCloudeventsPlusJSONBody(ctx context.Context, body SendUsageEventsApplicationCloudeventsPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBody Deliver the usage that a provider's own meters counted, each event with its own verdict
+	//
+	// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+	// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+	// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+	// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+	//
+	// Takes a body of the `application/cloudevents-batch+json` content type.
+	//
+	// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+	SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBody(ctx context.Context, body SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SendUsageEvents Deliver the usage that a provider's own meters counted, each event with its own verdict
+	//
+	// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+	// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+	// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+	// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+	SendUsageEvents(ctx context.Context, body SendUsageEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListWebhooks The webhooks of the caller's organisation, newest first
 	//
@@ -7344,7 +7736,7 @@ func (c *Client) ListListingReviews(ctx context.Context, params *ListListingRevi
 	return c.Client.Do(req)
 }
 
-// SearchListings Search the published listings
+// SearchListings Search what the caller may buy
 //
 // Corresponds with GET /v1/listings (the `SearchListings` operationId).
 func (c *Client) SearchListings(ctx context.Context, params *SearchListingsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -9022,6 +9414,94 @@ func (c *Client) SetTaxRateWithBody(ctx context.Context, params *SetTaxRateParam
 // Corresponds with POST /v1/tax-rates (the `SetTaxRate` operationId).
 func (c *Client) SetTaxRate(ctx context.Context, params *SetTaxRateParams, body SetTaxRateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSetTaxRateRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SendUsageEventsWithBody Deliver the usage that a provider's own meters counted, each event with its own verdict
+//
+// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+func (c *Client) SendUsageEventsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSendUsageEventsRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SendUsageEventsWithApplicationCloudeventsPlusJSONBody Deliver the usage that a provider's own meters counted, each event with its own verdict
+//
+// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+//
+// Takes a body of the `application/cloudevents+json` content type.
+//
+// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+func (c *Client) SendUsageEventsWithApplicationCloudeventsPlusJSONBody(ctx context.Context, body SendUsageEventsApplicationCloudeventsPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSendUsageEventsRequestWithApplicationCloudeventsPlusJSONBody(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBody Deliver the usage that a provider's own meters counted, each event with its own verdict
+//
+// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+//
+// Takes a body of the `application/cloudevents-batch+json` content type.
+//
+// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+func (c *Client) SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBody(ctx context.Context, body SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSendUsageEventsRequestWithApplicationCloudeventsBatchPlusJSONBody(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SendUsageEvents Deliver the usage that a provider's own meters counted, each event with its own verdict
+//
+// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+func (c *Client) SendUsageEvents(ctx context.Context, body SendUsageEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSendUsageEventsRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -12534,6 +13014,18 @@ func NewSearchListingsRequest(server string, params *SearchListingsParams) (*htt
 
 		}
 
+		if params.Category != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "category", *params.Category, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if params.Metro != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "metro", *params.Metro, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
@@ -12546,9 +13038,81 @@ func NewSearchListingsRequest(server string, params *SearchListingsParams) (*htt
 
 		}
 
+		if params.ProviderId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "provider_id", *params.ProviderId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if params.BandwidthMbps != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "bandwidth_mbps", *params.BandwidthMbps, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.EstimatedGb != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "estimated_gb", *params.EstimatedGb, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Currency != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "currency", *params.Currency, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.MaxMonthlyPrice != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "max_monthly_price", *params.MaxMonthlyPrice, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Sort != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "sort", *params.Sort, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Facets != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "facets", *params.Facets, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -16990,6 +17554,68 @@ func NewSetTaxRateRequestWithBody(server string, params *SetTaxRateParams, conte
 	return req, nil
 }
 
+// NewSendUsageEventsRequestWithApplicationCloudeventsPlusJSONBody calls the generic SendUsageEvents builder with application/cloudevents+json body
+func NewSendUsageEventsRequestWithApplicationCloudeventsPlusJSONBody(server string, body SendUsageEventsApplicationCloudeventsPlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSendUsageEventsRequestWithBody(server, "application/cloudevents+json", bodyReader)
+}
+
+// NewSendUsageEventsRequestWithApplicationCloudeventsBatchPlusJSONBody calls the generic SendUsageEvents builder with application/cloudevents-batch+json body
+func NewSendUsageEventsRequestWithApplicationCloudeventsBatchPlusJSONBody(server string, body SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSendUsageEventsRequestWithBody(server, "application/cloudevents-batch+json", bodyReader)
+}
+
+// NewSendUsageEventsRequest calls the generic SendUsageEvents builder with application/json body
+func NewSendUsageEventsRequest(server string, body SendUsageEventsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSendUsageEventsRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewSendUsageEventsRequestWithBody constructs an http.Request for the SendUsageEvents method, with any body, and a specified content type
+func NewSendUsageEventsRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/usage-events")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewListWebhooksRequest constructs an http.Request for the ListWebhooks method
 func NewListWebhooksRequest(server string) (*http.Request, error) {
 	var err error
@@ -18351,7 +18977,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/listing-reviews (the `ListListingReviews` operationId).
 	ListListingReviewsWithResponse(ctx context.Context, params *ListListingReviewsParams, reqEditors ...RequestEditorFn) (*ListListingReviewsResponse, error)
 
-	// SearchListingsWithResponse Search the published listings
+	// SearchListingsWithResponse Search what the caller may buy
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -19154,6 +19780,54 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/tax-rates (the `SetTaxRate` operationId).
 	SetTaxRateWithResponse(ctx context.Context, params *SetTaxRateParams, body SetTaxRateJSONRequestBody, reqEditors ...RequestEditorFn) (*SetTaxRateResponse, error)
+
+	// SendUsageEventsWithBodyWithResponse Deliver the usage that a provider's own meters counted, each event with its own verdict
+	//
+	// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+	// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+	// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+	// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+	SendUsageEventsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SendUsageEventsResponse, error)
+
+	// SendUsageEventsWithApplicationCloudeventsPlusJSONBodyWithResponse Deliver the usage that a provider's own meters counted, each event with its own verdict
+	//
+	// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+	// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+	// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+	// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+	//
+	// Takes a body of the `application/cloudevents+json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+	SendUsageEventsWithApplicationCloudeventsPlusJSONBodyWithResponse(ctx context.Context, body SendUsageEventsApplicationCloudeventsPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*SendUsageEventsResponse, error)
+
+	// SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBodyWithResponse Deliver the usage that a provider's own meters counted, each event with its own verdict
+	//
+	// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+	// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+	// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+	// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+	//
+	// Takes a body of the `application/cloudevents-batch+json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+	SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBodyWithResponse(ctx context.Context, body SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*SendUsageEventsResponse, error)
+
+	// SendUsageEventsWithResponse Deliver the usage that a provider's own meters counted, each event with its own verdict
+	//
+	// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+	// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+	// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+	// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+	SendUsageEventsWithResponse(ctx context.Context, body SendUsageEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*SendUsageEventsResponse, error)
 
 	// ListWebhooksWithResponse The webhooks of the caller's organisation, newest first
 	//
@@ -25557,6 +26231,61 @@ func (r SetTaxRateResponse) ContentType() string {
 	return ""
 }
 
+// SendUsageEventsResponse200Headers the declared response headers of an HTTP 200 response for SendUsageEvents
+type SendUsageEventsResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type SendUsageEventsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *UsageVerdicts
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *SendUsageEventsResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SendUsageEventsResponse) GetJSON200() *UsageVerdicts {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SendUsageEventsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SendUsageEventsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SendUsageEventsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SendUsageEventsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SendUsageEventsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListWebhooksResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -27235,7 +27964,7 @@ func (c *ClientWithResponses) ListListingReviewsWithResponse(ctx context.Context
 	return ParseListListingReviewsResponse(rsp)
 }
 
-// SearchListingsWithResponse Search the published listings
+// SearchListingsWithResponse Search what the caller may buy
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -28619,6 +29348,78 @@ func (c *ClientWithResponses) SetTaxRateWithResponse(ctx context.Context, params
 		return nil, err
 	}
 	return ParseSetTaxRateResponse(rsp)
+}
+
+// SendUsageEventsWithBodyWithResponse Deliver the usage that a provider's own meters counted, each event with its own verdict
+//
+// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+func (c *ClientWithResponses) SendUsageEventsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SendUsageEventsResponse, error) {
+	rsp, err := c.SendUsageEventsWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSendUsageEventsResponse(rsp)
+}
+
+// SendUsageEventsWithApplicationCloudeventsPlusJSONBodyWithResponse Deliver the usage that a provider's own meters counted, each event with its own verdict
+//
+// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+//
+// Takes a body of the `application/cloudevents+json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+func (c *ClientWithResponses) SendUsageEventsWithApplicationCloudeventsPlusJSONBodyWithResponse(ctx context.Context, body SendUsageEventsApplicationCloudeventsPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*SendUsageEventsResponse, error) {
+	rsp, err := c.SendUsageEventsWithApplicationCloudeventsPlusJSONBody(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSendUsageEventsResponse(rsp)
+}
+
+// SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBodyWithResponse Deliver the usage that a provider's own meters counted, each event with its own verdict
+//
+// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+//
+// Takes a body of the `application/cloudevents-batch+json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+func (c *ClientWithResponses) SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBodyWithResponse(ctx context.Context, body SendUsageEventsApplicationCloudeventsBatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*SendUsageEventsResponse, error) {
+	rsp, err := c.SendUsageEventsWithApplicationCloudeventsBatchPlusJSONBody(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSendUsageEventsResponse(rsp)
+}
+
+// SendUsageEventsWithResponse Deliver the usage that a provider's own meters counted, each event with its own verdict
+//
+// CloudEvents 1.0 of the type `com.crossbill.usage.v1`: one in structured or binary mode, or up to 1 000 in batched mode
+// (docs/usage-events.md). Only for connections whose listing says that the provider meters. An event is known by its
+// `source` and `id`: the same again is a duplicate, another under the same names is rejected, so the request needs no
+// idempotency key. When no event is acceptable the answer is a problem whose `errors` point at each of them.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/usage-events (the `SendUsageEvents` operationId).
+func (c *ClientWithResponses) SendUsageEventsWithResponse(ctx context.Context, body SendUsageEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*SendUsageEventsResponse, error) {
+	rsp, err := c.SendUsageEvents(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSendUsageEventsResponse(rsp)
 }
 
 // ListWebhooksWithResponse The webhooks of the caller's organisation, newest first
@@ -33838,6 +34639,52 @@ func ParseSetTaxRateResponse(rsp *http.Response) (*SetTaxRateResponse, error) {
 			headers.CrossbillPosition = &value
 		}
 		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSendUsageEventsResponse parses an HTTP response from a SendUsageEventsWithResponse call
+func ParseSendUsageEventsResponse(rsp *http.Response) (*SendUsageEventsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SendUsageEventsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest UsageVerdicts
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers SendUsageEventsResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil
