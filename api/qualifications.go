@@ -28,6 +28,12 @@ func (s *Server) Qualify(ctx context.Context, req QualifyRequestObject) (Qualify
 	if err != nil {
 		return nil, err
 	}
+	// Nothing is said of a port of somebody else's, not even that it is there.
+	var p domain.Problems
+	p.Check(site.Port.OrganisationID == callerFrom(ctx).OrganisationID, "/port_id", "is not a port of the organisation")
+	if err := p.Err("api.Qualify"); err != nil {
+		return nil, err
+	}
 	result := qualification.Check(site, qualification.Request{
 		CustomerID: callerFrom(ctx).OrganisationID, PortID: b.PortId, BandwidthMbps: answer.BandwidthMbps, BGP: b.Bgp,
 	})
