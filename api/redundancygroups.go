@@ -169,7 +169,7 @@ func (s *Server) endMember(ctx context.Context, m member, reason string, now tim
 		}
 		return []events.StreamAppend{seenBy(parties, appendTo(connection.Stream(c.ID), m.version, decided...))}, evolved(c, connection.Evolve, decided), nil
 	}
-	placed, version, err := events.Load(ctx, s.Log, order.Stream(c.OrderID), order.Evolve)
+	placed, version, err := s.loadOrder(ctx, c.OrderID)
 	if err != nil {
 		return nil, c, err
 	}
@@ -229,7 +229,7 @@ func (s *Server) loadGroup(ctx context.Context, id string) (g group, err error) 
 	}
 	for _, one := range g.state.Members {
 		var m member
-		if m.state, m.version, err = events.Load(ctx, s.Log, connection.Stream(one.ConnectionID), connection.Evolve); err != nil {
+		if m.state, m.version, err = s.loadConnection(ctx, one.ConnectionID); err != nil {
 			return g, err
 		}
 		g.members = append(g.members, m)

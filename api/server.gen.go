@@ -804,7 +804,6 @@ const (
 	QualificationReasonCodeCapacity         QualificationReasonCode = "capacity"
 	QualificationReasonCodeEdgeNode         QualificationReasonCode = "edge_node"
 	QualificationReasonCodeLocation         QualificationReasonCode = "location"
-	QualificationReasonCodePort             QualificationReasonCode = "port"
 	QualificationReasonCodePrefix           QualificationReasonCode = "prefix"
 	QualificationReasonCodePrefixTaken      QualificationReasonCode = "prefix_taken"
 	QualificationReasonCodeProviderCapacity QualificationReasonCode = "provider_capacity"
@@ -830,8 +829,6 @@ func (e QualificationReasonCode) Valid() bool {
 	case QualificationReasonCodeEdgeNode:
 		return true
 	case QualificationReasonCodeLocation:
-		return true
-	case QualificationReasonCodePort:
 		return true
 	case QualificationReasonCodePrefix:
 		return true

@@ -72,18 +72,24 @@ func (s *Server) timeline(ctx context.Context, told story, limit int, token stri
 	seen := s.seen(ctx)
 	for i, stream := range told.streams {
 		of[stream] = i
-		found, err := seen.ReadStream(ctx, stream, after[i], limit+1)
-		if err != nil {
-			return page, err
+		last := after[i]
+		for wanted := limit + 1; wanted > 0; { // a page of the log may be cut short by its size
+			found, err := seen.ReadStream(ctx, stream, last, wanted)
+			if err != nil {
+				return page, err
+			}
+			if len(found) == 0 {
+				break
+			}
+			all, last, wanted = append(all, found...), found[len(found)-1].Version, wanted-len(found)
 		}
-		all = append(all, found...)
 	}
 	slices.SortFunc(all, func(a, b events.Recorded) int { return cmp.Compare(a.Position, b.Position) })
 	more := len(all) > limit
 	actors := actors{server: s, story: told, known: make(map[string]TimelineActor)}
 	for _, e := range all[:min(len(all), limit)] {
 		after[of[e.Stream]] = e.Version
-		actor, err := actors.of(ctx, e.Metadata)
+		actor, err := actors.find(ctx, e.Metadata)
 		if err != nil {
 			return page, err
 		}
@@ -133,7 +139,7 @@ type actors struct {
 	known  map[string]TimelineActor // by actor
 }
 
-func (a actors) of(ctx context.Context, m events.Metadata) (TimelineActor, error) {
+func (a actors) find(ctx context.Context, m events.Metadata) (TimelineActor, error) {
 	actor, ok := a.known[m.Actor]
 	if ok {
 		return actor, nil

@@ -803,7 +803,6 @@ const (
 	QualificationReasonCodeCapacity         QualificationReasonCode = "capacity"
 	QualificationReasonCodeEdgeNode         QualificationReasonCode = "edge_node"
 	QualificationReasonCodeLocation         QualificationReasonCode = "location"
-	QualificationReasonCodePort             QualificationReasonCode = "port"
 	QualificationReasonCodePrefix           QualificationReasonCode = "prefix"
 	QualificationReasonCodePrefixTaken      QualificationReasonCode = "prefix_taken"
 	QualificationReasonCodeProviderCapacity QualificationReasonCode = "provider_capacity"
@@ -829,8 +828,6 @@ func (e QualificationReasonCode) Valid() bool {
 	case QualificationReasonCodeEdgeNode:
 		return true
 	case QualificationReasonCodeLocation:
-		return true
-	case QualificationReasonCodePort:
 		return true
 	case QualificationReasonCodePrefix:
 		return true
