@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/getkin/kin-openapi/openapi3"
 
@@ -108,7 +109,7 @@ func (w *malformed) parameters() {
 			case "query":
 				w.try(what, withQuery(w.o.path, p.Value.Name, bad), body)
 			case "header":
-				if !strings.ContainsAny(bad, "\x00\xff\n") && bad != "" { // a client can't send those
+				if utf8.ValidString(bad) && !strings.ContainsAny(bad, "\x00\n") && bad != "" { // a client can't send those
 					w.try(what, w.o.path, body, p.Value.Name, bad)
 				}
 			}

@@ -117,6 +117,9 @@ func (e explaining) Query(ctx context.Context, sql string, args ...any) (pgx.Row
 		return nil, err
 	}
 	plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, err
+	}
 	e.b.Logf("%s", strings.Join(plan, "\n"))
 	return e.db.Query(ctx, sql, args...)
 }
