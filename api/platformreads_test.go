@@ -48,7 +48,6 @@ var platformReads = map[string]string{
 	"portViews":            "what is reserved on ports that were found as the caller",
 	"PublishFeeSchedule":   "an operator's",
 	"quotedListing":        "of a quote that was loaded as the caller",
-	"recordConnection":     "decided by the state of a connection on the agent's own node, which is checked",
 	"redeem":               "decided by the secret of the key; who has it not learns nothing",
 	"replay":               "the caller's own answer, by its organisation and key",
 	"ReportObservations":   "an agent reports of its own node, which provisioning checks; agents are parties of no event",

@@ -182,8 +182,9 @@ func TestDoor_UsesIndexes(t *testing.T) {
 	if _, err := b.pool.Exec(t.Context(), `
 		INSERT INTO read_orders SELECT n, n, 1, 'org_' || n % 1000, 'org_' || n % 7, '{}',
 			CASE WHEN n % 300 < 5 THEN 'awaiting_provider' ELSE 'completed' END, CASE WHEN n % 300 < 5 THEN 'provider' ELSE '' END, now() FROM generate_series(1, 20000) AS n; ANALYZE read_orders;
-		INSERT INTO read_listings (listing_id, position, provider_id, version, metro, bandwidths_mbps, title, description, terms)
-			SELECT n, n, 'org_1', 1, 'ams', '{100}', 'word' || n, 'text', '{}' FROM generate_series(1, 20000) AS n;
+		INSERT INTO read_listings (listing_id, position, provider_id, version, effective_from, category, metro, metro_name, bandwidths_mbps,
+				title, description, terms)
+			SELECT n, n, 'org_1', 1, now(), 'voice', 'ams', 'AMS', '{100}', 'word' || n, 'text', '{}' FROM generate_series(1, 20000) AS n;
 		SELECT gin_clean_pending_list('read_listings_search'); ANALYZE read_listings`); err != nil {
 		t.Fatal(err)
 	}
