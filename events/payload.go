@@ -18,9 +18,9 @@ import (
 type payloadDecoder struct{ fields []payloadField }
 
 type payloadField struct {
-	key   string // with quotes and colon
-	index int
-	read  readValue
+	key  string // with quotes and colon
+	path []int  // of the field: more than one step into embedded structs
+	read readValue
 }
 
 // readValue reads a value at the beginning of b into v, which is zero, and returns what follows it.
@@ -32,24 +32,39 @@ func newPayloadDecoder(t reflect.Type) *payloadDecoder {
 		return nil
 	}
 	d := &payloadDecoder{}
-	names := make(map[string]bool)
+	names := make(map[string]bool) // keys
 	for i := range t.NumField() {
 		f := t.Field(i)
 		tag := f.Tag.Get("json")
 		name, options, _ := strings.Cut(tag, ",")
 		switch {
-		case f.Anonymous:
-			return nil // its fields may be hidden by others
+		case f.Anonymous: // its fields are the event's own, in its place
+			if tag != "" || !f.IsExported() || f.Type.Kind() != reflect.Struct {
+				return nil
+			}
+			inner := newPayloadDecoder(f.Type)
+			if inner == nil {
+				return nil
+			}
+			for _, g := range inner.fields {
+				if names[g.key] { // one hides the other
+					return nil
+				}
+				names[g.key] = true
+				d.fields = append(d.fields, payloadField{g.key, append([]int{i}, g.path...), g.read})
+			}
+			continue
 		case !f.IsExported() || tag == "-":
 			continue
 		case name == "":
 			name = f.Name
 		}
-		if names[name] || !plainName(name) || options != "" && options != "omitempty" && options != "omitzero" {
+		key := `"` + name + `":`
+		if names[key] || !plainName(name) || options != "" && options != "omitempty" && options != "omitzero" {
 			return nil
 		}
-		names[name] = true
-		d.fields = append(d.fields, payloadField{`"` + name + `":`, i, readerOf(f.Type)})
+		names[key] = true
+		d.fields = append(d.fields, payloadField{key, []int{i}, readerOf(f.Type)})
 	}
 	return d
 }
@@ -74,7 +89,7 @@ func (d *payloadDecoder) read(v reflect.Value, b []byte) (rest []byte, ok bool) 
 		if len(b) < len(f.key) || string(b[:len(f.key)]) != f.key {
 			continue
 		}
-		if b, ok = f.read(v.Field(f.index), b[len(f.key):]); !ok || len(b) == 0 {
+		if b, ok = f.read(v.FieldByIndex(f.path), b[len(f.key):]); !ok || len(b) == 0 {
 			return nil, false
 		}
 		switch b[0] {

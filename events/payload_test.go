@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"crossbill/domain/feeschedule"
 	"crossbill/domain/vocabulary"
 )
 
@@ -154,6 +155,10 @@ func TestPayloadsNotRead(t *testing.T) {
 		}
 	}
 	type embedding struct{ variety }
+	type hiding struct {
+		feeschedule.Version
+		At int `json:"version"`
+	}
 	type twice struct {
 		A int
 		B int `json:"A"`
@@ -161,7 +166,7 @@ func TestPayloadsNotRead(t *testing.T) {
 	type quoted struct {
 		A int `json:"a,string"`
 	}
-	for _, typ := range []reflect.Type{reflect.TypeFor[embedding](), reflect.TypeFor[twice](), reflect.TypeFor[quoted](), reflect.TypeFor[time.Time]()} {
+	for _, typ := range []reflect.Type{reflect.TypeFor[embedding](), reflect.TypeFor[hiding](), reflect.TypeFor[twice](), reflect.TypeFor[quoted](), reflect.TypeFor[time.Time]()} {
 		if newPayloadDecoder(typ) != nil {
 			t.Errorf("%s has rules that are encoding/json's to apply", typ)
 		}

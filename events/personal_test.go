@@ -517,7 +517,9 @@ func TestPersonalTextsDoNotMove(t *testing.T) {
 	swapped := strings.NewReplacer(`"name"`, `"mail"`, `"mail"`, `"name"`).Replace(payloads[1])
 	changed := []byte(payloads[1])
 	at := strings.Index(payloads[1], `","mail"`) - 4
-	if changed[at]++; changed[at] == '{' || changed[at] == '[' || changed[at] == ':' {
+	if changed[at] == 'A' { // another letter of base64url: what is no base64 is no sealed text
+		changed[at] = 'B'
+	} else {
 		changed[at] = 'A'
 	}
 	for name, payload := range map[string]string{

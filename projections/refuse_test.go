@@ -11,6 +11,7 @@ import (
 	"crossbill/domain/feeschedule"
 	"crossbill/domain/invoice"
 	"crossbill/domain/listing"
+	"crossbill/domain/location"
 	"crossbill/domain/order"
 	"crossbill/domain/port"
 	"crossbill/domain/reading"
@@ -96,7 +97,7 @@ func TestApply_PassesOverOthers(t *testing.T) {
 		"marketplace": len(listing.Events()), "orders": len(order.Events()),
 		"connections": len(connection.Events()) + len(edgenode.Events()), "usage": len(reading.Events()),
 		"invoices": len(invoice.Events()) - 1, "settlements": len(settlement.Events()), "fees": len(feeschedule.Events()),
-		"inventory": len(edgenode.Events()) + len(port.Events()),
+		"inventory": len(edgenode.Events()) + len(port.Events()) + len(location.Events()),
 	} {
 		refused := 0
 		for i, e := range slices.Concat(vocabulary.Events()...) {

@@ -35,12 +35,13 @@ func Add(root *cobra.Command, contract *openapi3.T) error {
 			nouns[o.noun] = noun
 			root.AddCommand(noun)
 		}
-		if o.verb == "" { // the noun is the whole command
+		if o.verb == "" { // the noun by itself is a command, perhaps beside others
+			whole := o.command(&s)
+			whole.GroupID = groupMarket
+			whole.AddCommand(noun.Commands()...)
 			root.RemoveCommand(noun)
-			o.verb = o.noun
-			noun = o.command(&s)
-			noun.GroupID = groupMarket
-			root.AddCommand(noun)
+			root.AddCommand(whole)
+			nouns[o.noun] = whole
 			continue
 		}
 		if slices.ContainsFunc(noun.Commands(), func(c *cobra.Command) bool { return c.Name() == o.verb }) {

@@ -126,6 +126,9 @@ func singular(plural string) string {
 // command makes the command: places of the path are its arguments, everything else are flags.
 func (o operation) command(s *settings) *cobra.Command {
 	use := o.verb
+	if use == "" {
+		use = o.noun
+	}
 	for _, p := range o.places {
 		use += " " + strings.ToUpper(p.Name)
 	}
