@@ -16,7 +16,7 @@ import (
 
 // Limits.
 const (
-	maxBatch        = 500                    // events in one transaction
+	maxBatch        = 2000                   // events in one transaction
 	firstRetry      = 50 * time.Millisecond  // after an error; doubled each time
 	longestRetry    = 30 * time.Second       //
 	standbyPoll     = 200 * time.Millisecond // how soon a dead owner is noticed
@@ -38,6 +38,7 @@ type RunnerOptions struct {
 type Runner struct {
 	pool     *pgxpool.Pool
 	log      *events.Log
+	shared   *sharedLog
 	logger   *slog.Logger
 	followed []*follower
 	byName   map[string]*follower
@@ -50,7 +51,7 @@ func NewRunner(o RunnerOptions) (*Runner, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	r := &Runner{pool: o.Pool, log: o.Log, logger: o.Logger, byName: make(map[string]*follower)}
+	r := &Runner{pool: o.Pool, log: o.Log, shared: &sharedLog{log: o.Log}, logger: o.Logger, byName: make(map[string]*follower)}
 	for _, p := range o.Projections {
 		if p.Name == "" || p.Apply == nil {
 			return nil, domain.Errorf(domain.Invalid, op, "the projection %q has no name or does nothing", p.Name)
@@ -162,7 +163,7 @@ func (f *follower) read(ctx context.Context, after events.Position, batch int) (
 			return r.page, nil
 		}
 	}
-	return f.runner.log.ReadAll(ctx, after, batch)
+	return f.runner.shared.read(ctx, after, batch)
 }
 
 // readAhead reads the page after a position while another is applied.
@@ -170,7 +171,7 @@ func (f *follower) readAhead(ctx context.Context, after events.Position, batch i
 	ahead := make(chan pageRead, 1)
 	f.ahead = ahead
 	go func() {
-		page, err := f.runner.log.ReadAll(ctx, after, batch)
+		page, err := f.runner.shared.read(ctx, after, batch)
 		ahead <- pageRead{after, page, err}
 	}()
 }

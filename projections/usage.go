@@ -76,7 +76,8 @@ func applyUsage(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error {
 		SELECT b.connection_id,
 			coalesce(u.readings, 0) + b.readings, coalesce(u.bytes_in, 0) + b.bytes_in,
 			coalesce(u.bytes_out, 0) + b.bytes_out, greatest(u.last_to, b.last_to), b.last_version,
-			ARRAY(SELECT unnest(u.parties) UNION SELECT unnest(p.parties) COLLATE "C" ORDER BY 1)
+			CASE WHEN u.parties @> p.parties COLLATE "C" THEN u.parties -- nearly always, and a set operation a row is dear
+				ELSE ARRAY(SELECT unnest(u.parties) UNION SELECT unnest(p.parties) COLLATE "C" ORDER BY 1) END
 		FROM (
 			SELECT connection_id, count(*) AS readings, sum(bytes_in) AS bytes_in, sum(bytes_out) AS bytes_out,
 				max(to_at) AS last_to, max(version) AS last_version

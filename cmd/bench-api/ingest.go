@@ -15,7 +15,7 @@ import (
 // Readings in a request, the most that the contract takes, and how many agents send at once.
 const (
 	batchReadings = 1000
-	agents        = 2
+	agents        = 8
 )
 
 // usageIngest delivers readings as agents do that read a thousand connections at a time: each request has one reading of
