@@ -103,6 +103,13 @@ func (p *Provisioner) advance(ctx context.Context, args AdvanceArgs) (Step, erro
 // advanceOrder does the steps of one order's saga.
 func (p *Provisioner) advanceOrder(ctx context.Context, args AdvanceArgs) (Step, error) {
 	const op = "provisioning.advance"
+	if args.ConnectionID == "" { // it is the order's for good
+		o, _, err := events.Load(ctx, p.options.Log, order.Stream(args.OrderID), order.Evolve)
+		if err != nil {
+			return Step{}, err
+		}
+		args.ConnectionID = o.ConnectionID
+	}
 	races := 0
 	for range maxStepsPerJob + maxRacesPerJob {
 		s, err := p.load(ctx, args)
@@ -128,12 +135,16 @@ func (p *Provisioner) advanceOrder(ctx context.Context, args AdvanceArgs) (Step,
 }
 
 // load reads both halves of the saga. A connection that nobody asked for yet is the zero state.
+//
+// The connection is read first. The log may grow between the two, and a connection that is newer than its order would be
+// taken for one whose order never got so far, and be taken down. An order that is newer than its connection does no harm:
+// what follows from that is appended to the connection, whose version has passed.
 func (p *Provisioner) load(ctx context.Context, args AdvanceArgs) (s saga, err error) {
 	s.cause = args.Cause
-	if s.order, s.orderVersion, err = events.Load(ctx, p.options.Log, order.Stream(args.OrderID), order.Evolve); err != nil {
+	if s.connection, s.connectionVersion, err = loadConnection(ctx, p.options.Log, args.ConnectionID); err != nil {
 		return s, err
 	}
-	s.connection, s.connectionVersion, err = loadConnection(ctx, p.options.Log, s.order.ConnectionID)
+	s.order, s.orderVersion, err = events.Load(ctx, p.options.Log, order.Stream(args.OrderID), order.Evolve)
 	return s, err
 }
 
