@@ -23,9 +23,12 @@ func init() {
 	})
 }
 
+// anHourAgo is one instant for the whole run: an event sent again must be the same event.
+var anHourAgo = time.Now().UTC().Add(-time.Hour).Truncate(time.Second)
+
 // aUsageEvent is of a minute from some time on, the nth of its meter.
 func aUsageEvent(connectionID string, n int) client.UsageEvent {
-	from := time.Now().UTC().Add(-time.Hour).Truncate(time.Second).Add(time.Duration(n) * time.Second)
+	from := anHourAgo.Add(time.Duration(n) * time.Second)
 	return client.UsageEvent{
 		Specversion: "1.0", Id: fmt.Sprintf("e-%d", n), Source: "/meters/1", Type: client.UsageEventTypeComCrossbillUsageV1,
 		Data: client.UsageEventData{ConnectionId: connectionID, From: from, To: from.Add(time.Second), BytesIn: 1000, BytesOut: 2000},
