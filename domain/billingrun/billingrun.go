@@ -23,8 +23,10 @@ type Completed struct {
 // EventType is the name in the log.
 func (Completed) EventType() string { return "billing_run.completed" }
 
-// Events returns one zero value of every event type of this package: those of a run's own stream, and PeriodClosed.
-func Events() []domain.Event { return []domain.Event{Completed{}, PeriodClosed{}} }
+// Events returns one zero value of every event type of this package: those of a run's own stream, and of a connection's closed periods.
+func Events() []domain.Event {
+	return []domain.Event{Completed{}, PeriodClosed{}, PeriodAdjusted{}, PeriodReopened{}}
+}
 
 // Stream names the stream of one run.
 func Stream(id string) string { return "billing_run-" + id }

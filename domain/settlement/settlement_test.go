@@ -14,7 +14,8 @@ func usd(minor int64) domain.Money { return domain.Money{Minor: minor, Currency:
 // exampleA is the settlement of rebill.md's worked example A.
 func exampleA() Issued {
 	line := func(charge string, minor int64) Line {
-		return Line{"item-" + charge, scenario.ID(domain.PrefixInvoice, 1), scenario.ID(domain.PrefixConnection, 1), charge, charge, usd(minor)}
+		return Line{ItemID: "item-" + charge, InvoiceID: scenario.ID(domain.PrefixInvoice, 1), ConnectionID: scenario.ID(domain.PrefixConnection, 1), ChargeID: charge,
+			Description: charge, Amount: usd(minor)}
 	}
 	end := time.Date(2026, 4, 1, 0, 0, 0, 0, time.UTC)
 	return Issued{

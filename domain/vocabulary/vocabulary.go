@@ -14,13 +14,16 @@ import (
 	"crossbill/domain/billingrun"
 	"crossbill/domain/budget"
 	"crossbill/domain/connection"
+	"crossbill/domain/creditnote"
 	"crossbill/domain/edgenode"
 	"crossbill/domain/exchangerate"
 	"crossbill/domain/feeallowance"
 	"crossbill/domain/feeschedule"
 	"crossbill/domain/invoice"
+	"crossbill/domain/issuer"
 	"crossbill/domain/listing"
 	"crossbill/domain/location"
+	"crossbill/domain/numberseries"
 	"crossbill/domain/order"
 	"crossbill/domain/organisation"
 	"crossbill/domain/policy"
@@ -40,7 +43,7 @@ func Events() [][]domain.Event {
 	return [][]domain.Event{
 		organisation.Events(), apikey.Events(), location.Events(), policy.Events(), edgenode.Events(), port.Events(), feeschedule.Events(), listing.Events(),
 		quote.Events(), order.Events(), connection.Events(), reading.Events(), billingrun.Events(), invoice.Events(),
-		settlement.Events(), feeallowance.Events(), subject.Events(), webhook.Events(),
+		settlement.Events(), creditnote.Events(), numberseries.Events(), issuer.Events(), feeallowance.Events(), subject.Events(), webhook.Events(),
 		servicekey.Events(), redundancygroup.Events(),
 		billingaccount.Events(), budget.Events(), taxrate.Events(), exchangerate.Events(),
 	}
