@@ -22,6 +22,7 @@ func catalogueOperations(m *market) []operation {
 		{"getLocation", "GET", "/v1/locations/" + unknownID("loc"), m.customerKey, nil},
 		{"listPorts", "GET", "/v1/ports", m.customerKey, nil},
 		{"updateDraft", "PUT", listing + "/draft", m.providerKey, m.terms()},
+		{"discardDraft", "DELETE", listing + "/draft", m.providerKey, nil},
 		{"submitListing", "POST", listing + ":submit", m.providerKey, client.Submission{EffectiveFrom: &reviewed}},
 		{"approveListing", "POST", listing + ":approve", m.operatorKey, nil},
 		{"rejectListing", "POST", listing + ":reject", m.operatorKey, client.Reason{Reason: "no"}},
@@ -178,6 +179,60 @@ func TestListingLife(t *testing.T) {
 	must(t, err)
 	if len(others.Items) != 0 {
 		t.Errorf("another provider lists %+v", others)
+	}
+}
+
+// TestDiscardedDrafts discards one that was before an operator beside what is published, and one of a listing that is
+// nothing else.
+func TestDiscardedDrafts(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t).open()
+	ctx := context.Background()
+	_, _, err := client.Decode[client.MarketPolicy](m.operator.SetMarketPolicy(ctx, nil, client.NewMarketPolicy{ListingReview: true}))
+	must(t, err)
+	terms := m.terms()
+	terms.Title = "Later"
+	discard := func(id string) {
+		t.Helper()
+		if status, p, _ := m.do(m.providerKey, "DELETE", "/v1/listings/"+id+"/draft", nil); status != http.StatusNoContent {
+			t.Errorf("discarding answered %d: %s", status, p.Detail)
+		}
+	}
+	get := func(id string) client.Listing {
+		t.Helper()
+		l, _, err := client.Decode[client.Listing](m.provider.GetListing(ctx, id))
+		must(t, err)
+		return l
+	}
+
+	_, _, err = client.Decode[client.Listing](m.provider.UpdateDraft(ctx, m.listing.Id, nil, terms))
+	must(t, err)
+	_, _, err = client.Decode[client.Listing](m.provider.SubmitListing(ctx, m.listing.Id, nil, client.Submission{}))
+	must(t, err)
+	discard(m.listing.Id)
+	if l := get(m.listing.Id); l.State != client.ListingStatePublished || l.Draft != nil || l.Review != nil || l.Terms.Title != m.listing.Terms.Title {
+		t.Errorf("beside what is published: %+v", l)
+	}
+	if status, _, _ := m.do(m.operatorKey, "POST", "/v1/listings/"+m.listing.Id+":approve", nil); status != http.StatusConflict {
+		t.Errorf("approving what was discarded answered %d", status)
+	}
+
+	made, _, err := client.Decode[client.Listing](m.provider.CreateListing(ctx, nil, terms))
+	must(t, err)
+	if status, _, _ := m.do(m.strangerKey, "DELETE", "/v1/listings/"+made.Id+"/draft", nil); status != http.StatusNotFound {
+		t.Errorf("another's draft answered %d", status)
+	}
+	discard(made.Id)
+	before := m.head()
+	discard(made.Id)
+	if m.head() != before {
+		t.Error("discarding again appended events")
+	}
+	at := int64(m.head())
+	own, _, err := client.Decode[client.ListingPage](m.provider.ListOwnListings(ctx, &client.ListOwnListingsParams{AtPosition: &at}))
+	must(t, err)
+	if len(own.Items) != 2 || own.Items[0].State != client.ListingStateRetired || own.Items[0].Terms.Title != "Later" || own.Items[0].Draft != nil || own.Items[1].Draft != nil {
+		t.Errorf("the provider's listings are %+v", own.Items)
 	}
 }
 

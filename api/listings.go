@@ -140,6 +140,17 @@ func (s *Server) UpdateDraft(ctx context.Context, req UpdateDraftRequestObject) 
 	return UpdateDraft200JSONResponse{Body: view, Headers: UpdateDraft200ResponseHeaders{ETag: etag(version), CrossbillPosition: position}}, nil
 }
 
+// DiscardDraft gives the draft up.
+func (s *Server) DiscardDraft(ctx context.Context, req DiscardDraftRequestObject) (DiscardDraftResponseObject, error) {
+	_, _, position, err := s.changeListing(ctx, req.ListingId, req.Params.IfMatch, func(listing.State) (listing.Command, error) {
+		return listing.Discard{At: s.now()}, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return DiscardDraft204Response{Headers: DiscardDraft204ResponseHeaders{CrossbillPosition: position}}, nil
+}
+
 // SubmitListing asks for the draft to be published.
 func (s *Server) SubmitListing(ctx context.Context, req SubmitListingRequestObject) (SubmitListingResponseObject, error) {
 	view, _, position, err := s.changeListing(ctx, req.ListingId, req.Params.IfMatch, func(listing.State) (listing.Command, error) {
@@ -300,7 +311,7 @@ func ownListingView(s listing.State) Listing {
 }
 
 // summaryView shows all of a listing to its provider: the newest published terms, or the draft of one that was never
-// published, and the draft beside it.
+// published, and the draft that may be published next.
 func summaryView(l projections.OwnListing) Listing {
 	s := l.State
 	v := Listing{Id: s.ID, ProviderId: s.ProviderID, State: ListingState(s.State), Version: s.Version}
@@ -310,10 +321,10 @@ func summaryView(l projections.OwnListing) Listing {
 	} else {
 		v.EffectiveFrom = optional(l.PublishedFrom)
 	}
-	if terms != nil { // a draft that was retired has none
+	if terms != nil {
 		v.Terms, v.LocationId = termsView(*terms, true), optional(terms.LocationID)
 	}
-	if s.Draft != nil {
+	if s.Draft != nil && s.State != listing.StateRetired {
 		draft := termsView(*s.Draft, true)
 		v.Draft = &draft
 	}

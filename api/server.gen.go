@@ -4265,6 +4265,12 @@ type CreateListingParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// DiscardDraftParams defines parameters for DiscardDraft.
+type DiscardDraftParams struct {
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // UpdateDraftParams defines parameters for UpdateDraft.
 type UpdateDraftParams struct {
 	// IfMatch Go on only if the thing still has this ETag.
@@ -5284,6 +5290,9 @@ type ServerInterface interface {
 	// GetListing One listing, as published; its provider also sees the draft
 	// (GET /v1/listings/{listing_id})
 	GetListing(w http.ResponseWriter, r *http.Request, listingId ListingID)
+	// DiscardDraft Give the draft up, and with it what was submitted of it
+	// (DELETE /v1/listings/{listing_id}/draft)
+	DiscardDraft(w http.ResponseWriter, r *http.Request, listingId ListingID, params DiscardDraftParams)
 	// UpdateDraft Say anew what the next version offers
 	// (PUT /v1/listings/{listing_id}/draft)
 	UpdateDraft(w http.ResponseWriter, r *http.Request, listingId ListingID, params UpdateDraftParams)
@@ -8440,6 +8449,56 @@ func (siw *ServerInterfaceWrapper) GetListing(w http.ResponseWriter, r *http.Req
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetListing(w, r, listingId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DiscardDraft operation middleware
+func (siw *ServerInterfaceWrapper) DiscardDraft(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "listing_id" -------------
+	var listingId ListingID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "listing_id", mux.Vars(r)["listing_id"], &listingId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "listing_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DiscardDraftParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DiscardDraft(w, r, listingId, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -13026,6 +13085,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/listings/{listing_id}", wrapper.GetListing).Methods(http.MethodGet)
 
+	r.HandleFunc(options.BaseURL+"/v1/listings/{listing_id}/draft", wrapper.DiscardDraft).Methods(http.MethodDelete)
+
 	r.HandleFunc(options.BaseURL+"/v1/listings/{listing_id}/draft", wrapper.UpdateDraft).Methods(http.MethodPut)
 
 	r.HandleFunc(options.BaseURL+"/v1/listings/{listing_id}/versions", wrapper.ListListingVersions).Methods(http.MethodGet)
@@ -15674,6 +15735,48 @@ type GetListingdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetListingdefaultApplicationProblemPlusJSONResponse) VisitGetListingResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DiscardDraftRequestObject struct {
+	ListingId ListingID `json:"listing_id"`
+	Params    DiscardDraftParams
+}
+
+type DiscardDraftResponseObject interface {
+	VisitDiscardDraftResponse(w http.ResponseWriter) error
+}
+
+type DiscardDraft204ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type DiscardDraft204Response struct {
+	Headers DiscardDraft204ResponseHeaders
+}
+
+func (response DiscardDraft204Response) VisitDiscardDraftResponse(w http.ResponseWriter) error {
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(204)
+	return nil
+}
+
+type DiscardDraftdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DiscardDraftdefaultApplicationProblemPlusJSONResponse) VisitDiscardDraftResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -19686,6 +19789,9 @@ type StrictServerInterface interface {
 	// GetListing One listing, as published; its provider also sees the draft
 	// (GET /v1/listings/{listing_id})
 	GetListing(ctx context.Context, request GetListingRequestObject) (GetListingResponseObject, error)
+	// DiscardDraft Give the draft up, and with it what was submitted of it
+	// (DELETE /v1/listings/{listing_id}/draft)
+	DiscardDraft(ctx context.Context, request DiscardDraftRequestObject) (DiscardDraftResponseObject, error)
 	// UpdateDraft Say anew what the next version offers
 	// (PUT /v1/listings/{listing_id}/draft)
 	UpdateDraft(ctx context.Context, request UpdateDraftRequestObject) (UpdateDraftResponseObject, error)
@@ -21481,6 +21587,33 @@ func (sh *strictHandler) GetListing(w http.ResponseWriter, r *http.Request, list
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetListingResponseObject); ok {
 		if err := validResponse.VisitGetListingResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DiscardDraft operation middleware
+func (sh *strictHandler) DiscardDraft(w http.ResponseWriter, r *http.Request, listingId ListingID, params DiscardDraftParams) {
+	var request DiscardDraftRequestObject
+
+	request.ListingId = listingId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DiscardDraft(ctx, request.(DiscardDraftRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DiscardDraft")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DiscardDraftResponseObject); ok {
+		if err := validResponse.VisitDiscardDraftResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -28,6 +28,7 @@ var everybodys = map[string]string{
 	"retireListing":       "likewise",
 	"updateDraft":         "likewise",
 	"submitListing":       "likewise",
+	"discardDraft":        "likewise",
 	"getLocation":         "locations are shown to everybody",
 	"listListingVersions": "like getListing",
 	"createQualification": "like createQuote",

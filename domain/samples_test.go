@@ -189,6 +189,7 @@ func marketplaceSamples() []domain.Event {
 		listing.Published{ListingID: listingID, ProviderID: provider, Version: 1, Terms: terms(), At: at},
 		listing.Submitted{ListingID: listingID, EffectiveFrom: april, At: at},
 		listing.Rejected{ListingID: listingID, Reason: "Say which metro", By: keyID, At: at},
+		listing.DraftDiscarded{ListingID: listingID, At: at},
 		listing.Retired{ListingID: listingID, At: at},
 		quote.Issued{
 			QuoteID: quoteID, CustomerID: customer, ProviderID: provider, ListingID: listingID, ListingVersion: 1, BandwidthMbps: 100,

@@ -18,11 +18,11 @@ CREATE TABLE read_own_listings (
     version     bigint NOT NULL,
     provider_id text COLLATE "C" NOT NULL,
     state       text COLLATE "C" NOT NULL,
-    submitted   boolean NOT NULL, -- a draft is before an operator
+    submitted   bigint,           -- position of the submission that is before an operator; NULL: none is
     doc         json NOT NULL     -- the listing without its versions, of which there may be a thousand, but for the newest
 );
 CREATE INDEX read_own_listings_provider ON read_own_listings (provider_id, position);
-CREATE INDEX read_own_listings_submitted ON read_own_listings (position) WHERE submitted;
+CREATE INDEX read_own_listings_submitted ON read_own_listings (submitted) WHERE submitted IS NOT NULL;
 ALTER TABLE read_own_listings ENABLE ROW LEVEL SECURITY;
 CREATE POLICY parties ON read_own_listings FOR SELECT TO crossbill_tenant USING (crossbill_sees(provider_id));
 

@@ -18,6 +18,8 @@ type OwnListing struct {
 	State         listing.State  `json:"state"`
 	Published     *listing.Terms `json:"published,omitempty"` // the newest version's terms; nil before the first
 	PublishedFrom time.Time      `json:"published_from,omitzero"`
+	// SubmittedAt is the position of the submission that is before an operator; 0 when none is.
+	SubmittedAt events.Position `json:"submitted_at,omitzero"`
 }
 
 // after returns the listing after the event.
@@ -26,6 +28,9 @@ func (l OwnListing) after(e domain.Event) OwnListing {
 	l.State.Versions, l.State.EffectiveFrom = nil, nil
 	if e, ok := e.(listing.Published); ok {
 		l.Published, l.PublishedFrom = &e.Terms, e.InForceFrom()
+	}
+	if l.State.Submission == nil {
+		l.SubmittedAt = 0
 	}
 	return l
 }
@@ -42,21 +47,32 @@ func applyOwnListings(ctx context.Context, tx pgx.Tx, batch []events.Recorded) e
 	if err != nil || len(rows) == 0 {
 		return err
 	}
+	submissions := make(map[string]events.Position)
+	for _, e := range batch {
+		if submitted, ok := e.Event.(listing.Submitted); ok {
+			submissions[submitted.ListingID] = e.Position
+		}
+	}
+	for _, row := range rows {
+		if at := submissions[row.id]; at > 0 && row.state.State.Submission != nil {
+			row.state.SubmittedAt = at
+		}
+	}
 	c, err := columnsOf(rows)
 	if err != nil {
 		return err
 	}
 	_, err = tx.Exec(ctx, `
 		INSERT INTO read_own_listings (listing_id, position, version, provider_id, state, submitted, doc)
-		SELECT id, position, version, provider_id, state, submitted, doc::json
-		FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::boolean[], $7::text[])
+		SELECT id, position, version, provider_id, state, nullif(submitted, 0), doc::json
+		FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[])
 			AS t (id, position, version, provider_id, state, submitted, doc)
 		ON CONFLICT (listing_id) DO UPDATE SET
 			version = EXCLUDED.version, state = EXCLUDED.state, submitted = EXCLUDED.submitted, doc = EXCLUDED.doc`,
 		c.ids, c.positions, c.versions,
 		each(rows, func(l OwnListing) string { return l.State.ProviderID }),
 		each(rows, func(l OwnListing) string { return l.State.State }),
-		each(rows, func(l OwnListing) bool { return l.State.Submission != nil }),
+		each(rows, func(l OwnListing) int64 { return int64(l.SubmittedAt) }),
 		c.docs)
 	return err
 }
@@ -75,8 +91,8 @@ func (q Queries) ListingsOf(ctx context.Context, providerID, state string, limit
 		providerID, p.place, p.ask(), state)
 }
 
-// SubmittedListings returns a page of the listings that are before an operator, the oldest listing first, and the token
-// of the next page. Whoever may not see them all sees none of others'.
+// SubmittedListings returns a page of the listings that are before an operator, the oldest submission first, and the
+// token of the next page. Whoever may not see them all sees none of others'.
 func (q Queries) SubmittedListings(ctx context.Context, limit int, token string) ([]OwnListing, string, error) {
 	const op = "projections.SubmittedListings"
 	p, err := listOf("submitted listings").pageOf(op, limit, token, 0)
@@ -84,8 +100,8 @@ func (q Queries) SubmittedListings(ctx context.Context, limit int, token string)
 		return nil, "", err
 	}
 	return docsPage[OwnListing](ctx, q.DB, op, p, `
-		SELECT position, doc FROM read_own_listings -- read_own_listings_submitted
-		WHERE submitted AND position > $1 ORDER BY position LIMIT $2`, p.place, p.ask())
+		SELECT submitted, doc FROM read_own_listings -- read_own_listings_submitted
+		WHERE submitted > $1 ORDER BY submitted LIMIT $2`, p.place, p.ask())
 }
 
 var locations = folder[location.State]{

@@ -40,7 +40,7 @@ func applyMarketplace(ctx context.Context, tx pgx.Tx, batch []events.Recorded) e
 			continue
 		}
 		switch ev := e.Event.(type) {
-		case listing.Drafted, listing.Submitted, listing.Rejected:
+		case listing.Drafted, listing.Submitted, listing.Rejected, listing.DraftDiscarded:
 		case listing.Published:
 			from := ev.InForceFrom()
 			if first, ok := earliest[id]; !ok || from.Before(first) {

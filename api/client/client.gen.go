@@ -4264,6 +4264,12 @@ type CreateListingParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// DiscardDraftParams defines parameters for DiscardDraft.
+type DiscardDraftParams struct {
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // UpdateDraftParams defines parameters for UpdateDraft.
 type UpdateDraftParams struct {
 	// IfMatch Go on only if the thing still has this ETag.
@@ -5712,6 +5718,13 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/listings/{listing_id} (the `GetListing` operationId).
 	GetListing(ctx context.Context, listingId ListingID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DiscardDraft Give the draft up, and with it what was submitted of it
+	//
+	// What is published stays as it is. A listing that was never published is retired with its draft.
+	//
+	// Corresponds with DELETE /v1/listings/{listing_id}/draft (the `DiscardDraft` operationId).
+	DiscardDraft(ctx context.Context, listingId ListingID, params *DiscardDraftParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UpdateDraftWithBody Say anew what the next version offers
 	//
@@ -7787,6 +7800,23 @@ func (c *Client) CreateListing(ctx context.Context, params *CreateListingParams,
 // Corresponds with GET /v1/listings/{listing_id} (the `GetListing` operationId).
 func (c *Client) GetListing(ctx context.Context, listingId ListingID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetListingRequest(c.Server, listingId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DiscardDraft Give the draft up, and with it what was submitted of it
+//
+// What is published stays as it is. A listing that was never published is retired with its draft.
+//
+// Corresponds with DELETE /v1/listings/{listing_id}/draft (the `DiscardDraft` operationId).
+func (c *Client) DiscardDraft(ctx context.Context, listingId ListingID, params *DiscardDraftParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDiscardDraftRequest(c.Server, listingId, params)
 	if err != nil {
 		return nil, err
 	}
@@ -13253,6 +13283,55 @@ func NewGetListingRequest(server string, listingId ListingID) (*http.Request, er
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDiscardDraftRequest constructs an http.Request for the DiscardDraft method
+func NewDiscardDraftRequest(server string, listingId ListingID, params *DiscardDraftParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "listing_id", listingId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/listings/%s/draft", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -19002,6 +19081,15 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/listings/{listing_id} (the `GetListing` operationId).
 	GetListingWithResponse(ctx context.Context, listingId ListingID, reqEditors ...RequestEditorFn) (*GetListingResponse, error)
 
+	// DiscardDraftWithResponse Give the draft up, and with it what was submitted of it
+	//
+	// What is published stays as it is. A listing that was never published is retired with its draft.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/listings/{listing_id}/draft (the `DiscardDraft` operationId).
+	DiscardDraftWithResponse(ctx context.Context, listingId ListingID, params *DiscardDraftParams, reqEditors ...RequestEditorFn) (*DiscardDraftResponse, error)
+
 	// UpdateDraftWithBodyWithResponse Say anew what the next version offers
 	//
 	// What is published stays as it is until a later version takes its place.
@@ -22691,6 +22779,54 @@ func (r GetListingResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetListingResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// DiscardDraftResponse204Headers the declared response headers of an HTTP 204 response for DiscardDraft
+type DiscardDraftResponse204Headers struct {
+	CrossbillPosition *int64
+}
+
+type DiscardDraftResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers204 the parsed response headers for an HTTP 204 response
+	Headers204 *DiscardDraftResponse204Headers
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DiscardDraftResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DiscardDraftResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DiscardDraftResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DiscardDraftResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DiscardDraftResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -28013,6 +28149,21 @@ func (c *ClientWithResponses) GetListingWithResponse(ctx context.Context, listin
 	return ParseGetListingResponse(rsp)
 }
 
+// DiscardDraftWithResponse Give the draft up, and with it what was submitted of it
+//
+// What is published stays as it is. A listing that was never published is retired with its draft.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/listings/{listing_id}/draft (the `DiscardDraft` operationId).
+func (c *ClientWithResponses) DiscardDraftWithResponse(ctx context.Context, listingId ListingID, params *DiscardDraftParams, reqEditors ...RequestEditorFn) (*DiscardDraftResponse, error) {
+	rsp, err := c.DiscardDraft(ctx, listingId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDiscardDraftResponse(rsp)
+}
+
 // UpdateDraftWithBodyWithResponse Say anew what the next version offers
 //
 // What is published stays as it is until a later version takes its place.
@@ -31798,6 +31949,48 @@ func ParseGetListingResponse(rsp *http.Response) (*GetListingResponse, error) {
 			headers.ETag = &value
 		}
 		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDiscardDraftResponse parses an HTTP response from a DiscardDraftWithResponse call
+func ParseDiscardDraftResponse(rsp *http.Response) (*DiscardDraftResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DiscardDraftResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		var headers DiscardDraftResponse204Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers204 = &headers
 	}
 
 	return response, nil

@@ -56,6 +56,12 @@ type Reject struct {
 	At     time.Time
 }
 
+// Discard gives the draft up, and a submission of it. A listing that was never published is retired by it, since there is
+// nothing else of it. Discarding no draft does nothing.
+type Discard struct {
+	At time.Time
+}
+
 // Retire takes the listing off the market for good. Retiring a retired listing does nothing.
 type Retire struct {
 	At time.Time
@@ -66,6 +72,7 @@ func (Submit) command()  {}
 func (Publish) command() {}
 func (Approve) command() {}
 func (Reject) command()  {}
+func (Discard) command() {}
 func (Retire) command()  {}
 
 // Decide returns the events that a command makes of a state. It returns an Invalid error for wrong terms, with pointers
@@ -90,6 +97,8 @@ func Decide(s State, c Command) ([]domain.Event, error) {
 	case Approve:
 		return c.decide(op, s)
 	case Reject:
+		return c.decide(op, s)
+	case Discard:
 		return c.decide(op, s)
 	case Retire:
 		if s.State == StateRetired {
@@ -234,4 +243,19 @@ func (c Reject) decide(op string, s State) ([]domain.Event, error) {
 		return nil, err
 	}
 	return []domain.Event{Rejected{ListingID: s.ID, Reason: c.Reason, By: c.By, At: domain.Instant(c.At)}}, nil
+}
+
+func (c Discard) decide(op string, s State) ([]domain.Event, error) {
+	if s.Draft == nil || s.State == StateRetired {
+		return nil, nil
+	}
+	var p domain.Problems
+	p.Time("/at", c.At)
+	if err := p.Err(op); err != nil {
+		return nil, err
+	}
+	if s.Version == 0 {
+		return []domain.Event{Retired{ListingID: s.ID, At: domain.Instant(c.At)}}, nil
+	}
+	return []domain.Event{DraftDiscarded{ListingID: s.ID, At: domain.Instant(c.At)}}, nil
 }

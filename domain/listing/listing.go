@@ -42,6 +42,12 @@ type Rejected struct {
 	At        time.Time `json:"at"`
 }
 
+// DraftDiscarded says that the provider wants what it drafted last, submitted or not, no more beside what is published.
+type DraftDiscarded struct {
+	ListingID string    `json:"listing_id"`
+	At        time.Time `json:"at"`
+}
+
 // Published says what is offered from a time on.
 type Published struct {
 	ListingID     string    `json:"listing_id"`
@@ -77,6 +83,9 @@ func (Submitted) EventType() string { return "listing.submitted" }
 func (Rejected) EventType() string { return "listing.rejected" }
 
 // EventType is the name in the log.
+func (DraftDiscarded) EventType() string { return "listing.draft_discarded" }
+
+// EventType is the name in the log.
 func (Published) EventType() string { return "listing.published" }
 
 // EventType is the name in the log.
@@ -84,7 +93,7 @@ func (Retired) EventType() string { return "listing.retired" }
 
 // Events returns one zero value of every event type of this package.
 func Events() []domain.Event {
-	return []domain.Event{Drafted{}, Submitted{}, Rejected{}, Published{}, Retired{}}
+	return []domain.Event{Drafted{}, Submitted{}, Rejected{}, DraftDiscarded{}, Published{}, Retired{}}
 }
 
 // Stream names the stream of one listing.
@@ -108,9 +117,9 @@ type State struct {
 	ProviderID    string      `json:"provider_id"`
 	State         string      `json:"state"`
 	Version       int         `json:"version"`              // the newest published version; 0 before the first
-	Draft         *Terms      `json:"draft,omitempty"`      // what would be published next; nil when nothing is drafted since
+	Draft         *Terms      `json:"draft,omitempty"`      // what would be published next, or would have been; nil when nothing is drafted since
 	Submission    *Submission `json:"submission,omitempty"` // of the draft; nil while the provider may still think about it
-	Rejection     *Rejection  `json:"rejection,omitempty"`  // until the draft is submitted again or published
+	Rejection     *Rejection  `json:"rejection,omitempty"`  // until the draft is submitted again, discarded or published
 	Versions      []Terms     `json:"versions"`             // version n is element n-1
 	EffectiveFrom []time.Time `json:"effective_from"`       // of the versions, likewise
 }
@@ -189,13 +198,18 @@ func Evolve(s State, e domain.Event) State {
 		if s.State == StateSubmitted {
 			s.State = StateDraft
 		}
+	case DraftDiscarded:
+		s.Draft, s.Submission, s.Rejection = nil, nil, nil
 	case Published:
 		s.State, s.Version, s.Draft, s.Submission, s.Rejection = StatePublished, e.Version, nil, nil, nil
 		// The full slice expression makes append copy: an earlier State must not see the new element.
 		s.Versions = append(s.Versions[:len(s.Versions):len(s.Versions)], e.Terms)
 		s.EffectiveFrom = append(s.EffectiveFrom[:len(s.EffectiveFrom):len(s.EffectiveFrom)], e.InForceFrom())
 	case Retired:
-		s.State, s.Draft, s.Submission, s.Rejection = StateRetired, nil, nil, nil
+		s.State, s.Submission, s.Rejection = StateRetired, nil, nil
+		if s.Version > 0 {
+			s.Draft = nil // of one that was never published it is all that tells what it was
+		}
 	}
 	return s
 }

@@ -51,6 +51,13 @@ func TestReview(t *testing.T) {
 		{Name: "reject what was not submitted", Given: drafts, When: Reject{"No", "key_1", now}, Code: domain.Conflict},
 		{Name: "submit after a rejection", Given: append(slices.Clone(waiting), rejected), When: Submit{Review: true, At: now}, Then: waiting[1:]},
 		{Name: "review nothing", When: Approve{"key_1", now}, Code: domain.NotFound},
+		{Name: "discard a draft that was never published", Given: drafts, When: Discard{now}, Then: []domain.Event{Retired{listingID, now}}},
+		{Name: "discard a draft beside what is published", Given: []domain.Event{drafted("One"), published(1, "One"), drafted("Two"), submitted(now)}, When: Discard{now}, Then: []domain.Event{DraftDiscarded{listingID, now}}},
+		{Name: "discard no draft", Given: []domain.Event{drafted("One"), published(1, "One")}, When: Discard{now}},
+		{Name: "discard again", Given: append(slices.Clone(drafts), Retired{listingID, now}), When: Discard{now}},
+		{Name: "discard what was submitted", Given: waiting, When: Discard{now}, Then: []domain.Event{Retired{listingID, now}}},
+		{Name: "discard of nothing", When: Discard{now}, Code: domain.NotFound},
+		{Name: "publish what was discarded", Given: []domain.Event{drafted("One"), published(1, "One"), drafted("Two"), DraftDiscarded{listingID, now}}, When: Publish{At: now}, Code: domain.Conflict},
 		{Name: "retire what was submitted", Given: waiting, When: Retire{now}, Then: []domain.Event{Retired{listingID, now}}},
 	})
 
@@ -69,6 +76,8 @@ func TestReview(t *testing.T) {
 		{"submitted after a rejection", append(slices.Clone(waiting), rejected, submitted(now)), StateSubmitted, true, false},
 		{"published", append(slices.Clone(waiting), published(1, "One")), StatePublished, false, false},
 		{"submitted beside what is published", append(slices.Clone(waiting), published(1, "One"), drafted("Two"), submitted(now)), StatePublished, true, false},
+		{"discarded beside what is published", append(slices.Clone(waiting), published(1, "One"), drafted("Two"), submitted(now), DraftDiscarded{listingID, now}), StatePublished, false, false},
+		{"discarded after a rejection", append(slices.Clone(waiting), published(1, "One"), drafted("Two"), submitted(now), rejected, DraftDiscarded{listingID, now}), StatePublished, false, false},
 		{"retired", append(slices.Clone(waiting), Retired{listingID, now}), StateRetired, false, false},
 	} {
 		s := scenario.Fold(Evolve, c.given...)
