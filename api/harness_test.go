@@ -121,6 +121,20 @@ func (m *market) mintAs(organisationID string, principal apikey.Principal, scope
 	return id, token
 }
 
+// mintExpired appends a key with every scope of an organisation, which expired a second ago.
+func (m *market) mintExpired(organisationID string, principal apikey.Principal) (token string) {
+	m.t.Helper()
+	_, token, stream, err := api.NewKey(time.Now().UTC().Add(-time.Hour), rand.Reader, organisationID, principal, api.Scopes...)
+	must(m.t, err)
+	issued := stream.Events[0].Event.(apikey.Issued)
+	ended := time.Now().UTC().Add(-time.Second)
+	issued.ExpiresAt = &ended
+	stream.Events[0].Event, stream.Events[0].Metadata.Parties = issued, []string{organisationID}
+	_, err = m.log.Append(context.Background(), events.Append{Streams: []events.StreamAppend{stream}})
+	must(m.t, err)
+	return token
+}
+
 // now is the platform's clock, which tests move on instead of waiting.
 func (m *market) now() time.Time { return time.Now().Add(time.Duration(m.ahead.Load())).UTC() }
 

@@ -48,7 +48,8 @@ func TestKeysThatMayNot(t *testing.T) {
 	if status, _, _ := m.do(revoked, "POST", "/v1/api-keys/"+revokedID+":revoke", nil); status != http.StatusNoContent {
 		t.Fatalf("revoking answered %d", status)
 	}
-	unknown := map[string]string{"no key": "", "a revoked key": revoked, "nonsense": "cbk_", "another kind": "sk_1", "a key's id": m.customerKey[:30],
+	expired := m.mintExpired(m.customerID, person)
+	unknown := map[string]string{"an expired key": expired, "no key": "", "a revoked key": revoked, "nonsense": "cbk_", "another kind": "sk_1", "a key's id": m.customerKey[:30],
 		"a longer key": m.customerKey + "x", "a key of another's id": m.customerKey[:31] + m.providerKey[31:]}
 	only := map[string]string{}
 	for _, scope := range api.Scopes {
