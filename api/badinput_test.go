@@ -107,6 +107,44 @@ func contractOperations() map[string]*openapi3.Operation {
 	return all
 }
 
+// undelegated are the operations, other than reads, that take no headers of delegation, and why.
+var undelegated = map[string]string{
+	"estimateListing":    "records nothing",
+	"qualify":            "records nothing",
+	"testWebhook":        "records nothing",
+	"payInvoice":         "records nothing; the payment service's word is what is recorded",
+	"sendReadings":       "an agent acts for its node and for nobody else",
+	"reportObservations": "likewise",
+}
+
+// TestDelegationIsInTheContract finds the headers of delegation with every operation that records something, so that every
+// generated client and the command line can send them.
+func TestDelegationIsInTheContract(t *testing.T) {
+	t.Parallel()
+	delegated := 0
+	for path, item := range theContract.Paths.Map() {
+		for method, o := range item.Operations() {
+			takes := 0
+			for _, name := range []string{"Crossbill-On-Behalf-Of", "Crossbill-Reason"} {
+				if o.Parameters.GetByInAndName("header", name) != nil {
+					takes++
+				}
+			}
+			want := 2
+			if method == http.MethodGet || undelegated[o.OperationID] != "" {
+				want = 0
+			}
+			if takes != want {
+				t.Errorf("%s %s takes %d headers of delegation, want %d", method, path, takes, want)
+			}
+			delegated += takes / 2
+		}
+	}
+	if delegated < 60 {
+		t.Errorf("only %d operations are delegated", delegated)
+	}
+}
+
 // TestScopesAreKnown holds every operation's x-scopes to the closed set; an operation that is not public has some.
 func TestScopesAreKnown(t *testing.T) {
 	t.Parallel()

@@ -1,8 +1,8 @@
 // Package cli is the contract as a command line: a command for every operation of api/openapi.yaml, made from the
 // contract itself when the program starts, so that an operation is a command on the day it is written down.
 //
-// It knows no operation by name but for what people want besides (watch.go) and which columns they read first
-// (columns.go). It reaches the platform only over the API, with the key and address of a profile (profiles.go). Start
+// It knows no operation by name but for those whose path makes no good words ([called]), what people want besides (watch.go)
+// and which columns they read first (columns.go). It reaches the platform only over the API, with the key and address of a profile (profiles.go). Start
 // reading at [Add], then at [operation].
 package cli
 
@@ -63,18 +63,30 @@ func Add(root *cobra.Command, contract *openapi3.T) error {
 		for _, c := range noun.Commands() {
 			verbs = append(verbs, c.Name())
 		}
-		noun.Short = strings.Join(verbs, ", ")
+		if verbs := strings.Join(verbs, ", "); noun.Runnable() { // a command itself
+			noun.Short += "; " + verbs
+		} else {
+			noun.Short = verbs
+		}
 	}
 	root.AddCommand(profilesCommand())
+	for _, c := range root.Commands() {
+		if c.GroupID == "" {
+			c.GroupID = groupPlatform
+		}
+	}
 	return nil
 }
 
-// groupMarket heads the commands that call the API in the program's help.
-const groupMarket = "market"
+// The groups of the program's help: the commands that call the API, and those that run the platform.
+const (
+	groupMarket   = "market"
+	groupPlatform = "platform"
+)
 
 // Groups are the headings of the program's help.
 func Groups() []*cobra.Group {
-	return []*cobra.Group{{ID: groupMarket, Title: "The marketplace, over the API:"}}
+	return []*cobra.Group{{ID: groupMarket, Title: "The marketplace, over the API:"}, {ID: groupPlatform, Title: "The platform, on its own machine:"}}
 }
 
 // operationsOf returns the operations that are commands, in order of path and method.

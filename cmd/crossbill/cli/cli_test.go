@@ -133,6 +133,10 @@ func TestRequests(t *testing.T) {
 	}{
 		{"flags make the body", "POST", "/v1/quotes", `{"bandwidth_mbps":100,"estimated_gb":"1.5","listing_id":"lst"}`,
 			[]string{"quotes", "create", "--listing-id", "lst", "--bandwidth-mbps", "100", "--estimated-gb", "1.5"}},
+		{"a reason of the request and one of the caller", "POST", "/v1/orders/ord:reject", `{"reason":"no room"}`,
+			[]string{"orders", "reject", "ord", "--reason", "no room", "--because", "ticket 7", "--on-behalf-of", "mem_1"}},
+		{"a name of its own", "POST", "/v1/organisations/org/members/mem:set-role", `{"role":"viewer"}`,
+			[]string{"members", "set-role", "org", "mem", "--role", "viewer"}},
 		{"flags change the body", "POST", "/v1/orders?dry_run=true", `{"bgp":{"asn":2,"prefixes":["a"]},"max_total":{"amount":"10.00","currency":"USD"},"quote_id":"q"}`,
 			[]string{"orders", "place", "--data", "-", "--bgp.asn", "2", "--max-total", "10.00 USD", "--dry-run"}},
 		{"places are escaped", "GET", "/v1/orders/a%2Fb%20c", "", []string{"orders", "show", "a/b c"}},
@@ -150,6 +154,9 @@ func TestRequests(t *testing.T) {
 			}
 			if key := sent[0].header.Get(idempotencyHeader); (c.method == "POST") != (len(key) == 36) {
 				t.Errorf("the idempotency key is %q", key)
+			}
+			if slices.Contains(c.args, "--because") && (sent[0].header.Get("Crossbill-Reason") != "ticket 7" || sent[0].header.Get("Crossbill-On-Behalf-Of") != "mem_1") {
+				t.Errorf("the headers are %v", sent[0].header)
 			}
 		})
 	}
@@ -180,5 +187,30 @@ func TestTextsAreHarmless(t *testing.T) {
 	}
 	if strings.ContainsAny(out, "\x1b\u009b\u202e") || strings.Contains(out, "line\nbreak") {
 		t.Errorf("wrote %q", out)
+	}
+}
+
+// Every name in called is that of an operation, which the rules alone would name otherwise.
+func TestCalled(t *testing.T) {
+	t.Parallel()
+	contract, err := api.Contract()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for path, item := range contract.Paths.Map() {
+		for method, o := range item.Operations() {
+			name, ok := called[o.OperationID]
+			if !ok {
+				continue
+			}
+			found++
+			if noun, verb := nameOf(path, method, o.OperationID); noun+" "+verb == name {
+				t.Errorf("%s is called %s by the rules", o.OperationID, name)
+			}
+		}
+	}
+	if found != len(called) {
+		t.Errorf("%d of %d names are of operations", found, len(called))
 	}
 }

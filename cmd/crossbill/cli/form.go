@@ -22,6 +22,9 @@ import (
 // another request.
 const idempotencyHeader = "Idempotency-Key"
 
+// flagNames are the parameters whose flag is not their name: many requests have a reason of their own in the body.
+var flagNames = map[string]string{"Crossbill-Reason": "because"}
+
 // maxDepth is how deep in the body a property can have a flag of its own: --bgp.asn is at 2.
 const maxDepth = 2
 
@@ -46,7 +49,10 @@ func newForm(cmd *cobra.Command) *form {
 
 // option adds the flag of a parameter in query or header.
 func (f *form) option(p *openapi3.Parameter) {
-	flag := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(p.Name, "Crossbill-"), "_", "-"))
+	flag, named := flagNames[p.Name]
+	if !named {
+		flag = strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(p.Name, "Crossbill-"), "_", "-"))
+	}
 	f.options[flag] = p
 	f.flag(flag, p.Schema.Value, p.Description)
 	if p.Required {

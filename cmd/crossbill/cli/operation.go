@@ -44,7 +44,10 @@ func operationOf(path, method string, item *openapi3.PathItem, o *openapi3.Opera
 		c.bodyRequired = o.RequestBody.Value.Required
 	}
 	c.answer, c.pages = answerOf(o)
-	c.noun, c.verb = nameOf(path, method, o.OperationID)
+	var ok bool
+	if c.noun, c.verb, ok = strings.Cut(called[c.id], " "); !ok {
+		c.noun, c.verb = nameOf(path, method, c.id)
+	}
 	return c
 }
 
@@ -59,6 +62,21 @@ func answerOf(o *openapi3.Operation) (name string, pages bool) {
 		return schema.Ref[strings.LastIndex(schema.Ref, "/")+1:], pages
 	}
 	return "", false
+}
+
+// called are the operations that read badly by the rules of nameOf.
+var called = map[string]string{
+	"listMembers":          "members list",
+	"addMember":            "members add",
+	"setMemberRole":        "members set-role",
+	"removeMember":         "members remove",
+	"listOwnListings":      "listings list",
+	"getListingVersion":    "listings show-version",
+	"qualify":              "listings qualify",
+	"changeBillingAccount": "billing-accounts update",
+	"changeBudget":         "budgets update",
+	"getInclusionProof":    "log inclusion-proof",
+	"getConsistencyProof":  "log consistency-proof",
 }
 
 // nameOf gives an operation the words people look for. The first segment of the path is the noun. The verb is
