@@ -2,7 +2,7 @@
 // that follows the log event by event.
 //
 // A projection's checkpoint moves in the transaction that writes its tables, so that each event takes effect there
-// exactly once, whatever is killed when. Nothing in the tables is truth: a projection may be emptied and run again from
+// exactly once, whatever is killed when; past events without effect it moves later. Nothing in the tables is truth: a projection may be emptied and run again from
 // the start. The package never appends to the log. Start reading at [Projection], then [Runner.Run] in runner.go; the
 // read models stand in files named after them, listed in models.go, and are made anew by [Rebuild].
 package projections
@@ -24,7 +24,8 @@ type Projection struct {
 	// Apply writes what the events come to, in tx, which also moves the checkpoint: both happen or neither does. The
 	// events follow on those of the last call that succeeded, without a gap. It may insert River jobs in tx. It must not
 	// end tx, nor have effects outside it: after an error, or a crash, it is called again with the same events, perhaps
-	// fewer of them at once.
+	// fewer of them at once. If it does not use tx, none is begun, and the checkpoint moves a little later: events that
+	// come to nothing may be shown to it once more.
 	Apply func(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error
 	// Tables are all that Apply writes and all that it reads, if that is so: then [Rebuild] can make them anew. Its SQL
 	// names them without a schema. It stays empty for a projection that has other effects, such as jobs: what was started

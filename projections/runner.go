@@ -16,12 +16,13 @@ import (
 
 // Limits.
 const (
-	maxBatch        = 2000                   // events in one transaction
-	firstRetry      = 50 * time.Millisecond  // after an error; doubled each time
-	longestRetry    = 30 * time.Second       //
-	standbyPoll     = 200 * time.Millisecond // how soon a dead owner is noticed
-	foreignPoll     = 20 * time.Millisecond  // how often WaitFor looks at a checkpoint that another process moves
-	idlePoll        = 5 * time.Second        // how long the log may be silent before the checkpoint is looked at again
+	maxBatch        = 2000                  // events in one transaction
+	firstRetry      = 50 * time.Millisecond // after an error; doubled each time
+	longestRetry    = 30 * time.Second      //
+	standbyPoll     = 50 * time.Millisecond // how soon a dead owner is noticed, and what a live one has passed over
+	foreignPoll     = 20 * time.Millisecond // how often WaitFor looks at a checkpoint that another process moves
+	idlePoll        = 5 * time.Second       // how long the log may be silent before the checkpoint is looked at again
+	passFor         = time.Second           // how long events may be passed over before the checkpoint is moved past them
 	noteErrorWithin = 2 * time.Second
 )
 
@@ -142,6 +143,11 @@ type follower struct {
 
 	ahead chan pageRead // of the events after those being applied; nil if none is on its way
 
+	// Pages with nothing for the projection are passed over without a transaction, so the checkpoint may be behind: all
+	// after stored and up to the follower's position concerned nothing, and is passed over again if the process dies.
+	stored events.Position // what the checkpoint is, unless another process has moved it
+	passed time.Time       // when the position went past stored; zero if it has not
+
 	mu     sync.Mutex
 	status Status
 	moved  chan struct{} // closed when status changes
@@ -218,11 +224,18 @@ var errOwned = errors.New("another process works on it")
 // run follows the log until ctx ends or an event can't be decoded.
 func (f *follower) run(ctx context.Context) {
 	position, known, batch := events.Position(0), false, maxBatch
+	defer func() {
+		if known && position > f.stored { // or the next process passes over it again
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteErrorWithin)
+			defer cancel()
+			f.store(ctx, position)
+		}
+	}()
 	for ctx.Err() == nil {
 		var err error
 		if !known {
 			if position, err = f.checkpoint(ctx); err == nil {
-				known = true
+				known, f.stored, f.passed = true, position, time.Time{}
 				f.resume(position)
 			}
 		}
@@ -274,49 +287,109 @@ func (f *follower) step(ctx context.Context, position events.Position, batch int
 		f.readAhead(ctx, page[len(page)-1].Position, batch)
 	}
 	if len(page) == 0 {
-		wait, cancel := context.WithTimeout(ctx, idlePoll)
-		defer cancel()
-		err := f.runner.log.Wait(wait, position)
-		if err != nil && ctx.Err() == nil && wait.Err() != nil {
-			return f.checkpoint(ctx) // another process may have moved it without this one noticing
-		}
-		return position, err
+		return f.await(ctx, position)
 	}
-	if err := f.apply(ctx, position, page); err != nil {
+	touched, err := f.apply(ctx, page)
+	if err != nil {
 		return position, err
 	}
 	last := page[len(page)-1].Position
+	switch {
+	case touched:
+		f.stored, f.passed = last, time.Time{}
+	case f.passed.IsZero():
+		f.passed = time.Now()
+	}
+	// After an error pages are small until what caused it is found, and an error forgets what is not stored.
+	if last > f.stored && (batch < maxBatch || time.Since(f.passed) >= passFor) {
+		if err := f.store(ctx, last); err != nil {
+			return position, err
+		}
+	}
 	f.applied(last)
 	return last, nil
 }
 
-// apply is the transaction: it locks the checkpoint, makes sure that the events follow on it, applies them and moves it.
+// await waits for events past a position, and moves the checkpoint there when it is time to.
+func (f *follower) await(ctx context.Context, position events.Position) (events.Position, error) {
+	patience := idlePoll
+	if !f.passed.IsZero() {
+		patience = min(idlePoll, time.Until(f.passed.Add(passFor)))
+	}
+	wait, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := f.runner.log.Wait(wait, position)
+	if err == nil || ctx.Err() != nil || wait.Err() == nil {
+		return position, err
+	}
+	if !f.passed.IsZero() {
+		return position, f.store(ctx, position)
+	}
+	at, err := f.checkpoint(ctx) // another process may have moved it without this one noticing
+	f.stored = at
+	return at, err
+}
+
+// store moves the checkpoint past events that were passed over. Like apply it does not wait for the disk.
+func (f *follower) store(ctx context.Context, position events.Position) error {
+	var batch pgx.Batch // one transaction, as tenant.go says
+	batch.Queue(`SELECT set_config('synchronous_commit', 'off', true)`)
+	batch.Queue(`UPDATE subscriptions SET position = $3, updated_at = now(), error = NULL WHERE name = $1 AND position = $2`,
+		f.Name, f.stored, position)
+	results := f.runner.pool.SendBatch(ctx, &batch)
+	if _, err := results.Exec(); err != nil {
+		results.Close()
+		return err
+	}
+	moved, err := results.Exec()
+	if err := errors.Join(err, results.Close()); err != nil {
+		return err
+	}
+	if moved.RowsAffected() == 0 {
+		return errOwned
+	}
+	f.stored, f.passed = position, time.Time{}
+	return nil
+}
+
+// apply hands a page to the projection. If that touches its transaction, the transaction moves the checkpoint; if it does
+// not, there was nothing in the page for it, and nothing is done.
 //
 // The commit does not wait for the disk. A crash of the server may take back the last moments of a projection, tables,
 // jobs and checkpoint together, and then the same events are applied again; nothing that was appended can be lost so.
-func (f *follower) apply(ctx context.Context, position events.Position, page []events.Recorded) error {
-	tx, err := f.runner.pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: "begin; set local synchronous_commit = off"})
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback(context.WithoutCancel(ctx))
-	var at events.Position
-	err = tx.QueryRow(ctx, `SELECT position FROM subscriptions WHERE name = $1 FOR UPDATE SKIP LOCKED`, f.Name).Scan(&at)
-	if errors.Is(err, pgx.ErrNoRows) || err == nil && at != position {
-		return errOwned
-	}
-	if err != nil {
-		return err
-	}
+func (f *follower) apply(ctx context.Context, page []events.Recorded) (touched bool, err error) {
+	tx := &lateTx{begin: f.begin}
+	defer tx.end(context.WithoutCancel(ctx))
 	if err := f.call(ctx, tx, page); err != nil {
-		return err
+		return false, errors.Join(err, tx.err)
 	}
-	_, err = tx.Exec(ctx, `UPDATE subscriptions SET position = $2, updated_at = now(), error = NULL WHERE name = $1`,
+	if tx.err != nil || tx.begun == nil {
+		return false, tx.err
+	}
+	_, err = tx.begun.Exec(ctx, `UPDATE subscriptions SET position = $2, updated_at = now(), error = NULL WHERE name = $1`,
 		f.Name, page[len(page)-1].Position)
 	if err != nil {
-		return err
+		return false, err
 	}
-	return tx.Commit(ctx)
+	return true, tx.begun.Commit(ctx)
+}
+
+// begin begins the transaction of a page: it locks the checkpoint and makes sure that the events follow on it.
+func (f *follower) begin(ctx context.Context) (pgx.Tx, error) {
+	tx, err := f.runner.pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: "begin; set local synchronous_commit = off"})
+	if err != nil {
+		return nil, err
+	}
+	var at events.Position
+	err = tx.QueryRow(ctx, `SELECT position FROM subscriptions WHERE name = $1 FOR UPDATE SKIP LOCKED`, f.Name).Scan(&at)
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && at != f.stored {
+		err = errOwned
+	}
+	if err != nil {
+		tx.Rollback(context.WithoutCancel(ctx))
+		return nil, err
+	}
+	return tx, nil
 }
 
 // fail notes an error, here and where other processes see it, and returns how many there were in a row.

@@ -391,6 +391,9 @@ func TestTakeover(t *testing.T) {
 	entered, leave := make(chan struct{}), make(chan struct{})
 	hanging := k.count("count")
 	hanging.Apply = func(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error {
+		if _, err := tx.Exec(ctx, `SELECT`); err != nil { // begins the transaction
+			return err
+		}
 		close(entered)
 		<-leave
 		return ctx.Err() // its process is gone by then
