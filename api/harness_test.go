@@ -41,6 +41,7 @@ type market struct {
 	url   string
 	pool  *pgxpool.Pool
 	log   *events.Log
+	vault string // the file of the key that others' keys are wrapped with
 	// runner runs the read models.
 	runner   *projections.Runner
 	adminKey string // of the customer's, with the scope admin alone
@@ -62,12 +63,12 @@ type market struct {
 func newMarket(t *testing.T) *market {
 	t.Helper()
 	ctx := context.Background()
-	m := &market{t: t, pool: pgtest.New(t)}
+	m := &market{t: t, pool: pgtest.New(t), vault: filepath.Join(t.TempDir(), "vault.key")}
 	codec, err := events.NewCodec(vocabulary.Events()...)
 	must(t, err)
 	signer, err := events.LoadOrCreateSigner(filepath.Join(t.TempDir(), "log.key"), "test.example/log")
 	must(t, err)
-	keys, err := vault.Open(ctx, m.pool, vault.KeyFile(filepath.Join(t.TempDir(), "vault.key")), vault.Options{})
+	keys, err := vault.Open(ctx, m.pool, vault.KeyFile(m.vault), vault.Options{})
 	must(t, err)
 	t.Cleanup(keys.Close)
 	m.log, err = events.Open(ctx, m.pool, codec, events.Options{Signer: signer, Clock: m.now, Vault: keys})
