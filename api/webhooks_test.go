@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -122,6 +123,13 @@ func (x *target) accepted() (types []string) {
 		}
 	}
 	return types
+}
+
+// all are a copy of what came.
+func (x *target) all() []message {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return slices.Clone(x.got)
 }
 
 func (x *target) await(what string, done func() bool) {
@@ -297,6 +305,11 @@ func TestWebhook_Disabled(t *testing.T) {
 		if w := h.get(hook.Id); w.Reason == nil || *w.Reason != reason || w.Detail == nil {
 			t.Errorf("disabled for %v: %+v", reason, w)
 		}
+		var active bool
+		must(t, h.pool.QueryRow(ctx, `SELECT active FROM webhook_cursors WHERE webhook_id = $1`, hook.Id).Scan(&active))
+		if active {
+			t.Errorf("disabled for %v, it is still looked after", reason)
+		}
 		x.set(func() { answer = http.StatusOK })
 		n := len(x.got)
 		h.place()
@@ -403,6 +416,12 @@ func TestWebhook_OthersSeeNothing(t *testing.T) {
 			h.refused(o.id, before, status, p, http.StatusNotFound)
 		}
 	}
+	for _, o := range webhookOperations(h.market) { // an operator may look, and change nothing
+		if ids := idsIn(o.path); len(ids) > 0 && o.method != "GET" {
+			status, p, _ := h.do(h.operatorKey, o.method, strings.Replace(o.path, ids[0], hook.Id, 1), o.body)
+			h.refused(o.id+" by an operator", before, status, p, http.StatusForbidden)
+		}
+	}
 	if _, _, body := h.do(stranger, "GET", "/v1/webhooks", nil); strings.Contains(string(body), hook.Id) {
 		t.Errorf("a stranger's list is %s", body)
 	}
@@ -415,10 +434,138 @@ func TestWebhook_OthersSeeNothing(t *testing.T) {
 	if again.Webhook.Id != first.Webhook.Id || again.Secret != "" || first.Secret == "" {
 		t.Errorf("repeated, it answers %+v", again)
 	}
+	key = h.idempotencyKey()
+	for _, shown := range []bool{true, false} {
+		rotated, _, err := client.Decode[client.WebhookWithSecret](h.admin.RotateWebhookSecret(context.Background(), first.Webhook.Id, &client.RotateWebhookSecretParams{IdempotencyKey: key}, client.SecretRotation{}))
+		must(t, err)
+		if (rotated.Secret != "") != shown || rotated.Secret == first.Secret {
+			t.Errorf("a rotation answers %q, shown: %t", rotated.Secret, shown)
+		}
+	}
 	for range webhooks.MaxWebhooks - 2 {
 		h.create(x, "*")
 	}
 	if status, _, _ := h.do(h.adminKey, "POST", "/v1/webhooks", body); status != http.StatusConflict {
 		t.Errorf("one more than may be answers %d", status)
 	}
+}
+
+// TestWebhook_BackOff waits between attempts as long as it says, and goes on at once when somebody has changed something.
+func TestWebhook_BackOff(t *testing.T) {
+	t.Parallel()
+	h, x := newHooked(t), newTarget(t)
+	ctx := context.Background()
+	x.answer = func(int) int { return http.StatusServiceUnavailable }
+	hook := h.create(x, "quote.issued")
+	h.dispatch(func(o *webhooks.Options) { o.Retries = []time.Duration{time.Hour, 3 * time.Hour} })
+	h.place()
+	attempts := 0
+	// attempted awaits one attempt more, of an event of some type, and looks at the pause after it, a fifth more or less.
+	attempted := func(what, eventType string, failed int, pause time.Duration) {
+		t.Helper()
+		attempts++
+		x.await(what, func() bool { w := h.get(hook.Id); return len(x.all()) >= attempts && w.Delivery.NextAttemptAt != nil })
+		time.Sleep(300 * time.Millisecond)
+		all, d := x.all(), h.get(hook.Id).Delivery
+		if len(all) != attempts || all[attempts-1].eventType != eventType || d.FailedAttempts != failed {
+			t.Fatalf("%s: %d attempts, want %d, the last of %+v; %+v", what, len(all), attempts, all[len(all)-1], d)
+		}
+		if wait := time.Until(*d.NextAttemptAt); wait < pause*79/100 || wait > pause*121/100 {
+			t.Errorf("%s: the next attempt is in %v, want about %v", what, wait, pause)
+		}
+	}
+	attempted("the first", "quote.issued", 1, time.Hour)
+	target := client.WebhookTarget{Url: x.server.URL + "/hook", Types: []string{"order.placed"}}
+	_, _, err := client.Decode[client.Webhook](h.admin.UpdateWebhook(ctx, hook.Id, nil, target))
+	must(t, err)
+	attempted("with other types", "order.placed", 2, 3*time.Hour)
+	_, _, err = client.Decode[client.Webhook](h.admin.DisableWebhook(ctx, hook.Id, nil))
+	must(t, err)
+	_, _, err = client.Decode[client.Webhook](h.admin.EnableWebhook(ctx, hook.Id, nil))
+	must(t, err)
+	attempted("enabled", "order.placed", 1, time.Hour)
+	_, _, err = client.Decode[client.Webhook](h.admin.ReplayWebhook(ctx, hook.Id, nil, client.WebhookReplay{After: hook.Delivery.Position}))
+	must(t, err)
+	attempted("rewound", "order.placed", 1, time.Hour)
+	all := x.all()
+	if all[1].id != all[2].id || all[1].id != all[3].id || all[0].id == all[1].id {
+		t.Errorf("the attempts have the ids %v", all)
+	}
+	// A dead letter does not wait for what failed after it.
+	position, err := strconv.ParseInt(all[0].sequence, 10, 64)
+	must(t, err)
+	_, err = h.pool.Exec(ctx, `
+		INSERT INTO webhook_dead_letters (webhook_id, position, organisation_id, message_id, type, attempts, died_at)
+		VALUES ($1, $2, $3, 'x', 'quote.issued', 3, now())`, hook.Id, position, h.customerID)
+	must(t, err)
+	_, _, err = client.Decode[struct{}](h.admin.ReplayWebhookDeadLetter(ctx, hook.Id, position, nil))
+	must(t, err)
+	x.await("the dead letter", func() bool { all := x.all(); return len(all) > attempts && all[attempts].id == all[0].id })
+
+	status, p, _ := h.do(h.adminKey, "PUT", "/v1/webhooks/"+hook.Id, target, "If-Match", `"1"`)
+	h.refused("a change of an older version", int64(h.head()), status, p, http.StatusConflict)
+	response, err := h.admin.DeleteWebhook(ctx, hook.Id, nil)
+	must(t, err)
+	response.Body.Close()
+	var left int
+	must(t, h.pool.QueryRow(ctx, `
+		SELECT (SELECT count(*) FROM webhook_cursors) + (SELECT count(*) FROM webhook_deliveries) + (SELECT count(*) FROM webhook_dead_letters)`).Scan(&left))
+	if left != 0 {
+		t.Errorf("%d rows are left of a deleted webhook", left)
+	}
+}
+
+// TestWebhook_ChangedMeanwhile changes a webhook while an attempt is under way: what comes of that attempt moves nothing.
+func TestWebhook_ChangedMeanwhile(t *testing.T) {
+	t.Parallel()
+	h, x := newHooked(t), newTarget(t)
+	ctx := context.Background()
+	begun, goOn := make(chan struct{}, 100), make(chan struct{})
+	inner := x.server.Config.Handler
+	x.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		begun <- struct{}{}
+		<-goOn
+		inner.ServeHTTP(w, r)
+	})
+	hook := h.create(x, "quote.issued", "order.placed")
+	h.place()
+	h.dispatch()
+	<-begun
+	_, _, err := client.Decode[client.Webhook](h.admin.DisableWebhook(ctx, hook.Id, nil))
+	must(t, err)
+	goOn <- struct{}{}
+	time.Sleep(300 * time.Millisecond)
+	if len(begun) > 0 || h.get(hook.Id).Delivery.Position != hook.Delivery.Position {
+		t.Errorf("after it was disabled it goes on: %+v", h.get(hook.Id).Delivery)
+	}
+	_, _, err = client.Decode[client.Webhook](h.admin.EnableWebhook(ctx, hook.Id, nil))
+	must(t, err)
+	<-begun
+	_, _, err = client.Decode[client.Webhook](h.admin.ReplayWebhook(ctx, hook.Id, nil, client.WebhookReplay{After: hook.Delivery.Position}))
+	must(t, err)
+	close(goOn)
+	want := []string{"quote.issued", "quote.issued", "quote.issued", "order.placed"}
+	x.await("all that was taken back", func() bool { return len(x.accepted()) >= len(want) })
+	if got := x.accepted(); !slices.Equal(got, want) {
+		t.Errorf("there came %v", got)
+	}
+}
+
+// TestWebhook_KeptAttempts keeps so many attempts and no more.
+func TestWebhook_KeptAttempts(t *testing.T) {
+	t.Parallel()
+	h, x := newHooked(t), newTarget(t)
+	ctx := context.Background()
+	hook := h.create(x, "order.placed")
+	_, err := h.pool.Exec(ctx, `
+		INSERT INTO webhook_deliveries (webhook_id, organisation_id, message_id, position, type, attempt, outcome, latency_ms, at)
+		SELECT $1, $2, 'old', 1, 'order.placed', n, 'failed', 1, now() FROM generate_series(1, 1010) AS n`, hook.Id, h.customerID)
+	must(t, err)
+	h.dispatch()
+	h.place()
+	x.await("one order", func() bool {
+		var kept, delivered int
+		must(t, h.pool.QueryRow(ctx, `SELECT count(*), count(*) FILTER (WHERE outcome = 'delivered') FROM webhook_deliveries`).Scan(&kept, &delivered))
+		return delivered == 1 && kept == 1000
+	})
 }

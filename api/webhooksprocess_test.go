@@ -96,7 +96,11 @@ func TestWebhook_KilledSender(t *testing.T) {
 		for range eventsEach {
 			sequence++
 			from := h.now().Add(-time.Hour).Truncate(time.Second)
-			a.Events = append(a.Events, events.NewEvent{Metadata: events.Metadata{Parties: []string{h.customerID, h.providerID}}, Event: reading.Recorded{
+			parties := []string{h.customerID, h.providerID}
+			if sequence%10 == 0 { // what others alone may see
+				parties = parties[1:]
+			}
+			a.Events = append(a.Events, events.NewEvent{Metadata: events.Metadata{Parties: parties}, Event: reading.Recorded{
 				EdgeNodeID: h.nodeID, ConnectionID: connection, Epoch: 1, Sequence: sequence, From: from, To: from.Add(time.Second), BytesIn: sequence, Source: reading.SourceSoftware,
 			}})
 		}
@@ -150,7 +154,7 @@ func TestWebhook_KilledSender(t *testing.T) {
 			return all
 		}
 		c.await("everything", func() bool { return c.last() == want[len(want)-1] })
-		if arrived := got(); len(want) < kills*eventsEach || !slices.Equal(arrived, want) {
+		if arrived := got(); len(want) < kills*eventsEach*9/10 || !slices.Equal(arrived, want) {
 			t.Errorf("%v: of %d events arrived %d:\n%v\n%v", c.patterns, len(want), len(arrived), want, arrived)
 		}
 	}

@@ -21,18 +21,21 @@ import (
 
 // Sender makes attempts. It is safe for concurrent use.
 type Sender struct {
-	client *http.Client
+	client   *http.Client
+	resolver *net.Resolver
 	// Anywhere lets it send by plain HTTP and into private networks: for tests, and for who knows what is there.
 	Anywhere bool
 }
 
 // NewSender makes a sender. Unless anywhere is set, it connects to public addresses only.
-func NewSender(anywhere bool) *Sender {
-	dialer := &net.Dialer{Timeout: Timeout / 2}
+func NewSender(anywhere bool) *Sender { return newSender(anywhere, net.DefaultResolver) }
+
+func newSender(anywhere bool, resolver *net.Resolver) *Sender {
+	dialer := &net.Dialer{Timeout: Timeout / 2, Resolver: resolver}
 	if !anywhere {
 		dialer.Control = refusePrivate
 	}
-	return &Sender{Anywhere: anywhere, client: &http.Client{
+	return &Sender{Anywhere: anywhere, resolver: resolver, client: &http.Client{
 		Timeout:       Timeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
@@ -70,7 +73,7 @@ func (s *Sender) CheckTarget(ctx context.Context, target string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())
+	found, err := s.resolver.LookupNetIP(ctx, "ip", u.Hostname())
 	if err != nil {
 		return nil
 	}
