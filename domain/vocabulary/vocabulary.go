@@ -26,6 +26,8 @@ import (
 	"crossbill/domain/numberseries"
 	"crossbill/domain/order"
 	"crossbill/domain/organisation"
+	"crossbill/domain/payment"
+	"crossbill/domain/payout"
 	"crossbill/domain/policy"
 	"crossbill/domain/port"
 	"crossbill/domain/quote"
@@ -46,6 +48,7 @@ func Events() [][]domain.Event {
 		settlement.Events(), creditnote.Events(), numberseries.Events(), issuer.Events(), feeallowance.Events(), subject.Events(), webhook.Events(),
 		servicekey.Events(), redundancygroup.Events(),
 		billingaccount.Events(), budget.Events(), taxrate.Events(), exchangerate.Events(),
+		payment.Events(), payout.Events(),
 	}
 }
 
