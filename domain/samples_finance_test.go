@@ -27,9 +27,15 @@ func personsDetails() billingaccount.Details {
 func financePersons() []domain.Personal {
 	accountID := scenario.ID(domain.PrefixBillingAccount, 1)
 	return []domain.Personal{
-		billingaccount.Opened{BillingAccountID: accountID, OrganisationID: customer, Details: personsDetails(), At: at},
-		billingaccount.Changed{BillingAccountID: accountID, OrganisationID: customer, Details: personsDetails(), At: at},
+		billingaccount.Opened{BillingAccountID: accountID, OrganisationID: customer, Details: reachable(personsDetails()), At: at},
+		billingaccount.Changed{BillingAccountID: accountID, OrganisationID: customer, Details: reachable(personsDetails()), At: at},
 	}
+}
+
+// reachable gives details an electronic address, which they came to have later.
+func reachable(d billingaccount.Details) billingaccount.Details {
+	d.EndpointScheme, d.EndpointID = billingaccount.SchemeEmail, "ada@customer.example"
+	return d
 }
 
 func financeSamples() []domain.Event {
@@ -40,6 +46,8 @@ func financeSamples() []domain.Event {
 	return []domain.Event{
 		billingaccount.Opened{BillingAccountID: accountID, OrganisationID: customer, Details: details, At: at},
 		billingaccount.Changed{BillingAccountID: accountID, OrganisationID: customer, Details: details, At: at},
+		billingaccount.Opened{BillingAccountID: accountID, OrganisationID: customer, Details: reachable(details), At: at},
+		billingaccount.Changed{BillingAccountID: accountID, OrganisationID: customer, Details: reachable(details), At: at},
 		billingaccount.MadeDefault{BillingAccountID: accountID, At: at},
 		billingaccount.Closed{BillingAccountID: accountID, At: at},
 		billingaccount.DefaultSet{OrganisationID: customer, BillingAccountID: accountID, At: at},

@@ -62,6 +62,10 @@ type Details struct {
 	InvoiceCurrency domain.Currency `json:"invoice_currency,omitempty"` // "": an invoice in each currency that was bought in
 	PurchaseOrder   string          `json:"purchase_order,omitempty"`   // the customer's reference, on every invoice
 	Contact         *Contact        `json:"contact,omitempty"`
+	// Endpoint is the electronic address that invoices are sent to (EN 16931 BT-49): a scheme of the EAS code list and an
+	// identifier in it.
+	EndpointScheme string `json:"endpoint_scheme,omitempty"`
+	EndpointID     string `json:"endpoint_id,omitempty"`
 	// PersonID is the pseudonym of whom the personal texts are about; "" is the account itself. A member's id makes
 	// erasing the member reach the account too. After an erasure only another person can be recorded.
 	PersonID string `json:"person_id,omitempty"`
@@ -131,7 +135,7 @@ func (e Changed) MapPersonal(f func(domain.PersonalField) string) domain.Event {
 }
 
 // mapPersonal maps the contact, and of a holder who is a person all but kind and country. What a company is called, where
-// it is and its tax identifiers are no personal data; a person's tax identifier is.
+// it is, its tax identifiers and its electronic address are no personal data; a person's are.
 func (d Details) mapPersonal(organisationID, accountID string, f func(domain.PersonalField) string) Details {
 	about := subject.Of(organisationID, d.Person(accountID))
 	field := func(name, text string) string {
@@ -147,6 +151,7 @@ func (d Details) mapPersonal(organisationID, accountID string, f func(domain.Per
 		return d
 	}
 	d.Holder.LegalName = field("holder.legal_name", d.Holder.LegalName)
+	d.EndpointID = field("endpoint_id", d.EndpointID)
 	if a := d.Holder.Address; a != nil {
 		mapped := Address{PostalCode: field("holder.postal_code", a.PostalCode), City: field("holder.city", a.City),
 			Region: field("holder.region", a.Region), Country: a.Country}

@@ -33,6 +33,7 @@ func TestDecide(t *testing.T) {
 	open := Open{account, org, details(), scenario.Noon}
 	closed := Closed{account, scenario.After(1)}
 	isDefault, isOther := DefaultState{org, account}, DefaultState{org, other}
+	reachable := with(func(d *Details) { d.EndpointScheme, d.EndpointID = "0106", "12345678" })
 	renamed := with(func(d *Details) { d.Name = "Other" })
 	typed := with(func(d *Details) { d.TaxIDs = []TaxID{{"NL", "nl 0044.95.445-B01"}} })
 	cases := []scenario.Case[Command]{
@@ -42,6 +43,7 @@ func TestDecide(t *testing.T) {
 		{Name: "nothing is right", When: Open{}, Code: domain.Invalid,
 			Fields: []string{"/billing_account_id", "/organisation_id", "/name", "/holder/kind", "/holder/legal_name", "/at"}},
 		{Name: "changed", Given: []domain.Event{opened}, When: Change{renamed, scenario.After(1)}, Then: []domain.Event{Changed{account, org, renamed, scenario.After(1)}}},
+		{Name: "reachable", Given: []domain.Event{opened}, When: Change{reachable, scenario.After(1)}, Then: []domain.Event{Changed{account, org, reachable, scenario.After(1)}}},
 		{Name: "changed to the same", Given: []domain.Event{opened}, When: Change{typed, scenario.After(1)}},
 		{Name: "changed when closed", Given: []domain.Event{opened, closed}, When: Change{renamed, scenario.After(2)}, Code: domain.Conflict},
 		{Name: "changed and there is none", When: Change{renamed, scenario.After(2)}, Code: domain.NotFound},
@@ -74,6 +76,10 @@ func TestDecide(t *testing.T) {
 		"tax id":             {func(d *Details) { d.TaxIDs[0].Number = "NL004495446B01" }, "/tax_ids/0/number"},
 		"two of one country": {func(d *Details) { d.TaxIDs = append(d.TaxIDs, d.TaxIDs[0]) }, "/tax_ids/1/country"},
 		"no such country":    {func(d *Details) { d.TaxIDs = []TaxID{{"EU", "1"}} }, "/tax_ids/0/country"},
+		"no such scheme":     {func(d *Details) { d.EndpointScheme, d.EndpointID = "0000", "1" }, "/endpoint_scheme"},
+		"address unsaid":     {func(d *Details) { d.EndpointScheme = "0106" }, "/endpoint_id"},
+		"scheme unsaid":      {func(d *Details) { d.EndpointID = "12345678" }, "/endpoint_id"},
+		"long address":       {func(d *Details) { d.EndpointScheme, d.EndpointID = "0106", strings.Repeat("1", MaxEndpointID+1) }, "/endpoint_id"},
 		"many tax ids":       {func(d *Details) { d.TaxIDs = make([]TaxID, MaxTaxIDs+1) }, "/tax_ids"},
 	} {
 		cases = append(cases, scenario.Case[Command]{Name: name, Given: []domain.Event{opened}, When: Change{with(wrong.change), scenario.After(1)},

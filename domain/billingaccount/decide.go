@@ -155,6 +155,7 @@ func (d Details) check(p *domain.Problems) Details {
 		contact := *c
 		d.Contact = &contact
 	}
+	CheckEndpoint(p, d.EndpointScheme, d.EndpointID)
 	p.Check(validPersonID(d.PersonID), "/person_id", "must be a pseudonym of at most %d of a-z, A-Z, 0-9, - and _", MaxPersonID)
 	d.TaxIDs = checkTaxIDs(p, d.TaxIDs)
 	return d

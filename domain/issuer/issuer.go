@@ -117,9 +117,7 @@ func Decide(s State, c Change) ([]domain.Event, error) {
 		p.Text("/contact/email", d.Contact.Email, MaxText)
 		p.OptionalText("/contact/name", d.Contact.Name, MaxText)
 	}
-	p.Check((d.EndpointScheme == "") == (d.EndpointID == ""), "/endpoint_id", "must be given with endpoint_scheme")
-	p.Check(d.EndpointScheme == "" || len(d.EndpointScheme) == 4 || d.EndpointScheme == "EM", "/endpoint_scheme", "must be a code of the EAS list, such as 0088 or 9930")
-	p.OptionalText("/endpoint_id", d.EndpointID, MaxText)
+	billingaccount.CheckEndpoint(&p, d.EndpointScheme, d.EndpointID)
 	d.IBAN = strings.ToUpper(strings.ReplaceAll(d.IBAN, " ", ""))
 	p.Check(d.IBAN == "" || validIBAN(d.IBAN), "/iban", "is no IBAN: its check digits are wrong (ISO 13616)")
 	p.OptionalText("/bic", d.BIC, MaxText)
