@@ -2,6 +2,7 @@ package domain_test
 
 import (
 	"crossbill/domain"
+	"crossbill/domain/connectedaccount"
 	"crossbill/domain/internal/scenario"
 	"crossbill/domain/payment"
 	"crossbill/domain/payout"
@@ -37,5 +38,8 @@ func moneySamples() []domain.Event {
 		payout.Reversed{PayoutID: payoutID, ProviderID: provider, SettlementID: settlementID, Reversal: 1, Credit: creditNoteID, Amount: usd(13549),
 			Reference: "trr_1", At: at},
 		payout.ReversalFailed{PayoutID: payoutID, Reversal: 1, Amount: usd(13549), Reason: "balance_insufficient", At: at},
+		connectedaccount.Requested{OrganisationID: provider, Processor: payment.Stripe, Country: "NL", At: at},
+		connectedaccount.Opened{OrganisationID: provider, Account: "acct_1", At: at},
+		connectedaccount.Changed{OrganisationID: provider, Transfers: true, BankPayouts: true, Requirements: []string{"external_account"}, At: at},
 	}
 }

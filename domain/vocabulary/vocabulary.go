@@ -13,6 +13,7 @@ import (
 	"crossbill/domain/billingaccount"
 	"crossbill/domain/billingrun"
 	"crossbill/domain/budget"
+	"crossbill/domain/connectedaccount"
 	"crossbill/domain/connection"
 	"crossbill/domain/creditnote"
 	"crossbill/domain/edgenode"
@@ -48,7 +49,7 @@ func Events() [][]domain.Event {
 		settlement.Events(), creditnote.Events(), numberseries.Events(), issuer.Events(), feeallowance.Events(), subject.Events(), webhook.Events(),
 		servicekey.Events(), redundancygroup.Events(),
 		billingaccount.Events(), budget.Events(), taxrate.Events(), exchangerate.Events(),
-		payment.Events(), payout.Events(),
+		payment.Events(), payout.Events(), connectedaccount.Events(),
 	}
 }
 
