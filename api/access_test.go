@@ -15,6 +15,7 @@ import (
 	"crossbill/domain/apikey"
 	"crossbill/domain/order"
 	"crossbill/events"
+	"crossbill/provisioning"
 )
 
 func init() { operationLists = append(operationLists, accessOperations) }
@@ -204,6 +205,36 @@ func TestFiftyOrdersAgainstALimitOfTen(t *testing.T) {
 		}
 	}
 	m.checkCommitments()
+	m.recommit()
+}
+
+// recommit computes the commitments again: verified as they are, found wrong when they were changed by hand, and as they
+// were again.
+func (m *market) recommit() {
+	m.t.Helper()
+	ctx := context.Background()
+	_, held, err := provisioning.RebuildCommitments(ctx, m.pool, m.log, true)
+	must(m.t, err)
+	if held < 3 {
+		m.t.Errorf("only %d orders hold a commitment", held)
+	}
+	for _, damage := range []string{
+		`UPDATE commitments SET minor = minor + 1 WHERE order_id = (SELECT min(order_id) FROM commitments)`,
+		`DELETE FROM commitments WHERE order_id = (SELECT min(order_id) FROM commitments)`,
+		`INSERT INTO commitments SELECT 'ord_none', organisation_id, principal_kind, principal_id, month, currency, 1 FROM commitments LIMIT 1`,
+		`UPDATE commitments SET month = '1999-01'`,
+	} {
+		_, err := m.pool.Exec(ctx, damage)
+		must(m.t, err)
+		if _, _, err := provisioning.RebuildCommitments(ctx, m.pool, m.log, true); domain.CodeOf(err) != domain.Conflict {
+			m.t.Errorf("after %s it is verified: %v", damage, err)
+		}
+		_, _, err = provisioning.RebuildCommitments(ctx, m.pool, m.log, false)
+		must(m.t, err)
+		_, _, err = provisioning.RebuildCommitments(ctx, m.pool, m.log, true)
+		must(m.t, err)
+		m.checkCommitments()
+	}
 }
 
 // stolenScope gives a program's key the scope approve past every check, as who can write to the log might.

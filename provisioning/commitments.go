@@ -43,29 +43,47 @@ func KeepCommitments(a *events.Append) {
 }
 
 func commitmentStep(e domain.Event) func(ctx context.Context, tx pgx.Tx) error {
+	orderID, made := commitmentOf(e)
+	switch {
+	case orderID == "":
+		return nil
+	case made != nil:
+		return commit(*made)
+	}
+	return giveBack(orderID)
+}
+
+// commitment is a row of the table.
+type commitment struct {
+	orderID, organisationID string
+	order.Commitment
+}
+
+// commitmentOf returns the order whose commitment the event makes or, if made is nil, gives back; "" if it does neither.
+func commitmentOf(e domain.Event) (orderID string, made *commitment) {
 	switch e := e.(type) {
 	case order.Placed:
 		if e.Commitment != nil {
-			return commit(e.OrderID, e.CustomerID, *e.Commitment)
+			return e.OrderID, &commitment{e.OrderID, e.CustomerID, *e.Commitment}
 		}
 	case order.Approved:
-		return commit(e.OrderID, e.CustomerID, e.Commitment)
+		return e.OrderID, &commitment{e.OrderID, e.CustomerID, e.Commitment}
 	case order.Rejected:
-		return giveBack(e.OrderID)
+		return e.OrderID, nil
 	case order.Failed:
-		return giveBack(e.OrderID)
+		return e.OrderID, nil
 	case order.Cancelled:
-		return giveBack(e.OrderID)
+		return e.OrderID, nil
 	}
-	return nil
+	return "", nil
 }
 
-func commit(orderID, organisationID string, c order.Commitment) func(ctx context.Context, tx pgx.Tx) error {
+func commit(c commitment) func(ctx context.Context, tx pgx.Tx) error {
 	return func(ctx context.Context, tx pgx.Tx) error {
 		const insert = `
 			INSERT INTO commitments (order_id, organisation_id, principal_kind, principal_id, month, currency, minor)
 			VALUES ($1, $2, $3, $4, $5, $6, $7)`
-		_, err := tx.Exec(ctx, insert, orderID, organisationID, c.Principal.Kind, c.Principal.ID, c.Month, c.Amount.Currency, c.Amount.Minor)
+		_, err := tx.Exec(ctx, insert, c.orderID, c.organisationID, c.Principal.Kind, c.Principal.ID, c.Month, c.Amount.Currency, c.Amount.Minor)
 		if err != nil {
 			return domain.Errorf(domain.Unavailable, "provisioning.commit", "the commitment could not be recorded: %w", err)
 		}

@@ -87,6 +87,12 @@ func rebuildCommand() *cobra.Command {
 					r.terminal = f
 				}
 				for _, p := range chosen {
+					if p.Name == provisioning.CommitmentsName {
+						if err := r.commitments(cmd.Context()); err != nil {
+							return err
+						}
+						continue
+					}
 					if err := r.run(cmd.Context(), p); err != nil {
 						return err
 					}
@@ -109,9 +115,13 @@ func choose(names []string, all bool) (chosen []projections.Projection, err erro
 			WithHint("name some, or use --all; crossbill projections list shows their names")
 	}
 	if all {
-		return projections.All(), nil
+		return append(projections.All(), projections.Projection{Name: provisioning.CommitmentsName}), nil
 	}
 	for _, name := range names {
+		if name == provisioning.CommitmentsName {
+			chosen = append(chosen, projections.Projection{Name: name})
+			continue
+		}
 		i := slices.IndexFunc(projections.All(), func(p projections.Projection) bool { return p.Name == name })
 		switch {
 		case name == provisioning.ProjectionName:
@@ -163,4 +173,18 @@ func (r rebuilder) run(ctx context.Context, p projections.Projection) error {
 		fmt.Fprintf(r.out, "  %s: %d rows, sha256 %x\n", t.Table, t.Rows, t.SHA256)
 	}
 	return nil
+}
+
+// commitments does for what principals are committed to what run does for read models.
+func (r rebuilder) commitments(ctx context.Context) error {
+	at, held, err := provisioning.RebuildCommitments(ctx, r.pool, r.log, r.verify)
+	if err != nil {
+		return err
+	}
+	verb := "rebuilt"
+	if r.verify {
+		verb = "verified"
+	}
+	_, err = fmt.Fprintf(r.out, "%s %s at position %d, %d orders hold one\n", verb, provisioning.CommitmentsName, at, held)
+	return err
 }

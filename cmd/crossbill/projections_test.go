@@ -85,6 +85,8 @@ func TestProjections(t *testing.T) {
 	try(``, differs, "rebuild", "--all", "--verify")
 	try(`rebuilt fees`, nil, "rebuild", "fees")
 	try(verified, nil, "rebuild", "--verify", "--all")
+	try(`^rebuilt commitments at position 3, 0 orders hold one\n$`, nil, "rebuild", "commitments")
+	try(`(?m)^verified commitments at position 3, 0 orders hold one$`, nil, "rebuild", "--verify", "--all")
 
 	try(`^$`, []string{"provisioning is not rebuilt", "jobs"}, "rebuild", "fees", "provisioning")
 	try(`^$`, []string{`there is no read model "fee"`, "projections list"}, "rebuild", "fee")
