@@ -20,3 +20,6 @@ func AsCaller(ctx context.Context, organisationID string, scopes ...string) cont
 func ForgetfulLoad[S any](ctx context.Context, s *Server, stream string, evolve func(S, domain.Event) S) (S, int64, error) {
 	return load(ctx, s, "thing", stream, stream, evolve, func(S) []string { return []string{callerFrom(ctx).OrganisationID} })
 }
+
+// WordsFor returns what a story says of an event, or "".
+func WordsFor(e domain.Event) string { return wordsFor(e) }

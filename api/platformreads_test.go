@@ -29,7 +29,6 @@ var platformReads = map[string]string{
 	"eventsOf":             "at positions that were found as the caller; each event's parties are looked at again",
 	"ExplainInvoiceLine":   "the evidence of an invoice that was loaded as the caller",
 	"feeInForce":           "fees are everybody's",
-	"find":                 "whose key did what in a story that was loaded as the caller; the key is told of to its organisation only",
 	"GetEdgeNode":          "an operator's",
 	"GetLocation":          "locations are everybody's",
 	"GetMarketPolicy":      "an operator's",
@@ -57,6 +56,7 @@ var platformReads = map[string]string{
 	"SetTaxRate":           "an operator's",
 	"siteOf":               "decided by the listing's terms, by both ports and by what is reserved on them; of another's port nothing is said",
 	"spend":                "usage of connections that were found as the caller",
+	"whoseKey":             "whose key did what in a story that was loaded as the caller; the key is told of to its organisation only",
 	"withinLimits":         "decided by what the caller has committed to, and by whether the provider is active",
 }
 

@@ -3592,13 +3592,13 @@ type TimelineActor struct {
 	// Name The principal's.
 	Name *string `json:"name,omitempty"`
 
-	// OnBehalfOf For whom it was done.
+	// OnBehalfOf For whom it says to have acted, a member's id or a pseudonym.
 	OnBehalfOf *string `json:"on_behalf_of,omitempty"`
 
 	// Party The platform is its own programs, its operators and its edge nodes.
 	Party TimelineActorParty `json:"party"`
 
-	// Reason Why.
+	// Reason Why, in its words.
 	//
 	// Example: renewal of the lab
 	Reason *string `json:"reason,omitempty"`
@@ -4101,6 +4101,17 @@ type ConfigureBGPSessionParams struct {
 
 	// IfMatch Go on only if the thing still has this ETag.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// GetConnectionTimelineParams defines parameters for GetConnectionTimeline.
+type GetConnectionTimelineParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
 // GetUsageParams defines parameters for GetUsage.
@@ -5605,6 +5616,9 @@ type ServerInterface interface {
 	// ConfigureBGPSession Say how the caller's own BGP session is to be
 	// (POST /v1/connections/{connection_id}/bgp-sessions/{side}:configure)
 	ConfigureBGPSession(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, side Side, params ConfigureBGPSessionParams)
+	// GetConnectionTimeline Everything that happened to a connection and to the orders for it
+	// (GET /v1/connections/{connection_id}/timeline)
+	GetConnectionTimeline(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params GetConnectionTimelineParams)
 	// GetUsage What the meter counted, in all and reading by reading
 	// (GET /v1/connections/{connection_id}/usage)
 	GetUsage(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params GetUsageParams)
@@ -7609,6 +7623,74 @@ func (siw *ServerInterfaceWrapper) ConfigureBGPSession(w http.ResponseWriter, r 
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ConfigureBGPSession(w, r, connectionId, side, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetConnectionTimeline operation middleware
+func (siw *ServerInterfaceWrapper) GetConnectionTimeline(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "connection_id" -------------
+	var connectionId ConnectionID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "connection_id", mux.Vars(r)["connection_id"], &connectionId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "connection_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetConnectionTimelineParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_token", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetConnectionTimeline(w, r, connectionId, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -16092,6 +16174,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}", wrapper.GetConnection).Methods(http.MethodGet)
 
+	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}/timeline", wrapper.GetConnectionTimeline).Methods(http.MethodGet)
+
 	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}:terminate", wrapper.TerminateConnection).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}:modify", wrapper.ModifyConnection).Methods(http.MethodPost)
@@ -17287,6 +17371,46 @@ type ConfigureBGPSessiondefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ConfigureBGPSessiondefaultApplicationProblemPlusJSONResponse) VisitConfigureBGPSessionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetConnectionTimelineRequestObject struct {
+	ConnectionId ConnectionID `json:"connection_id"`
+	Params       GetConnectionTimelineParams
+}
+
+type GetConnectionTimelineResponseObject interface {
+	VisitGetConnectionTimelineResponse(w http.ResponseWriter) error
+}
+
+type GetConnectionTimeline200JSONResponse Timeline
+
+func (response GetConnectionTimeline200JSONResponse) VisitGetConnectionTimelineResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetConnectionTimelinedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetConnectionTimelinedefaultApplicationProblemPlusJSONResponse) VisitGetConnectionTimelineResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -22621,6 +22745,9 @@ type StrictServerInterface interface {
 	// ConfigureBGPSession Say how the caller's own BGP session is to be
 	// (POST /v1/connections/{connection_id}/bgp-sessions/{side}:configure)
 	ConfigureBGPSession(ctx context.Context, request ConfigureBGPSessionRequestObject) (ConfigureBGPSessionResponseObject, error)
+	// GetConnectionTimeline Everything that happened to a connection and to the orders for it
+	// (GET /v1/connections/{connection_id}/timeline)
+	GetConnectionTimeline(ctx context.Context, request GetConnectionTimelineRequestObject) (GetConnectionTimelineResponseObject, error)
 	// GetUsage What the meter counted, in all and reading by reading
 	// (GET /v1/connections/{connection_id}/usage)
 	GetUsage(ctx context.Context, request GetUsageRequestObject) (GetUsageResponseObject, error)
@@ -23658,6 +23785,33 @@ func (sh *strictHandler) ConfigureBGPSession(w http.ResponseWriter, r *http.Requ
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ConfigureBGPSessionResponseObject); ok {
 		if err := validResponse.VisitConfigureBGPSessionResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetConnectionTimeline operation middleware
+func (sh *strictHandler) GetConnectionTimeline(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params GetConnectionTimelineParams) {
+	var request GetConnectionTimelineRequestObject
+
+	request.ConnectionId = connectionId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetConnectionTimeline(ctx, request.(GetConnectionTimelineRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetConnectionTimeline")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetConnectionTimelineResponseObject); ok {
+		if err := validResponse.VisitGetConnectionTimelineResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

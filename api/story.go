@@ -1,10 +1,12 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
 
+	"crossbill/domain"
 	"crossbill/domain/connection"
 	"crossbill/domain/order"
 	"crossbill/domain/quote"
@@ -12,12 +14,10 @@ import (
 )
 
 // sentence says what happened, to either party: it holds nothing that only one of them may know, such as a VLAN, an
-// address, or what a principal may spend. An event that it has no words for is told by its type.
+// address, a secret, or what a principal may spend. An event of another stream than a story's has no words and is told by
+// its type.
 func sentence(e events.Recorded) string {
-	text := ofTheOrder(e)
-	if text == "" {
-		text = ofTheConnection(e)
-	}
+	text := wordsFor(e.Event)
 	if text == "" {
 		subject, what, _ := strings.Cut(e.Type, ".")
 		text = strings.ReplaceAll("The "+subject+": "+what, "_", " ")
@@ -28,8 +28,11 @@ func sentence(e events.Recorded) string {
 	return text + "."
 }
 
-func ofTheOrder(e events.Recorded) string {
-	switch e := e.Event.(type) {
+// wordsFor returns what happened, or "" for an event of no quote, order or connection.
+func wordsFor(e domain.Event) string { return cmp.Or(ofTheOrder(e), ofTheConnection(e)) }
+
+func ofTheOrder(e domain.Event) string {
+	switch e := e.(type) {
 	case quote.Issued:
 		return fmt.Sprintf("A quote was made for %d Mbps at %s a month, of which %s is the platform's fee; it stands until %s", e.BandwidthMbps, e.Total, e.Fee, when(e.ValidUntil))
 	case quote.Accepted:
@@ -38,11 +41,20 @@ func ofTheOrder(e events.Recorded) string {
 		return "The quote was withdrawn"
 	case order.Placed:
 		text := fmt.Sprintf("The customer ordered %d Mbps", e.BandwidthMbps)
+		switch e.Item {
+		case order.ItemModify:
+			text = fmt.Sprintf("The customer ordered a change of the connection to %d Mbps, under version %d of its listing", e.BandwidthMbps, e.ListingVersion)
+		case order.ItemRemove:
+			text = "The customer ordered the connection to end"
+		}
 		if e.ServiceKeyID != "" {
 			text += " with a service key of the provider's"
 		}
 		if e.PurchaseOrder != "" {
 			text += ", as its purchase order " + e.PurchaseOrder
+		}
+		if e.ApprovalNeeded != "" {
+			text += "; a person of the customer's has to approve it by " + when(e.Deadline)
 		}
 		return text
 	case order.Approved:
@@ -53,7 +65,7 @@ func ofTheOrder(e events.Recorded) string {
 		return "The customer answered: " + e.Answer
 	case order.Accepted:
 		if e.By == systemActor {
-			return "The order was accepted, for the listing needs no answer of the provider's"
+			return "The order was accepted, for it needs no answer of the provider's"
 		}
 		return "The provider accepted the order"
 	case order.Rejected:
@@ -63,7 +75,7 @@ func ofTheOrder(e events.Recorded) string {
 	case order.Cancelled:
 		return "The order is cancelled: " + e.Reason
 	case order.Completed:
-		return "The order is completed: its connection is in production"
+		return "The order is completed"
 	case order.Failed:
 		return "The order failed: " + e.Reason
 	}
@@ -73,8 +85,8 @@ func ofTheOrder(e events.Recorded) string {
 // systemActor is who did what a saga does, as provisioning writes it.
 const systemActor = "system"
 
-func ofTheConnection(e events.Recorded) string {
-	switch e := e.Event.(type) {
+func ofTheConnection(e domain.Event) string {
+	switch e := e.(type) {
 	case connection.Requested:
 		return "The connection is made known under its id"
 	case connection.Allocated:
@@ -94,6 +106,35 @@ func ofTheConnection(e events.Recorded) string {
 		return "The edge node is asked to let traffic cross"
 	case connection.Activated:
 		return "Traffic crosses, and is billed, since " + when(e.At)
+	case connection.ChangeRequested:
+		return fmt.Sprintf("The connection is being changed to %d Mbps, under version %d of its listing", e.BandwidthMbps, e.ListingVersion)
+	case connection.Changed:
+		return fmt.Sprintf("The connection has %d Mbps, and is billed under version %d of its listing, since %s", e.BandwidthMbps, e.ListingVersion, when(e.At))
+	case connection.ChangeAbandoned:
+		return "The change is given up, and the connection stays as it was: " + e.Reason
+	case connection.SuspensionRequested:
+		return "The connection is to be suspended: " + e.Reason
+	case connection.Suspended:
+		return "The connection is suspended: nothing crosses since " + when(e.At)
+	case connection.ResumptionRequested:
+		return "The connection is to be resumed"
+	case connection.Resumed:
+		return "The connection is resumed: traffic crosses again since " + when(e.At)
+	case connection.TerminationScheduled:
+		return fmt.Sprintf("The connection is to end at %s: %s", when(e.EffectiveAt), e.Reason)
+	case connection.TerminationUnscheduled:
+		return "The connection is not to end after all"
+	case connection.SessionConfigured:
+		return fmt.Sprintf("The %s configured its BGP session, which is to be %s", partyOf(e.Side), e.Admin)
+	case connection.SecretSet:
+		return fmt.Sprintf("The BGP session with the %s's router is protected with a secret", partyOf(e.Side))
+	case connection.SecretRemoved:
+		return fmt.Sprintf("The BGP session with the %s's router is no longer protected with a secret", partyOf(e.Side))
+	case connection.MessageChanged:
+		if e.Message == "" {
+			return "The edge node says that all is well again"
+		}
+		return "The edge node says: " + e.Message
 	case connection.DecommissionRequested:
 		return fmt.Sprintf("The connection is to end: %s. It is billed until %s", strings.TrimSuffix(e.Reason, "."), when(e.EffectiveAt))
 	case connection.EdgeClosed:

@@ -19,7 +19,9 @@ var orders = folder[order.State]{
 }
 
 func applyOrders(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error {
-	rows, err := orders.fold(ctx, tx, batch)
+	last, f := make(map[string]int64), orders
+	f.step = func(e events.Recorded, _, after order.State) { last[after.ID] = int64(e.Position) }
+	rows, err := f.fold(ctx, tx, batch)
 	if err != nil || len(rows) == 0 {
 		return err
 	}
@@ -28,20 +30,46 @@ func applyOrders(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error 
 		return err
 	}
 	_, err = tx.Exec(ctx, `
-		INSERT INTO read_orders (order_id, position, version, customer_id, provider_id, state, needs, since, doc)
-		SELECT id, position, version, customer_id, provider_id, state, needs, since, doc::json
-		FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::text[])
-			AS t (id, position, version, customer_id, provider_id, state, needs, since, doc)
+		INSERT INTO read_orders (order_id, position, version, customer_id, provider_id, state, needs, since, doc, connection_id, last_position)
+		SELECT id, position, version, customer_id, provider_id, state, needs, since, doc::json, connection_id, last_position
+		FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::text[],
+				$10::text[], $11::bigint[])
+			AS t (id, position, version, customer_id, provider_id, state, needs, since, doc, connection_id, last_position)
 		ON CONFLICT (order_id) DO UPDATE SET
-			version = EXCLUDED.version, state = EXCLUDED.state, needs = EXCLUDED.needs, since = EXCLUDED.since, doc = EXCLUDED.doc`,
+			version = EXCLUDED.version, state = EXCLUDED.state, needs = EXCLUDED.needs, since = EXCLUDED.since, doc = EXCLUDED.doc,
+			last_position = EXCLUDED.last_position`,
 		c.ids, c.positions, c.versions,
 		each(rows, func(s order.State) string { return s.CustomerID }),
 		each(rows, func(s order.State) string { return s.ProviderID }),
 		each(rows, func(s order.State) string { return s.State }),
 		each(rows, func(s order.State) string { who, _ := s.Needs(); return who }),
 		each(rows, func(s order.State) time.Time { return s.Since }),
-		c.docs)
+		c.docs,
+		each(rows, func(s order.State) string { return s.ConnectionID }),
+		each(rows, func(s order.State) int64 { return last[s.ID] }))
 	return err
+}
+
+// OrdersOfConnection returns the ids of the orders for a connection that have events past a position, in the order that they
+// were placed in: all that had some before it, and of later ones those that the next limit events can be of.
+func (q Queries) OrdersOfConnection(ctx context.Context, connectionID string, after events.Position, limit int) ([]string, error) {
+	const op = "projections.OrdersOfConnection"
+	rows, err := q.DB.Query(ctx, `
+		SELECT order_id FROM (
+			SELECT order_id, position FROM read_orders -- read_orders_connection
+			 WHERE connection_id = $1 AND position <= $2 AND last_position > $2
+			UNION ALL
+			(SELECT order_id, position FROM read_orders -- read_orders_connection
+			  WHERE connection_id = $1 AND position > $2 ORDER BY position LIMIT $3)
+		) AS told ORDER BY position`, connectionID, int64(after), limit)
+	if err != nil {
+		return nil, unavailable(op, err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, unavailable(op, err)
+	}
+	return ids, nil
 }
 
 // OrderFilter narrows a list of orders. Its zero value leaves all in.

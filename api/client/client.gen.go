@@ -3591,13 +3591,13 @@ type TimelineActor struct {
 	// Name The principal's.
 	Name *string `json:"name,omitempty"`
 
-	// OnBehalfOf For whom it was done.
+	// OnBehalfOf For whom it says to have acted, a member's id or a pseudonym.
 	OnBehalfOf *string `json:"on_behalf_of,omitempty"`
 
 	// Party The platform is its own programs, its operators and its edge nodes.
 	Party TimelineActorParty `json:"party"`
 
-	// Reason Why.
+	// Reason Why, in its words.
 	//
 	// Example: renewal of the lab
 	Reason *string `json:"reason,omitempty"`
@@ -4100,6 +4100,17 @@ type ConfigureBGPSessionParams struct {
 
 	// IfMatch Go on only if the thing still has this ETag.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// GetConnectionTimelineParams defines parameters for GetConnectionTimeline.
+type GetConnectionTimelineParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
 // GetUsageParams defines parameters for GetUsage.
@@ -5836,6 +5847,11 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/connections/{connection_id}/bgp-sessions/{side}:configure (the `ConfigureBGPSession` operationId).
 	ConfigureBGPSession(ctx context.Context, connectionId ConnectionID, side Side, params *ConfigureBGPSessionParams, body ConfigureBGPSessionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetConnectionTimeline Everything that happened to a connection and to the orders for it
+	//
+	// Corresponds with GET /v1/connections/{connection_id}/timeline (the `GetConnectionTimeline` operationId).
+	GetConnectionTimeline(ctx context.Context, connectionId ConnectionID, params *GetConnectionTimelineParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetUsage What the meter counted, in all and reading by reading
 	//
 	// Corresponds with GET /v1/connections/{connection_id}/usage (the `GetUsage` operationId).
@@ -7527,6 +7543,21 @@ func (c *Client) ConfigureBGPSessionWithBody(ctx context.Context, connectionId C
 // Corresponds with POST /v1/connections/{connection_id}/bgp-sessions/{side}:configure (the `ConfigureBGPSession` operationId).
 func (c *Client) ConfigureBGPSession(ctx context.Context, connectionId ConnectionID, side Side, params *ConfigureBGPSessionParams, body ConfigureBGPSessionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewConfigureBGPSessionRequest(c.Server, connectionId, side, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetConnectionTimeline Everything that happened to a connection and to the orders for it
+//
+// Corresponds with GET /v1/connections/{connection_id}/timeline (the `GetConnectionTimeline` operationId).
+func (c *Client) GetConnectionTimeline(ctx context.Context, connectionId ConnectionID, params *GetConnectionTimelineParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetConnectionTimelineRequest(c.Server, connectionId, params)
 	if err != nil {
 		return nil, err
 	}
@@ -11888,6 +11919,91 @@ func NewConfigureBGPSessionRequestWithBody(server string, connectionId Connectio
 			req.Header.Set("If-Match", headerParam3)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewGetConnectionTimelineRequest constructs an http.Request for the GetConnectionTimeline method
+func NewGetConnectionTimelineRequest(server string, connectionId ConnectionID, params *GetConnectionTimelineParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "connection_id", connectionId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/connections/%s/timeline", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_token", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -20612,6 +20728,13 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/connections/{connection_id}/bgp-sessions/{side}:configure (the `ConfigureBGPSession` operationId).
 	ConfigureBGPSessionWithResponse(ctx context.Context, connectionId ConnectionID, side Side, params *ConfigureBGPSessionParams, body ConfigureBGPSessionJSONRequestBody, reqEditors ...RequestEditorFn) (*ConfigureBGPSessionResponse, error)
 
+	// GetConnectionTimelineWithResponse Everything that happened to a connection and to the orders for it
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/connections/{connection_id}/timeline (the `GetConnectionTimeline` operationId).
+	GetConnectionTimelineWithResponse(ctx context.Context, connectionId ConnectionID, params *GetConnectionTimelineParams, reqEditors ...RequestEditorFn) (*GetConnectionTimelineResponse, error)
+
 	// GetUsageWithResponse What the meter counted, in all and reading by reading
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -23137,6 +23260,54 @@ func (r ConfigureBGPSessionResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ConfigureBGPSessionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetConnectionTimelineResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Timeline
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetConnectionTimelineResponse) GetJSON200() *Timeline {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetConnectionTimelineResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetConnectionTimelineResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetConnectionTimelineResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetConnectionTimelineResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetConnectionTimelineResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -29446,6 +29617,19 @@ func (c *ClientWithResponses) ConfigureBGPSessionWithResponse(ctx context.Contex
 	return ParseConfigureBGPSessionResponse(rsp)
 }
 
+// GetConnectionTimelineWithResponse Everything that happened to a connection and to the orders for it
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/connections/{connection_id}/timeline (the `GetConnectionTimeline` operationId).
+func (c *ClientWithResponses) GetConnectionTimelineWithResponse(ctx context.Context, connectionId ConnectionID, params *GetConnectionTimelineParams, reqEditors ...RequestEditorFn) (*GetConnectionTimelineResponse, error) {
+	rsp, err := c.GetConnectionTimeline(ctx, connectionId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetConnectionTimelineResponse(rsp)
+}
+
 // GetUsageWithResponse What the meter counted, in all and reading by reading
 //
 // Returns a wrapper object for the known response body format(s).
@@ -32667,6 +32851,39 @@ func ParseConfigureBGPSessionResponse(rsp *http.Response) (*ConfigureBGPSessionR
 			headers.CrossbillPosition = &value
 		}
 		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetConnectionTimelineResponse parses an HTTP response from a GetConnectionTimelineWithResponse call
+func ParseGetConnectionTimelineResponse(rsp *http.Response) (*GetConnectionTimelineResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetConnectionTimelineResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Timeline
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
 	}
 
 	return response, nil
