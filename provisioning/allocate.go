@@ -20,34 +20,60 @@ type site struct {
 	a, z port.State // the customer's, the provider's
 }
 
+// obstacle is why a connection can't be had; the zero obstacle is that it can.
+type obstacle struct {
+	told   string // to both parties: which port and how full it is are only its owner's to know, so neither is named
+	detail string // to operators; may be empty
+}
+
+// refuse tells the operators why the saga's order can't be carried out, and returns what its parties are told.
+func (p *Provisioner) refuse(ctx context.Context, s saga, o obstacle) string {
+	p.options.Logger.WarnContext(ctx, "the order can't be carried out", "reason", o.told, "detail", o.detail,
+		"order", s.order.ID, "connection", s.connection.ID)
+	return short(o.told)
+}
+
+// parties are whose the two ports of a connection are, in words.
+var parties = [2]string{"customer", "provider"}
+
+// full is that a party's port has not enough left, both of it in Mbps.
+func full(party string, on port.State, load, wanted int64) obstacle {
+	return obstacle{"the " + party + "'s port has not enough bandwidth left",
+		fmt.Sprintf("the port %s (%s) has %d Mbps of its %d left, and %d more are needed", on.ID, on.Name, max(int64(on.CapacityMbps)-load, 0), on.CapacityMbps, wanted)}
+}
+
+func noVLAN(party string, on port.State) obstacle {
+	return obstacle{"the " + party + "'s port has no VLAN left", fmt.Sprintf("the port %s (%s)", on.ID, on.Name)}
+}
+
 // allocate chooses what the connection needs and records it, with the reservations in the same transaction. Choosing is
 // done outside of it, because the event must be known before the log is locked; if somebody else was given any of it in
 // the meantime, the append is refused with a Conflict and the job looks again. When there is nothing left to choose
 // from, or the ports can't be joined at all, the order fails with the reason.
 func (p *Provisioner) allocate(ctx context.Context, s saga, races int) error {
-	place, obstacle, err := p.site(ctx, s.connection)
+	place, why, err := p.site(ctx, s.connection)
 	if err != nil {
 		return err
 	}
 	var command connection.Allocate
-	if obstacle == "" {
-		command, obstacle, err = p.choose(ctx, s.connection, place, races)
+	if why == (obstacle{}) {
+		command, why, err = p.choose(ctx, s.connection, place, races)
 	}
 	if err != nil {
 		return err
 	}
-	if obstacle == "" {
+	if why == (obstacle{}) {
 		// What is wrong with a fresh choice is wrong with what was ordered, such as the node's own AS number.
 		var refusal *domain.Error
 		if _, err := connection.Decide(s.connection, command); errors.As(err, &refusal) && refusal.Code == domain.Invalid {
-			obstacle = "the ports can't be joined as ordered"
+			why.told = "the ports can't be joined as ordered"
 			for _, f := range refusal.Fields {
-				obstacle += "; " + f.Pointer + " " + f.Detail
+				why.told += "; " + f.Pointer + " " + f.Detail
 			}
 		}
 	}
-	if obstacle != "" {
-		return p.undo(ctx, s, short(obstacle))
+	if why != (obstacle{}) {
+		return p.undo(ctx, s, p.refuse(ctx, s, why))
 	}
 	capacity := map[string]int{place.a.ID: place.a.CapacityMbps, place.z.ID: place.z.CapacityMbps}
 	return p.append(ctx, s, change{
@@ -58,55 +84,55 @@ func (p *Provisioner) allocate(ctx context.Context, s saga, races int) error {
 	})
 }
 
-// site loads the ports and their node. obstacle is why they can't be joined; it is for the customer to read.
-func (p *Provisioner) site(ctx context.Context, c connection.State) (place site, obstacle string, err error) {
+// site loads the ports and their node. why is why they can't be joined.
+func (p *Provisioner) site(ctx context.Context, c connection.State) (place site, why obstacle, err error) {
 	if place.a, _, err = events.Load(ctx, p.options.Log, port.Stream(c.CustomerPortID), port.Evolve); err != nil {
-		return place, "", err
+		return place, obstacle{}, err
 	}
 	if place.z, _, err = events.Load(ctx, p.options.Log, port.Stream(c.ProviderPortID), port.Evolve); err != nil {
-		return place, "", err
+		return place, obstacle{}, err
 	}
 	switch {
 	case place.a.ID == "":
-		return place, "the customer's port is not registered", nil
+		return place, obstacle{told: "the customer's port is not registered"}, nil
 	case place.z.ID == "":
-		return place, "the provider's port is not registered", nil
+		return place, obstacle{told: "the provider's port is not registered"}, nil
 	case place.a.EdgeNodeID != place.z.EdgeNodeID:
-		return place, "the customer's port and the provider's port are on different edge nodes", nil
+		return place, obstacle{told: "the customer's port and the provider's port are on different edge nodes"}, nil
 	}
 	if place.node, _, err = events.Load(ctx, p.options.Log, edgenode.Stream(place.a.EdgeNodeID), edgenode.Evolve); err != nil {
-		return place, "", err
+		return place, obstacle{}, err
 	}
 	if place.node.ID == "" {
-		return place, "the ports' edge node is not registered", nil
+		return place, obstacle{told: "the ports' edge node is not registered"}, nil
 	}
-	return place, "", nil
+	return place, obstacle{}, nil
 }
 
 // choose picks what is free now. skip is how many free ones to leave to others.
-func (p *Provisioner) choose(ctx context.Context, c connection.State, place site, skip int) (command connection.Allocate, obstacle string, err error) {
+func (p *Provisioner) choose(ctx context.Context, c connection.State, place site, skip int) (command connection.Allocate, why obstacle, err error) {
 	const op = "provisioning.choose"
 	db, onePort := p.options.Pool, place.a.ID == place.z.ID
-	for _, side := range []port.State{place.a, place.z} {
+	for i, side := range [2]port.State{place.a, place.z} {
 		wanted := int64(c.BandwidthMbps)
 		if onePort {
 			wanted *= 2
 		}
 		load, err := portLoad(ctx, db, side.ID)
 		if err != nil {
-			return command, "", domain.Errorf(domain.Unavailable, op, "the port's load could not be read: %w", err)
+			return command, obstacle{}, domain.Errorf(domain.Unavailable, op, "the port's load could not be read: %w", err)
 		}
-		if free := int64(side.CapacityMbps) - load; free < wanted {
-			return command, fmt.Sprintf("the port %s has %d Mbps of its %d left, and %d are needed", side.Name, max(free, 0), side.CapacityMbps, wanted), nil
+		if int64(side.CapacityMbps)-load < wanted {
+			return command, full(parties[i], side, load, wanted), nil
 		}
 	}
 	tag, ok, err := firstFree(ctx, db, reservedTag, place.node.ID, connection.MinTag, connection.MaxTag, skip)
 	if err != nil || !ok {
-		return command, fmt.Sprintf("the edge node %s has no room for another connection", place.node.Name), err
+		return command, obstacle{"the edge node has no room for another connection", fmt.Sprintf("the edge node %s (%s)", place.node.ID, place.node.Name)}, err
 	}
 	vlanA, ok, err := firstFree(ctx, db, reservedVLAN, place.a.ID, connection.MinVLAN, connection.MaxVLAN, skip)
 	if err != nil || !ok {
-		return command, fmt.Sprintf("the port %s has no VLAN left", place.a.Name), err
+		return command, noVLAN(parties[0], place.a), err
 	}
 	skipZ := skip
 	if onePort {
@@ -117,17 +143,17 @@ func (p *Provisioner) choose(ctx context.Context, c connection.State, place site
 		return p.choose(ctx, c, place, 0)
 	}
 	if err != nil || !ok || onePort && vlanZ == vlanA {
-		return command, fmt.Sprintf("the port %s has no VLAN left", place.z.Name), err
+		return command, noVLAN(parties[1], place.z), err
 	}
 	linkA, linkZ, err := links(tag)
 	if err != nil {
-		return command, "", err
+		return command, obstacle{}, err
 	}
 	return connection.Allocate{
 		EdgeNodeID: place.node.ID, EdgeASN: place.node.ASN, Tag: tag, At: p.now(),
 		A: attachment(place.a, vlanA, linkA, c.CustomerBGP),
 		Z: attachment(place.z, vlanZ, linkZ, c.ProviderBGP),
-	}, "", nil
+	}, obstacle{}, nil
 }
 
 func attachment(on port.State, vlan int, l link, party connection.BGP) connection.Attachment {

@@ -272,7 +272,7 @@ var scenarios = []scenario{
 		order: order.StateCompleted, connection: connection.StateProduction, appends: 10},
 	{name: "a change that there is no room for", acts: []func(*line){quiet, reorder(20_000, listing.ApprovalAutomatic)},
 		then: func(l *line) {
-			wants("failed: has 9900 Mbps of its 10000 left, and 19900 more are needed")(l)
+			wants("failed: the customer's port has not enough bandwidth left")(l)
 			l.sold(100, 1, 0)
 		},
 		order: order.StateCompleted, connection: connection.StateProduction, appends: 11},
@@ -357,9 +357,9 @@ var scenarios = []scenario{
 	{name: "gate never opens", edge: func(e *scriptedEdge) { e.noGate = true },
 		order: order.StateFailed, connection: connection.StateCancelled, reason: "the edge node did not let traffic cross by", appends: 10},
 	{name: "capacity is gone", wish: func(w *world) wish { return wish{a: w.port(w.node, 99)} },
-		order: order.StateFailed, connection: connection.StateCancelled, reason: "has 99 Mbps of its 99 left, and 100 are needed", appends: 2},
+		order: order.StateFailed, connection: connection.StateCancelled, reason: "the customer's port has not enough bandwidth left", appends: 2},
 	{name: "one port is too small for both ends", wish: func(w *world) wish { p := w.port(w.node, 199); return wish{a: p, z: p} },
-		order: order.StateFailed, connection: connection.StateCancelled, reason: "has 199 Mbps of its 199 left, and 200 are needed", appends: 2},
+		order: order.StateFailed, connection: connection.StateCancelled, reason: "the customer's port has not enough bandwidth left", appends: 2},
 	{name: "other node", wish: func(w *world) wish { return wish{z: w.port(w.id(domain.PrefixEdgeNode), 1000)} },
 		order: order.StateFailed, connection: connection.StateCancelled, reason: "on different edge nodes", appends: 2},
 	{name: "node's own AS number", wish: func(*world) wish { return wish{asn: nodeASN} },
@@ -371,7 +371,7 @@ var scenarios = []scenario{
 			w.Fatal(err)
 		}
 		return wish{z: full}
-	}, order: order.StateFailed, connection: connection.StateCancelled, reason: "has no VLAN left", appends: 2},
+	}, order: order.StateFailed, connection: connection.StateCancelled, reason: "the provider's port has no VLAN left", appends: 2},
 }
 
 func (s scenario) play(w *world, f *faulty, twice bool) {

@@ -3,7 +3,6 @@ package provisioning
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -86,12 +85,12 @@ func nextOfRemoval(o order.State, c connection.State, now time.Time) Step {
 // same append; what a narrower one gives back stays reserved until the edge node applies it.
 func (p *Provisioner) requestChange(ctx context.Context, s saga, now time.Time) error {
 	o, c := s.order, s.connection
-	capacity, obstacle, err := p.roomFor(ctx, c, o.BandwidthMbps)
+	capacity, why, err := p.roomFor(ctx, c, o.BandwidthMbps)
 	if err != nil {
 		return err
 	}
-	if obstacle != "" {
-		return p.append(ctx, s, change{order: []order.Command{s.giveUp(short(obstacle), now)}})
+	if why != (obstacle{}) {
+		return p.append(ctx, s, change{order: []order.Command{s.giveUp(p.refuse(ctx, s, why), now)}})
 	}
 	step := change{connection: []connection.Command{connection.RequestChange{
 		OrderID: o.ID, QuoteID: o.QuoteID, ListingVersion: o.ListingVersion, BandwidthMbps: o.BandwidthMbps, InPlace: true, At: now}}}
@@ -101,28 +100,28 @@ func (p *Provisioner) requestChange(ctx context.Context, s saga, now time.Time) 
 	return p.append(ctx, s, step)
 }
 
-// roomFor returns the capacity of a connection's ports, and why it can't have the bandwidth, for the customer to read.
-func (p *Provisioner) roomFor(ctx context.Context, c connection.State, mbps int) (capacity map[string]int, obstacle string, err error) {
+// roomFor returns the capacity of a connection's ports, and why it can't have the bandwidth.
+func (p *Provisioner) roomFor(ctx context.Context, c connection.State, mbps int) (capacity map[string]int, why obstacle, err error) {
 	capacity = make(map[string]int, 2)
-	for _, id := range []string{c.CustomerPortID, c.ProviderPortID} {
+	for i, id := range [2]string{c.CustomerPortID, c.ProviderPortID} {
 		on, _, err := events.Load(ctx, p.options.Log, port.Stream(id), port.Evolve)
 		if err != nil {
-			return nil, "", err
+			return nil, obstacle{}, err
 		}
 		if capacity[id] = on.CapacityMbps; mbps <= c.BandwidthMbps {
 			continue
 		}
 		load, err := portLoad(ctx, p.options.Pool, id)
 		if err != nil {
-			return nil, "", domain.Errorf(domain.Unavailable, "provisioning.roomFor", "the port's load could not be read: %w", err)
+			return nil, obstacle{}, domain.Errorf(domain.Unavailable, "provisioning.roomFor", "the port's load could not be read: %w", err)
 		}
 		more := int64(mbps - c.BandwidthMbps)
 		if c.CustomerPortID == c.ProviderPortID {
 			more *= 2
 		}
-		if free := int64(on.CapacityMbps) - load; free < more {
-			return nil, fmt.Sprintf("the port %s has %d Mbps of its %d left, and %d more are needed", on.Name, max(free, 0), on.CapacityMbps, more), nil
+		if int64(on.CapacityMbps)-load < more {
+			return nil, full(parties[i], on, load, more), nil
 		}
 	}
-	return capacity, "", nil
+	return capacity, obstacle{}, nil
 }

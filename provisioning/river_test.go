@@ -341,11 +341,12 @@ func TestOrdersRaceForTheLastOfAPort(t *testing.T) {
 		freeVLANs int // 0: all
 		orders    int
 		fit       int
-		reason    string
+		reason    string // what both parties are told
+		detail    string // what only operators are
 	}{
-		{"the last VLAN", 800_000, 1, 2, 1, "has no VLAN left"},
-		{"the last bandwidth", 199, 0, 2, 1, "has 99 Mbps of its 199 left, and 100 are needed"},
-		{"a crowd", 1200, 0, 16, 12, "has 0 Mbps of its 1200 left, and 100 are needed"},
+		{"the last VLAN", 800_000, 1, 2, 1, "the provider's port has no VLAN left", "(port)"},
+		{"the last bandwidth", 199, 0, 2, 1, "the provider's port has not enough bandwidth left", "(port) has 99 Mbps of its 199 left, and 100 more are needed"},
+		{"a crowd", 1200, 0, 16, 12, "the provider's port has not enough bandwidth left", "(port) has 0 Mbps of its 1200 left, and 100 more are needed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -362,7 +363,9 @@ func TestOrdersRaceForTheLastOfAPort(t *testing.T) {
 				deals[i] = w.place(wish{z: z})
 			}
 			// One node's workers and another's, both at it at once.
-			first, second := w.provisioner(Options{}, nil), w.provisioner(Options{}, nil)
+			var log syncBuffer
+			logger := slog.New(slog.NewTextHandler(&log, nil))
+			first, second := w.provisioner(Options{Logger: logger}, nil), w.provisioner(Options{Logger: logger}, nil)
 			w.start(first)
 			w.start(second)
 			w.pump(first)
@@ -373,8 +376,11 @@ func TestOrdersRaceForTheLastOfAPort(t *testing.T) {
 				o, s := w.states(d)
 				if o.State == order.StateFailed {
 					w.check(d, order.StateFailed, connection.StateCancelled)
-					if !strings.Contains(o.Reason, c.reason) {
-						t.Errorf("failed because %q, want %q", o.Reason, c.reason)
+					if o.Reason != c.reason || s.Reason != c.reason {
+						t.Errorf("the order failed because %q, the connection because %q; want %q", o.Reason, s.Reason, c.reason)
+					}
+					if text := log.String(); !strings.Contains(text, "the port "+z+" "+c.detail) || !strings.Contains(text, d.order) {
+						t.Errorf("operators are not told %q of %s:\n%s", c.detail, d.order, text)
 					}
 					continue
 				}
@@ -463,7 +469,7 @@ func TestOvertakenBetweenChoosingAndAppending(t *testing.T) {
 		occupied string // what is not free
 		reason   string // "" when there is enough for both
 	}{
-		{"bandwidth", 199, "", "has 99 Mbps of its 199 left"},
+		{"bandwidth", 199, "", "the provider's port has not enough bandwidth left"},
 		{"VLAN", 1000, `SELECT 'vlan', $1, n, 'con_other', 0 FROM generate_series(2, 4093) AS n WHERE $2 <> ''`, "has no VLAN left"},
 		{"tag", 1000, `SELECT 'tag', $2, n, 'con_other', 0 FROM generate_series(1, 16382) AS n WHERE $1 <> ''`, "has no room for another connection"},
 		{"nothing is scarce", 1000, "", ""},
