@@ -14,7 +14,7 @@ func TestNext(t *testing.T) {
 	t.Parallel()
 	noon := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	at := func(seconds int) time.Time { return noon.Add(time.Duration(seconds) * time.Second) }
-	policy := Policy{ProbeAttempts: 3, ProbePause: 10 * time.Second}
+	policy := Policy{ProbeAttempts: 3, ProbePause: 10 * time.Second, ChangeWithin: 30 * time.Second}
 
 	// A connection in testing until noon + 120 s, with BGP up, changed by each case.
 	onTest := func(change func(c *connection.State)) connection.State {
@@ -54,6 +54,39 @@ func TestNext(t *testing.T) {
 	asked.Questions = []order.Question{{Number: 1, AnswerBy: at(90)}}
 	running := in(order.StateInProgress)
 	wait := Step{Kind: Wait}
+
+	// An order for another quote of a connection of 100 Mbps, and what the connection may be meanwhile.
+	modify := func(state string) order.State {
+		o := in(state)
+		o.ID, o.Item, o.QuoteID = "ord", order.ItemModify, "new"
+		return o
+	}
+	serving := func(change func(c *connection.State)) connection.State {
+		c := connection.State{ID: "con", State: connection.StateProduction, OnEdge: true, BandwidthMbps: 100, QuoteID: "old"}
+		if change != nil {
+			change(&c)
+		}
+		return c
+	}
+	pending := func(by string, mbps int) func(c *connection.State) {
+		return func(c *connection.State) {
+			c.State, c.ChangeOrderID = connection.StateChangePending, by
+			c.Change = &connection.Change{OrderID: by, QuoteID: "new", BandwidthMbps: mbps, RequestedAt: at(0)}
+		}
+	}
+	changed := func(c *connection.State) { c.ChangeOrderID, c.QuoteID = "ord", "new" }
+	abandoned := func(c *connection.State) { c.ChangeOrderID = "ord" }
+	suspended := func(c *connection.State) { c.State = connection.StateSuspended }
+	ending := func(by string, seconds int) func(c *connection.State) {
+		return func(c *connection.State) {
+			c.Termination = &connection.Termination{OrderID: by, Reason: "moved", EffectiveAt: at(seconds)}
+		}
+	}
+	leaving := func(onEdge bool) func(c *connection.State) {
+		return func(c *connection.State) { c.State, c.OnEdge = connection.StateDecommissionRequested, onEdge }
+	}
+	gone := func(c *connection.State) { c.State, c.OnEdge = connection.StateDecommissioned, false }
+	remove := func(state string) order.State { return order.State{ID: "ord", Item: order.ItemRemove, State: state} }
 	untilDeadline := Step{Kind: Wait, Until: at(120)}
 
 	for _, c := range []struct {
@@ -117,6 +150,39 @@ func TestNext(t *testing.T) {
 		{"terminated, still on the edge", in(order.StateCompleted), connection.State{State: connection.StateDecommissionRequested, OnEdge: true}, 0, wait},
 		{"terminated, gone from the edge", in(order.StateCompleted), connection.State{State: connection.StateDecommissionRequested, EdgeRemoved: true}, 0, Step{Kind: FinishDecommission}},
 		{"decommissioned", in(order.StateCompleted), connection.State{State: connection.StateDecommissioned}, 0, Step{Kind: Done}},
+
+		{"change: a person has time to approve", modify(order.StateAwaitingApproval), serving(nil), 59, Step{Kind: Wait, Until: at(60)}},
+		{"change: the person's time is over", modify(order.StateAwaitingApproval), serving(nil), 60, Step{Kind: FailOrder, Reason: "nobody approved the order by 2026-03-01T12:01:00Z"}},
+		{"change: automatic approval", modify(order.StateAcknowledged), serving(nil), 0, Step{Kind: AcceptOrder}},
+		{"change: the provider has time", modify(order.StateAwaitingProvider), serving(nil), 59, Step{Kind: Wait, Until: at(60)}},
+		{"change: the provider's time is over", modify(order.StateAwaitingProvider), serving(nil), 60, Step{Kind: FailOrder, Reason: "the provider did not answer by 2026-03-01T12:01:00Z"}},
+		{"change: accepted", modify(order.StateInProgress), serving(nil), 0, Step{Kind: RequestChange}},
+		{"change: accepted after another", modify(order.StateInProgress), serving(func(c *connection.State) { c.ChangeOrderID = "other" }), 0, Step{Kind: RequestChange}},
+		{"change: accepted during another", modify(order.StateInProgress), serving(pending("other", 300)), 0,
+			Step{Kind: FailOrder, Reason: "the connection con is being changed by the order other: wait until that change is in force or given up"}},
+		{"change: accepted while suspended", modify(order.StateInProgress), serving(suspended), 0, Step{Kind: FailOrder, Reason: "the connection con is suspended: resume it first"}},
+		{"change: the edge has time", modify(order.StateInProgress), serving(pending("ord", 200)), 29, Step{Kind: Wait, Until: at(30)}},
+		{"change: the edge's time is over", modify(order.StateInProgress), serving(pending("ord", 200)), 30, Step{Kind: AbandonChange, Reason: "the edge node did not apply the change by 2026-03-01T12:00:30Z"}},
+		{"change: of the plan alone", modify(order.StateInProgress), serving(pending("ord", 100)), 0, Step{Kind: ConfirmChange}},
+		{"change: cancelled while it is pending", modify(order.StateCancelling), serving(pending("ord", 200)), 0, Step{Kind: AbandonChange, Reason: "the order was cancelled: why"}},
+		{"change: the end comes later", modify(order.StateInProgress), serving(both(pending("ord", 200), ending("other", 11))), 10, Step{Kind: Wait, Until: at(30)}},
+		{"change: the end comes first", modify(order.StateInProgress), serving(both(pending("ord", 200), ending("other", 10))), 10, Step{Kind: AbandonChange, Reason: "the connection is to have ended by 2026-03-01T12:00:10Z"}},
+		{"change: in force", modify(order.StateInProgress), serving(changed), 0, Step{Kind: CompleteOrder}},
+		{"change: in force, and ended since", modify(order.StateInProgress), serving(both(changed, leaving(true))), 0, Step{Kind: CompleteOrder}},
+		{"change: ended before it was in force", modify(order.StateInProgress), serving(both(abandoned, leaving(true))), 0, Step{Kind: FailOrder, Reason: "the connection is being taken down"}},
+		{"change: cancelled before it was asked for", modify(order.StateCancelling), serving(nil), 0, Step{Kind: FailOrder, Reason: "the order was cancelled: why"}},
+		{"change: completed", modify(order.StateCompleted), serving(changed), 0, Step{Kind: Done}},
+		{"change: rejected", modify(order.StateRejected), serving(nil), 0, Step{Kind: Done}},
+
+		{"removal: its date has not come", remove(order.StateInProgress), serving(ending("ord", 50)), 49, Step{Kind: Wait, Until: at(50)}},
+		{"removal: its date has come", remove(order.StateInProgress), serving(ending("ord", 50)), 50, Step{Kind: RequestTermination, Reason: "moved"}},
+		{"removal: the date is another order's", remove(order.StateInProgress), serving(ending("other", 50)), 50, Step{Kind: Done}},
+		{"removal: suspended when its date comes", remove(order.StateInProgress), serving(both(suspended, ending("ord", 50))), 50, Step{Kind: RequestTermination, Reason: "moved"}},
+		{"removal: still on the edge", remove(order.StateInProgress), serving(leaving(true)), 0, wait},
+		{"removal: gone from the edge", remove(order.StateInProgress), serving(leaving(false)), 0, Step{Kind: FinishDecommission}},
+		{"removal: done", remove(order.StateInProgress), serving(gone), 0, Step{Kind: CompleteOrder}},
+		{"removal: completed", remove(order.StateCompleted), serving(gone), 0, Step{Kind: Done}},
+		{"removal: taken back", remove(order.StateCancelled), serving(ending("ord", 50)), 50, Step{Kind: Done}},
 	} {
 		if got := Next(c.order, c.con, at(c.now), policy); got != c.want {
 			t.Errorf("%s: got %+v, want %+v", c.name, got, c.want)
