@@ -48,8 +48,9 @@ type Stretch struct {
 }
 
 // maxStretches is how many parts the changes of plan or bandwidth can cut a period into: the fee's line names the quote of
-// each as evidence, and may need a step for each.
-const maxStretches = 100
+// each as evidence, and may need a step for each. A connection refuses to be changed more often within a month, so only a
+// longer period can have more.
+const maxStretches = connection.MaxChanges + 1
 
 // Gather reads a connection's facts for a period from the log up to a position. It returns NotFound for a connection
 // that does not exist up to there, and an Internal error for a log that contradicts itself.

@@ -47,7 +47,7 @@ func nextOfChange(o order.State, c connection.State, now time.Time, policy Polic
 			return Step{Kind: FailOrder, Reason: "the connection is being taken down"}
 		}
 		var refusal *domain.Error
-		if err := c.Changeable("provisioning.Next"); errors.As(err, &refusal) {
+		if err := c.Changeable("provisioning.Next", now); errors.As(err, &refusal) {
 			return Step{Kind: FailOrder, Reason: short(refusal.Message + ": " + refusal.Hint)}
 		}
 		return Step{Kind: RequestChange}

@@ -23,7 +23,7 @@ func (c RequestChange) decide(op string, s State) ([]domain.Event, error) {
 		}
 		return nil, domain.Differs(op, "connection", s.ID, "change of this order")
 	}
-	if err := s.Changeable(op); err != nil {
+	if err := s.Changeable(op, c.At); err != nil {
 		return nil, err
 	}
 	return []domain.Event{ChangeRequested{
@@ -32,8 +32,8 @@ func (c RequestChange) decide(op string, s State) ([]domain.Event, error) {
 	}}, nil
 }
 
-// Changeable returns why the connection can't be changed now, a Conflict, or nil.
-func (s State) Changeable(op string) error {
+// Changeable returns why the connection can't be changed at a time, a Conflict, or nil.
+func (s State) Changeable(op string, at time.Time) error {
 	switch {
 	case s.Change != nil:
 		return domain.Errorf(domain.Conflict, op, "the connection %s is being changed by the order %s", s.ID, s.Change.OrderID).
@@ -42,6 +42,11 @@ func (s State) Changeable(op string) error {
 		return domain.Errorf(domain.Conflict, op, "the connection %s is suspended", s.ID).WithHint("resume it first")
 	case s.State != StateProduction:
 		return s.refuse(op).WithHint("a connection is changed while it is in production")
+	}
+	// The first span is the connection's production, and no change.
+	if n := len(s.Spans) - MaxChanges; n >= 1 && at.Before(s.Spans[n].From.Add(ChangeWindow)) {
+		return domain.Errorf(domain.Conflict, op, "the connection %s has changed %d times in %d days, which is as often as it can", s.ID, MaxChanges, ChangeWindow/(24*time.Hour)).
+			WithHint("change it after %s", s.Spans[n].From.Add(ChangeWindow).UTC().Format(time.RFC3339))
 	}
 	return nil
 }

@@ -23,6 +23,10 @@ const (
 	MaxProbeDetail     = 500                // characters
 	MaxMessage         = 500                // characters, of an edge node
 	MaxNotice          = 3 * 366 * 24 * time.Hour
+	// Each change cuts the month it is in into one more part of an invoice, and the fee's line names the quote of each. So
+	// there are at most MaxChanges within ChangeWindow, which is longer than any month by more than clocks differ.
+	MaxChanges   = 99
+	ChangeWindow = 32 * 24 * time.Hour
 )
 
 // Bounds of a session's settings. The kernel takes MD5 keys of up to 80 bytes (TCP_MD5SIG_MAXKEYLEN of linux/tcp.h).

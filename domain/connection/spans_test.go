@@ -1,7 +1,10 @@
 package connection
 
 import (
+	"errors"
+	"strings"
 	"testing"
+	"time"
 
 	"crossbill/domain"
 	"crossbill/domain/internal/scenario"
@@ -57,4 +60,40 @@ func TestSpansAndSuspensions(t *testing.T) {
 		}
 	}
 	scenario.CheckReplay(t, Evolve, history...)
+}
+
+// As many changes as an invoice has room for, and one more only when the first of them is long enough ago.
+func TestChangesAreBounded(t *testing.T) {
+	t.Parallel()
+	quote2, order2 := scenario.ID(domain.PrefixQuote, 2), scenario.ID(domain.PrefixOrder, 2)
+	s := scenario.Fold(Evolve, upTo(activated)...)
+	first := scenario.After(100)
+	for n := range MaxChanges {
+		at := first.Add(time.Duration(n) * time.Minute)
+		ask := RequestChange{OrderID: scenario.ID(domain.PrefixOrder, 10+n), QuoteID: quote2, ListingVersion: 1, BandwidthMbps: s.BandwidthMbps, InPlace: true, At: at}
+		for _, c := range []Command{ask, ConfirmChange{OrderID: ask.OrderID, At: at}} {
+			decided, err := Decide(s, c)
+			if err != nil {
+				t.Fatalf("change %d: %v", n+1, err)
+			}
+			for _, e := range decided {
+				s = Evolve(s, e)
+			}
+		}
+	}
+	if len(s.Spans) != MaxChanges+1 {
+		t.Fatalf("%d spans", len(s.Spans))
+	}
+	again := RequestChange{OrderID: order2, QuoteID: quote2, ListingVersion: 1, BandwidthMbps: 300, InPlace: true, At: first.Add(ChangeWindow - time.Microsecond)}
+	decided, err := Decide(s, again)
+	if domain.CodeOf(err) != domain.Conflict || !strings.Contains(err.Error(), "99 times in 32 days") || len(decided) != 0 {
+		t.Errorf("one more: %v, %v", decided, err)
+	}
+	if refusal := new(domain.Error); !errors.As(err, &refusal) || !strings.Contains(refusal.Hint, first.Add(ChangeWindow).Format(time.RFC3339)) {
+		t.Errorf("the hint does not say when: %+v", refusal)
+	}
+	again.At = first.Add(ChangeWindow)
+	if _, err := Decide(s, again); err != nil {
+		t.Errorf("later: %v", err)
+	}
 }

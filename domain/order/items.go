@@ -76,7 +76,7 @@ func (c PlaceChange) decide(op string) ([]domain.Event, error) {
 	case conn.QuoteID != q.Change.FromQuoteID:
 		return nil, domain.Errorf(domain.Conflict, op, "the connection %s has changed since the quote was made", conn.ID).WithHint("ask for a new quote")
 	}
-	if err := conn.Changeable(op); err != nil {
+	if err := conn.Changeable(op, c.At); err != nil {
 		return nil, err
 	}
 	placed := Placed{

@@ -26,7 +26,7 @@ func (q *Issued) changes(op string, c connection.State, terms listing.Terms) err
 		p.Add("/listing_id", "is not the connection's, %s", c.ListingID)
 		return p.Err(op)
 	}
-	if err := c.Changeable(op); err != nil {
+	if err := c.Changeable(op, q.At); err != nil {
 		return err
 	}
 	change := Change{FromQuoteID: c.QuoteID, FromMbps: c.BandwidthMbps}
