@@ -260,3 +260,30 @@ func TestBGPSessionSettings(t *testing.T) {
 }
 
 func ptr[T any](v T) *T { return &v }
+
+// TestModifyConnection_AboveLimit: a change above what its principal may commit to waits for a person, and is in no way
+// begun before.
+func TestModifyConnection_AboveLimit(t *testing.T) {
+	t.Parallel()
+	m, _ := live(t)
+	ctx, id := context.Background(), m.order.ConnectionId
+	_, key := m.issue(m.customerKey, "program", "bot", &client.Limits{PerOrder: &domain.Money{Minor: 1, Currency: "USD"}}, "trade")
+	wish := m.newQuote()
+	wish.ConnectionId, wish.BandwidthMbps = &id, 200
+	quote, _, err := client.Decode[client.Quote](m.customer.CreateQuote(ctx, nil, wish))
+	must(t, err)
+	order, _, err := client.Decode[client.Order](m.client(key).ModifyConnection(ctx, id, nil, client.NewChange{QuoteId: quote.Id, QuoteHash: quote.Hash}))
+	must(t, err)
+	if order.State != client.OrderStateAwaitingCustomerApproval || *order.ApprovalNeeded != client.OrderApprovalNeededAboveOrderLimit || *order.Needs != client.OrderNeedsApproval {
+		t.Fatalf("the order is %+v", order)
+	}
+	m.refusedWith("the provider's yes before the customer's", m.providerKey, "/v1/orders/"+order.Id+":accept", nil, http.StatusConflict)
+	if c := m.connection(); c.State != client.ConnectionStateProduction || c.ChangeOrderId != nil || c.BandwidthMbps != 100 {
+		t.Errorf("meanwhile the connection is %+v", c)
+	}
+	approved, _, err := client.Decode[client.Order](m.customer.ApproveOrder(ctx, order.Id, nil))
+	must(t, err)
+	if approved.State != client.OrderStateAwaitingProvider {
+		t.Errorf("approved, the order is %+v", approved)
+	}
+}
