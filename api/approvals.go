@@ -27,7 +27,7 @@ func (s *Server) ApproveOrder(ctx context.Context, req ApproveOrderRequestObject
 		if err != nil {
 			return err
 		}
-		decided, err := order.Decide(o, order.Approve{By: caller.Principal.Ref(), Total: total, Deadline: now.Add(answerWithin(terms)), At: now})
+		decided, err := order.Decide(o, order.Approve{By: caller.Principal.Ref(), Total: total, Deadline: now.Add(terms.AnswerWithin()), At: now})
 		if err != nil || len(decided) == 0 {
 			return err
 		}

@@ -52,7 +52,7 @@ func (s *Server) ModifyConnection(ctx context.Context, req ModifyConnectionReque
 	}
 	place := order.PlaceChange{
 		OrderID: orderID, CustomerID: caller.OrganisationID, Quote: quoted, QuoteHash: b.QuoteHash, MaxTotal: b.MaxTotal, Listing: offered,
-		Connection: changed, Deadline: now.Add(answerWithin(terms)), PurchaseOrder: valueOr(b.PurchaseOrder, ""), At: now, By: caller.Principal.Ref(),
+		Connection: changed, Deadline: now.Add(terms.AnswerWithin()), PurchaseOrder: valueOr(b.PurchaseOrder, ""), At: now, By: caller.Principal.Ref(),
 	}
 	if _, err := order.Decide(order.State{}, place); err != nil {
 		return nil, err

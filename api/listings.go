@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"time"
 
 	"crossbill/domain"
 	"crossbill/domain/edgenode"
@@ -341,6 +342,7 @@ func termsView(t listing.Terms, toProvider bool) ListingTerms {
 		Title: t.Title, Description: t.Description, Category: Category(t.Category), PortId: t.PortID, Metro: t.Metro,
 		BandwidthsMbps: t.BandwidthsMbps, Approval: ListingTermsApproval(t.Approval), Bgp: t.BGP, Plan: t.Plan,
 	}
+	v.AnswerWithinHours = new(int(t.AnswerWithin() / time.Hour))
 	metering := ListingTermsMetering(t.MeteredBy())
 	v.Metering = &metering
 	attachments := []ListingTermsAttachmentTypes{}
@@ -362,7 +364,7 @@ func termsOf(v ListingTerms) listing.Terms {
 	t := listing.Terms{
 		Title: v.Title, Description: v.Description, Category: string(v.Category), PortID: v.PortId, Metro: v.Metro,
 		BandwidthsMbps: v.BandwidthsMbps, Approval: string(v.Approval), BGP: v.Bgp, Plan: v.Plan,
-		Metering: string(valueOr(v.Metering, "")), OfferedTo: valueOr(v.OfferedTo, nil),
+		AnswerHours: valueOr(v.AnswerWithinHours, 0), Metering: string(valueOr(v.Metering, "")), OfferedTo: valueOr(v.OfferedTo, nil),
 	}
 	for _, a := range valueOr(v.AttachmentTypes, nil) {
 		t.AttachmentTypes = append(t.AttachmentTypes, string(a))

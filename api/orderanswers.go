@@ -7,25 +7,19 @@ import (
 
 	"crossbill/domain"
 	"crossbill/domain/connection"
-	"crossbill/domain/listing"
 	"crossbill/domain/order"
 	"crossbill/events"
 )
 
-// Times that an order waits for people.
-const (
-	MaxAnswerDelay      = 72 * time.Hour     // for a provider's answer, unless its listing says less
-	CustomerAnswerDelay = 7 * 24 * time.Hour // for a customer's answer to a provider's question
-)
+// CustomerAnswerDelay is how long an order waits for a customer's answer to a provider's question. For the provider's own
+// it waits as long as the listing says.
+const CustomerAnswerDelay = 7 * 24 * time.Hour
 
 // Seconds until it is worth looking at an order again.
 const (
 	lookAgainAtWork  = 1  // the platform is at it
 	lookAgainWaiting = 60 // a person is
 )
-
-// answerWithin is the time that a provider has for an order of its listing.
-func answerWithin(listing.Terms) time.Duration { return MaxAnswerDelay }
 
 // lookAgain is the Retry-After of an answer that shows an order on its way.
 func lookAgain(state string) *int {

@@ -108,7 +108,7 @@ func (s *Server) placement(ctx context.Context, b NewOrder) (p placement, err er
 		OrderID: orderID, ConnectionID: connectionID, CustomerID: caller.OrganisationID, Quote: quoted, QuoteHash: b.QuoteHash,
 		MaxTotal: b.MaxTotal, Listing: offered, PortID: b.PortId, Port: site.Port, ProviderPort: site.ProviderPort,
 		EdgeNode: site.EdgeNode, PortUse: site.PortUse, ProviderUse: site.ProviderPortUse, EdgeNodeTags: site.EdgeNodeTags,
-		ServiceKeyID: serviceKeyID, GroupID: valueOr(b.RedundancyGroupId, ""), BGP: b.Bgp, Deadline: now.Add(answerWithin(terms)),
+		ServiceKeyID: serviceKeyID, GroupID: valueOr(b.RedundancyGroupId, ""), BGP: b.Bgp, Deadline: now.Add(terms.AnswerWithin()),
 		PurchaseOrder: valueOr(b.PurchaseOrder, ""), BillingAccountID: billedTo, At: now, By: caller.Principal.Ref(),
 	}
 	if _, err := order.Decide(order.State{}, p.place); err != nil { // before anything else is decided: its errors point into the request

@@ -10,6 +10,7 @@ import (
 	"crossbill/api"
 	"crossbill/api/client"
 	"crossbill/domain"
+	"crossbill/domain/listing"
 )
 
 func init() { operationLists = append(operationLists, orderOperations) }
@@ -101,6 +102,44 @@ func TestAskBack(t *testing.T) {
 	}
 }
 
+// TestAnswerWithin: an order waits for the provider as long as the version that was quoted says, whatever is published since.
+func TestAnswerWithin(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t).open()
+	ctx := context.Background()
+	within := func(o client.Order) time.Duration { return o.Deadline.Sub(o.PlacedAt) }
+	if shown := m.listing.Terms.AnswerWithinHours; shown == nil || *shown != 72 {
+		t.Errorf("a listing that says nothing shows %v hours", shown)
+	}
+	publish := func(hours int) {
+		terms := m.terms()
+		terms.AnswerWithinHours = &hours
+		_, _, err := client.Decode[client.Listing](m.provider.UpdateDraft(ctx, m.listing.Id, nil, terms))
+		must(t, err)
+		m.listing, _, err = client.Decode[client.Listing](m.provider.PublishListing(ctx, m.listing.Id, nil))
+		must(t, err)
+	}
+	before := m.takeQuote()
+	publish(4)
+	if shown := m.listing.Terms.AnswerWithinHours; shown == nil || *shown != 4 {
+		t.Errorf("the listing shows %v hours", shown)
+	}
+	quoted := m.takeQuote()
+	publish(720)
+	for hours, q := range map[time.Duration]client.Quote{72: before, 4: quoted, 720: m.takeQuote()} {
+		o, _, err := client.Decode[client.Order](m.customer.PlaceOrder(ctx, nil, m.newOrder(q)))
+		must(t, err)
+		if within(o) != hours*time.Hour {
+			t.Errorf("from version %d the provider has %s, want %d h", q.ListingVersion, within(o), hours)
+		}
+	}
+	for _, hours := range []int{0, 721, -1} {
+		terms := m.terms()
+		terms.AnswerWithinHours = &hours
+		m.refusedWith("an answer within no such time", m.providerKey, "/v1/listings", terms, http.StatusUnprocessableEntity)
+	}
+}
+
 // TestNobodyAnswers lets each party miss its deadline.
 func TestNobodyAnswers(t *testing.T) {
 	t.Parallel()
@@ -124,7 +163,7 @@ func TestNobodyAnswers(t *testing.T) {
 		}
 		return left
 	}
-	m.ahead.Add(int64(api.MaxAnswerDelay + time.Second))
+	m.ahead.Add(int64(listing.DefaultAnswerHours*time.Hour + time.Second))
 	tooLate(m.providerKey, ":accept", silent, nil)
 	m.ahead.Add(int64(api.CustomerAnswerDelay))
 	if left := tooLate(m.customerKey, ":answer", asking, client.NewOrderAnswer{Number: 1, Answer: "Rack 7"}); left.Questions[0].Answer != nil {

@@ -369,5 +369,14 @@ func laterListings() []domain.Event {
 			ApprovedBy: scenario.ID(domain.PrefixAPIKey, 1), At: at},
 		edgenode.Registered{EdgeNodeID: edgeNode, Name: "pop-1", Metro: "Amsterdam", Facility: "First hall", ASN: 4200000000, RouterID: "192.0.2.1",
 			LocationID: locationID, At: at},
+		listing.Drafted{ListingID: listingID, ProviderID: provider, Terms: quickTerms(), At: at},
+		listing.Published{ListingID: listingID, ProviderID: provider, Version: 3, Terms: quickTerms(), At: at},
 	}
+}
+
+// quickTerms are terms that say how soon the provider answers.
+func quickTerms() listing.Terms {
+	t := terms()
+	t.AnswerHours = 4
+	return t
 }

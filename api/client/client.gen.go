@@ -2331,7 +2331,9 @@ type ListingState string
 
 // ListingTerms defines model for ListingTerms.
 type ListingTerms struct {
-	Approval ListingTermsApproval `json:"approval"`
+	// AnswerWithinHours How long the provider may take to answer an order; without it, 72. An order that is not answered by then fails.
+	AnswerWithinHours *int                 `json:"answer_within_hours,omitempty"`
+	Approval          ListingTermsApproval `json:"approval"`
 
 	// AttachmentTypes How a customer attaches; without it, dot1q. dot1q: one 802.1Q VLAN on the customer's port.
 	AttachmentTypes *[]ListingTermsAttachmentTypes `json:"attachment_types,omitempty"`

@@ -2,8 +2,10 @@ package listing
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"slices"
+	"time"
 
 	"crossbill/domain"
 	"crossbill/domain/location"
@@ -19,6 +21,9 @@ const (
 	MaxBandwidths  = 50
 	MaxOfferedTo   = 100 // organisations a private offer names
 	MaxRepairHours = 720 // of an SLA: thirty days
+
+	DefaultAnswerHours = 72  // for an answer to an order
+	MaxAnswerHours     = 720 // likewise: thirty days
 )
 
 // Ways to approve an order.
@@ -72,7 +77,8 @@ const (
 type BGPTerms = domain.BGP
 
 // Terms is what a listing offers. A field that is missing means what it meant before there was such a field, so its
-// question is asked of a method: [Terms.InPlace], [Terms.MeteredBy], [Terms.Attachments], [Terms.VisibleTo].
+// question is asked of a method: [Terms.InPlace], [Terms.MeteredBy], [Terms.Attachments], [Terms.VisibleTo],
+// [Terms.AnswerWithin].
 type Terms struct {
 	Title           string       `json:"title"`
 	Description     string       `json:"description"`
@@ -83,6 +89,7 @@ type Terms struct {
 	BandwidthsMbps  []int        `json:"bandwidths_mbps"`
 	AttachmentTypes []string     `json:"attachment_types,omitempty"`
 	Approval        string       `json:"approval"`
+	AnswerHours     int          `json:"answer_within_hours,omitempty"` // that the provider has for an order
 	Changes         *Changes     `json:"changes,omitempty"`
 	OfferedTo       []string     `json:"offered_to,omitempty"` // organisations; none: everybody
 	SLA             *SLA         `json:"sla,omitempty"`
@@ -136,6 +143,11 @@ func (t Terms) Attachments() []string {
 	return slices.Clone(t.AttachmentTypes)
 }
 
+// AnswerWithin returns how long the provider may take to answer an order.
+func (t Terms) AnswerWithin() time.Duration {
+	return time.Duration(cmp.Or(t.AnswerHours, DefaultAnswerHours)) * time.Hour
+}
+
 // Private reports whether the offer is to named organisations only.
 func (t Terms) Private() bool { return len(t.OfferedTo) > 0 }
 
@@ -164,6 +176,7 @@ func (t Terms) check(p *domain.Problems, providerID string, at port.State, in lo
 	p.OneOf("/category", t.Category, Categories...)
 	p.Text("/metro", t.Metro, MaxMetro)
 	p.OneOf("/approval", t.Approval, ApprovalAutomatic, ApprovalManual)
+	p.Check(t.AnswerHours >= 0 && t.AnswerHours <= MaxAnswerHours, "/answer_within_hours", "must be 1 to %d", MaxAnswerHours)
 	p.BGP("/bgp", t.BGP)
 	t.Plan.Check(p, "/plan")
 	t.Plan.CheckBandwidths(p, "/plan", t.BandwidthsMbps[:min(len(t.BandwidthsMbps), MaxBandwidths)])
