@@ -62,6 +62,7 @@ var testRooms = map[string]map[string]string{
 // onlyIn names modules that only these packages, and what is under them, may import.
 var onlyIn = map[string][]string{
 	"github.com/stripe/stripe-go":   {"billing/stripe"},
+	"github.com/parquet-go":         {"billing/focus"},
 	"github.com/osrg/gobgp":         {"edge/bgp"},
 	"github.com/cilium/ebpf":        {"edge"},
 	"github.com/gorilla/mux":        {"api"},
