@@ -18,11 +18,10 @@ func (s *Server) ApproveOrder(ctx context.Context, req ApproveOrderRequestObject
 		if err != nil {
 			return err
 		}
-		offered, _, err := s.loadListing(ctx, o.ListingID)
+		_, terms, err := s.quotedListing(ctx, quoted)
 		if err != nil {
 			return err
 		}
-		terms, _ := offered.TermsOf(o.ListingVersion)
 		total, err := order.TotalOf(quoted)
 		if err != nil {
 			return err

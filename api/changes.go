@@ -38,13 +38,9 @@ func (s *Server) ModifyConnection(ctx context.Context, req ModifyConnectionReque
 		return nil, domain.Errorf(domain.Conflict, op, "the quote %s is not for this connection", quoted.QuoteID).
 			WithHint("ask for a quote with connection_id")
 	}
-	offered, _, err := s.loadListing(ctx, quoted.ListingID)
+	offered, terms, err := s.quotedListing(ctx, quoted)
 	if err != nil {
 		return nil, err
-	}
-	terms, ok := offered.TermsOf(quoted.ListingVersion)
-	if !ok {
-		return nil, domain.Errorf(domain.Internal, op, "quote %s names a version of its listing that does not exist", quoted.QuoteID)
 	}
 	orderID, err := s.newID(domain.PrefixOrder)
 	if err != nil {

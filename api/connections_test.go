@@ -261,6 +261,44 @@ func TestBGPSessionSettings(t *testing.T) {
 
 func ptr[T any](v T) *T { return &v }
 
+// TestWithdrawnListing: what was quoted can be ordered, changed and approved although its listing has since been offered to
+// others only, or to nobody. It waits for the provider as long as the quoted version says.
+func TestWithdrawnListing(t *testing.T) {
+	t.Parallel()
+	m, _ := live(t)
+	ctx, id := context.Background(), m.order.ConnectionId
+	terms, hours := m.terms(), 4
+	terms.AnswerWithinHours = &hours
+	m.publish(terms)
+	_, limited := m.issue(m.customerKey, "program", "bot", &client.Limits{PerOrder: &domain.Money{Minor: 1, Currency: "USD"}}, "trade")
+	wish := m.newQuote()
+	wish.ConnectionId, wish.BandwidthMbps = &id, 200
+	change, _, err := client.Decode[client.Quote](m.customer.CreateQuote(ctx, nil, wish))
+	must(t, err)
+	fresh, limitedChange := m.takeQuote(), client.NewChange{QuoteId: change.Id, QuoteHash: change.Hash}
+
+	hours, terms.OfferedTo = 720, &[]string{m.strangerID}
+	m.publish(terms)
+	waiting, _, err := client.Decode[client.Order](m.client(limited).PlaceOrder(ctx, nil, m.newOrder(fresh)))
+	must(t, err)
+	changing, _, err := client.Decode[client.Order](m.client(limited).ModifyConnection(ctx, id, nil, limitedChange))
+	must(t, err)
+	_, _, err = client.Decode[client.Listing](m.provider.RetireListing(ctx, m.listing.Id, nil))
+	must(t, err)
+	m.refusedWith("a quote for what is off the market", m.customerKey, "/v1/quotes", m.newQuote(), http.StatusNotFound)
+	for what, o := range map[string]client.Order{"a new connection": waiting, "a change": changing} {
+		if o.State != client.OrderStateAwaitingCustomerApproval {
+			t.Errorf("the order of %s is %+v", what, o)
+		}
+		before := m.now()
+		approved, _, err := client.Decode[client.Order](m.customer.ApproveOrder(ctx, o.Id, nil))
+		must(t, err)
+		if waits := approved.Deadline.Sub(before); approved.State != client.OrderStateAwaitingProvider || waits < 4*time.Hour || waits > 5*time.Hour {
+			t.Errorf("approved, the order of %s waits %s: %+v", what, waits, approved)
+		}
+	}
+}
+
 // TestModifyConnection_AboveLimit: a change above what its principal may commit to waits for a person, and is in no way
 // begun before.
 func TestModifyConnection_AboveLimit(t *testing.T) {

@@ -114,10 +114,7 @@ func TestAnswerWithin(t *testing.T) {
 	publish := func(hours int) {
 		terms := m.terms()
 		terms.AnswerWithinHours = &hours
-		_, _, err := client.Decode[client.Listing](m.provider.UpdateDraft(ctx, m.listing.Id, nil, terms))
-		must(t, err)
-		m.listing, _, err = client.Decode[client.Listing](m.provider.PublishListing(ctx, m.listing.Id, nil))
-		must(t, err)
+		m.publish(terms)
 	}
 	before := m.takeQuote()
 	publish(4)
@@ -138,6 +135,15 @@ func TestAnswerWithin(t *testing.T) {
 		terms.AnswerWithinHours = &hours
 		m.refusedWith("an answer within no such time", m.providerKey, "/v1/listings", terms, http.StatusUnprocessableEntity)
 	}
+}
+
+// publish publishes a next version of the market's listing.
+func (m *market) publish(terms client.ListingTerms) {
+	m.t.Helper()
+	_, _, err := client.Decode[client.Listing](m.provider.UpdateDraft(context.Background(), m.listing.Id, nil, terms))
+	must(m.t, err)
+	m.listing, _, err = client.Decode[client.Listing](m.provider.PublishListing(context.Background(), m.listing.Id, nil))
+	must(m.t, err)
 }
 
 // TestNobodyAnswers lets each party miss its deadline.
