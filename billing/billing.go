@@ -30,8 +30,9 @@ const (
 	maxCloseBytes    = events.MaxAppendBytes / 4       // of the invoices of one append, beside which stand their settlements
 	maxCloseStreams  = events.MaxStreamsPerAppend - 10 // of one append, beside numbers and the run itself
 	maxConnections   = 300                             // on one invoice, so that it fits into one append whatever its size
-	maxRunDocuments  = 15_000                          // invoices, and settlements, that the event of one run can name
-	maxUsageRanges   = 32                              // ranges of readings that a line names one by one
+	maxBatch         = 300                             // connections that are billed together
+	maxRunDocuments  = 15_000                          // invoices and settlements that the event of one run names; of more it says how many
+	maxRanges        = 32                              // of one stream's events that a line names one by one
 	maxRunAttempts   = 64                              // at a run that keeps meeting others
 	pageSize         = 2000                            // events read at once
 )
@@ -41,7 +42,7 @@ type Log interface {
 	Append(ctx context.Context, a events.Append) (events.Result, error)
 	Head(ctx context.Context) (events.Head, error)
 	ReadStream(ctx context.Context, stream string, afterVersion int64, limit int) ([]events.Recorded, error)
-	ReadCategory(ctx context.Context, category string, after events.Position, limit int) ([]events.Recorded, error)
+	Versions(ctx context.Context, streams []string) (map[string]int64, error)
 }
 
 var _ Log = (*events.Log)(nil)

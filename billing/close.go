@@ -2,47 +2,120 @@ package billing
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"time"
 
+	"crossbill/billing/usage"
 	"crossbill/domain"
 	"crossbill/domain/billingrun"
 	"crossbill/domain/feeallowance"
 	"crossbill/domain/invoice"
+	"crossbill/domain/numberseries"
 	"crossbill/domain/settlement"
 	"crossbill/events"
 )
 
-// close issues what is open, as few appends as fit, the last of them with the run's own event.
+// close goes through the connections, batch by batch, and says in the end that the run is complete.
 func (r *run) close(ctx context.Context) (RunResult, error) {
-	invoices, err := r.invoices()
+	head, err := r.log.Head(ctx)
 	if err != nil {
 		return RunResult{}, err
 	}
-	numbers, version, err := load(ctx, r.log, invoice.NumberStream(Issuer), r.upTo, invoice.EvolveNumber)
+	r.upTo = head.Position
+	if r.id = r.request.RunID; r.id == "" {
+		r.id = r.derivedID()
+	}
+	done, position, err := r.completed(ctx, r.id)
 	if err != nil {
 		return RunResult{}, err
 	}
-	if version != numbers.Last {
-		return RunResult{}, domain.Errorf(domain.Internal, "billing.Run", "invoice number %d is version %d of its stream", numbers.Last, version)
+	if done.RunID != "" {
+		if r.request.RunID != "" {
+			return resultOf(done, position), nil
+		}
+		r.id = r.derivedID(strconv.FormatInt(int64(r.upTo), 10)) // for what the first did not know of
 	}
 	result := RunResult{
-		RunID: r.id, PeriodStart: r.request.PeriodStart, PeriodEnd: r.request.PeriodEnd, LogPosition: int64(r.upTo), Issued: len(invoices),
-		Invoices: []string{}, Settlements: []string{},
+		PeriodStart: r.request.PeriodStart, PeriodEnd: r.request.PeriodEnd, LogPosition: int64(r.upTo), Invoices: []string{}, Settlements: []string{},
+	}
+	series := new(series)
+	for after, last := (usage.Billable{}), false; !last; {
+		if after, last, err = r.next(ctx, after, series, &result); err != nil {
+			return RunResult{}, err
+		}
+	}
+	result.RunID, result.Issued, result.Problems = r.id, r.issued, r.problems
+	if r.issued == 0 {
+		if len(r.problems) > 0 {
+			return RunResult{}, r.problems[0].Err
+		}
+		if done.RunID != "" {
+			r.id = done.RunID
+		}
+		if existing, ok, err := r.existing(ctx, done, position); ok || err != nil {
+			return existing, err
+		}
 	}
 	result.add(r.found)
-	for first := true; first || len(invoices) > 0; first = false {
-		n, err := r.fitting(invoices)
+	result.Position, err = r.complete(ctx, result)
+	return result, err
+}
+
+// next bills the next batch of connections and returns the last of them. Where another run came first, it looks again.
+func (r *run) next(ctx context.Context, after usage.Billable, numbers *series, result *RunResult) (_ usage.Billable, last bool, err error) {
+	at := r.upTo
+	for range maxRunAttempts {
+		if err := ctx.Err(); err != nil {
+			return after, false, domain.Errorf(domain.Unavailable, "billing.Run", "the caller gave up: %w", err)
+		}
+		if err := r.meters.CatchUp(ctx, at); err != nil {
+			return after, false, err
+		}
+		next, last, err := r.bill(ctx, after, numbers, result)
+		if !errors.As(err, new(lostRace)) {
+			return next, last, err
+		}
+		head, err := r.log.Head(ctx)
 		if err != nil {
-			return RunResult{}, err
+			return after, false, err
 		}
-		c := closing{run: r, invoices: invoices[:n]}
+		at = head.Position
+		*numbers = series{}
+	}
+	return after, false, domain.Errorf(domain.Unavailable, "billing.Run", "other runs came first %d times", maxRunAttempts).WithHint("run it again")
+}
+
+// bill is one try at a batch. What it appended before it lost a race stays, and is found when it looks again.
+func (r *run) bill(ctx context.Context, after usage.Billable, numbers *series, result *RunResult) (_ usage.Billable, last bool, err error) {
+	some, err := r.candidates(ctx, after, maxBatch+1)
+	if err != nil || len(some) == 0 {
+		return after, true, err
+	}
+	last = len(some) <= maxBatch
+	some = wholeCustomers(some[:min(len(some), maxBatch)], last)
+	b, err := r.survey(ctx, some)
+	if err != nil {
+		return after, false, err
+	}
+	invoices, err := b.invoices()
+	if err != nil {
+		return after, false, err
+	}
+	for len(invoices) > 0 {
+		n, err := b.fitting(invoices)
+		if err != nil {
+			return after, false, err
+		}
+		c := closing{batch: b, invoices: invoices[:n], numbers: numbers}
 		invoices = invoices[n:]
-		if numbers, err = c.number(numbers); err != nil {
-			return RunResult{}, err
+		if err := c.prepare(ctx); err != nil {
+			return after, false, err
 		}
-		if c.settlements, err = settle(c.invoices); err != nil {
-			return RunResult{}, err
+		if result.Position, err = c.issue(ctx); err != nil {
+			return after, false, err
 		}
 		for _, i := range c.invoices {
 			result.Invoices = append(result.Invoices, i.InvoiceID)
@@ -50,30 +123,60 @@ func (r *run) close(ctx context.Context) (RunResult, error) {
 		for _, s := range c.settlements {
 			result.Settlements = append(result.Settlements, s.SettlementID)
 		}
-		if result.Position, err = c.issue(ctx, result, len(invoices) == 0); err != nil {
-			return RunResult{}, err
-		}
+		r.issued += n
+		r.upTo = max(r.upTo, result.Position) // what comes next may go on from there
+		result.LogPosition = max(result.LogPosition, int64(b.upTo))
 	}
-	return result, nil
+	r.found, r.problems = append(r.found, b.found...), append(r.problems, b.problems...)
+	return some[len(some)-1], last, nil
+}
+
+// wholeCustomers leaves out the last customer of a page that may have more connections than are in it, unless there is no other.
+func wholeCustomers(some []usage.Billable, last bool) []usage.Billable {
+	if n := slices.IndexFunc(some, func(b usage.Billable) bool { return b.CustomerID == some[len(some)-1].CustomerID }); !last && n > 0 {
+		return some[:n]
+	}
+	return some
+}
+
+// complete says that the run is complete and what it issued.
+func (r *run) complete(ctx context.Context, result RunResult) (events.Position, error) {
+	c := billingrun.Complete{
+		RunID: r.id, PeriodStart: r.request.PeriodStart, PeriodEnd: r.request.PeriodEnd, LogPosition: result.LogPosition,
+		Invoices: result.Invoices, Settlements: result.Settlements, At: r.request.At,
+	}
+	if len(c.Invoices)+len(c.Settlements) > maxRunDocuments {
+		c.InvoiceCount, c.SettlementCount, c.Invoices, c.Settlements = len(c.Invoices), len(c.Settlements), nil, nil
+	}
+	completed, err := billingrun.Decide(billingrun.State{}, c)
+	if err != nil {
+		return 0, defect(err)
+	}
+	s := events.StreamAppend{Stream: billingrun.Stream(r.id), Expected: events.NoStream, Events: []events.NewEvent{{
+		ID: domain.DeriveEventID(completed[0].EventType(), r.id), Event: completed[0], Metadata: r.request.Metadata,
+	}}}
+	written, err := r.log.Append(ctx, events.Append{Streams: []events.StreamAppend{s}})
+	if domain.CodeOf(err) == domain.Conflict { // another process did the same run
+		_, position, err := r.completed(ctx, r.id)
+		return position, err
+	}
+	return written.Last, err
 }
 
 // invoices makes the invoices of the open connections, with everything but their numbers.
-func (r *run) invoices() ([]invoice.Issued, error) {
-	facts := make([]Facts, 0, len(r.open))
-	for _, c := range r.open {
+func (b *batch) invoices() ([]invoice.Issued, error) {
+	facts := make([]Facts, 0, len(b.open))
+	for _, c := range b.open {
 		facts = append(facts, c.Facts)
 	}
 	all, err := drafts(facts)
 	if err != nil {
 		return nil, err
 	}
-	if len(all)+len(r.found) > maxRunDocuments {
-		return nil, domain.Errorf(domain.Invalid, "billing.Run", "the run would issue %d invoices; the limit is %d", len(all), maxRunDocuments).
-			WithHint("close the period in several runs, each with some of the connections")
-	}
 	for n := range all {
 		i := &all[n]
-		i.RunID, i.At = r.id, r.request.At
+		i.RunID, i.At = b.id, b.request.At
+		i.DueAt = b.open[i.Lines[0].ConnectionID].Terms.dueAt(i.At)
 		// A run that is continued after a crash meets the same customer again with other connections.
 		i.InvoiceID = domain.DeriveID(domain.PrefixInvoice, i.PeriodStart, i.RunID, i.CustomerID, string(i.Currency), i.Lines[0].ConnectionID)
 	}
@@ -81,7 +184,7 @@ func (r *run) invoices() ([]invoice.Issued, error) {
 }
 
 // fitting returns how many of the invoices fit into one append.
-func (r *run) fitting(invoices []invoice.Issued) (int, error) {
+func (b *batch) fitting(invoices []invoice.Issued) (int, error) {
 	bytes, streams := 0, 0
 	for n, i := range invoices {
 		size, err := sizeOf(i)
@@ -89,7 +192,7 @@ func (r *run) fitting(invoices []invoice.Issued) (int, error) {
 			return 0, err
 		}
 		bytes += size
-		streams += 3 + 2*len(connectionsOf(i)) // its number, itself and its use of the free tier; each connection's period, and at worst a settlement of its own
+		streams += 4 + 2*len(connectionsOf(i)) // its number, itself and its use of the free tier; each connection's period, and at worst a settlement of its own
 		if n > 0 && (bytes > maxCloseBytes || streams > maxCloseStreams) {
 			return n, nil
 		}
@@ -108,33 +211,81 @@ func connectionsOf(i invoice.Issued) []string {
 	return ids
 }
 
-// closing is one append of a run.
-type closing struct {
-	*run
-	invoices    []invoice.Issued
-	settlements []settlement.Issued
-	numbers     []domain.Event
-	firstNumber int64 // the last number that was taken before
+// series are the last numbers that documents took, once they were read.
+type series struct {
+	invoice     *invoice.NumberState
+	settlements *numberseries.State
 }
 
-// number gives the invoices their numbers. They follow on the last one taken, and the append only succeeds if that is
-// still the last: so numbers have no gaps.
-func (c *closing) number(last invoice.NumberState) (invoice.NumberState, error) {
-	c.firstNumber = last.Last
+// closing is one append of a run.
+type closing struct {
+	*batch
+	invoices    []invoice.Issued
+	settlements []settlement.Issued
+	numbers     *series
+
+	firstInvoice, firstSettlement     int64 // the last numbers that were taken before
+	invoiceNumbers, settlementNumbers []domain.Event
+}
+
+// prepare gives the invoices their numbers and makes the settlements. Numbers follow on the last ones taken, and the append
+// only succeeds if those are still the last: so they have no gaps.
+func (c *closing) prepare(ctx context.Context) (err error) {
+	if c.numbers.invoice == nil {
+		if c.numbers.invoice, err = lastOf(ctx, c.log, invoice.NumberStream(Issuer), invoice.EvolveNumber); err != nil {
+			return err
+		}
+		if c.numbers.settlements, err = lastOf(ctx, c.log, numberseries.Stream(Issuer, numberseries.SelfBilled), numberseries.Evolve); err != nil {
+			return err
+		}
+	}
+	last := *c.numbers.invoice
+	c.firstInvoice = last.Last
 	for n := range c.invoices {
 		i := &c.invoices[n]
 		taken, err := invoice.DecideNumber(last, invoice.TakeNumber{InvoiceID: i.InvoiceID})
-		if err != nil {
-			return last, defect(err)
-		}
-		if len(taken) != 1 {
-			return last, domain.Errorf(domain.Internal, "billing.Run", "invoice %s has a number already", i.InvoiceID)
+		if err != nil || len(taken) != 1 {
+			return defect(errors.Join(err, fmt.Errorf("invoice %s takes %d numbers", i.InvoiceID, len(taken))))
 		}
 		last = invoice.EvolveNumber(last, taken[0])
-		c.numbers = append(c.numbers, taken[0])
+		c.invoiceNumbers = append(c.invoiceNumbers, taken[0])
 		i.Number = formatNumber(i.At, last.Last)
 	}
-	return last, nil
+	if c.settlements, err = settle(ctx, c.book, c.invoices); err != nil {
+		return err
+	}
+	lastSettled := *c.numbers.settlements
+	c.firstSettlement = lastSettled.Last
+	for n := range c.settlements {
+		s := &c.settlements[n]
+		taken, err := numberseries.Decide(lastSettled, numberseries.Take{Series: numberseries.SelfBilled, DocumentID: s.SettlementID})
+		if err != nil || len(taken) != 1 {
+			return defect(errors.Join(err, fmt.Errorf("settlement %s takes %d numbers", s.SettlementID, len(taken))))
+		}
+		lastSettled = numberseries.Evolve(lastSettled, taken[0])
+		c.settlementNumbers = append(c.settlementNumbers, taken[0])
+		s.Number = numberseries.Format(numberseries.SelfBilled, s.At, lastSettled.Last)
+	}
+	c.numbers.invoice, c.numbers.settlements = &last, &lastSettled
+	return nil
+}
+
+// lastOf returns the state after the last event of a stream of which each event says all.
+func lastOf[S any](ctx context.Context, log Log, stream string, evolve func(S, domain.Event) S) (*S, error) {
+	state := new(S)
+	versions, err := log.Versions(ctx, []string{stream})
+	if err != nil || versions[stream] == 0 {
+		return state, err
+	}
+	page, err := log.ReadStream(ctx, stream, versions[stream]-1, 1)
+	if err == nil && (len(page) != 1 || page[0].Version != versions[stream]) {
+		err = domain.Errorf(domain.Internal, "billing.lastOf", "stream %s has no version %d", stream, versions[stream]).WithHint("verify the log")
+	}
+	if err != nil {
+		return state, err
+	}
+	*state = evolve(*state, page[0].Event)
+	return state, nil
 }
 
 // formatNumber writes an invoice number: the year of issue (UTC) for people, and the number, which counts on over years.
@@ -143,11 +294,11 @@ func formatNumber(at time.Time, number int64) string {
 }
 
 // issue asserts that the books balance, appends, and asserts it again on what the log holds.
-func (c *closing) issue(ctx context.Context, result RunResult, last bool) (events.Position, error) {
+func (c *closing) issue(ctx context.Context) (events.Position, error) {
 	if err := CheckNoMargin(c.invoices, c.settlements); err != nil {
 		return 0, err
 	}
-	a, err := c.appends(result, last)
+	a, err := c.appends()
 	if err != nil {
 		return 0, err
 	}
@@ -162,7 +313,7 @@ func (c *closing) issue(ctx context.Context, result RunResult, last bool) (event
 }
 
 // appends decides every event of the closing.
-func (c *closing) appends(result RunResult, last bool) (events.Append, error) {
+func (c *closing) appends() (events.Append, error) {
 	var a events.Append
 	add := func(stream string, expected events.ExpectedVersion, parties []string, about string, all ...domain.Event) {
 		s := events.StreamAppend{Stream: stream, Expected: expected}
@@ -178,7 +329,7 @@ func (c *closing) appends(result RunResult, last bool) (events.Append, error) {
 		if err != nil {
 			return a, defect(err)
 		}
-		add(invoice.NumberStream(Issuer), events.ExpectedVersion(c.firstNumber+int64(n)), nil, i.InvoiceID, c.numbers[n])
+		add(invoice.NumberStream(Issuer), events.ExpectedVersion(c.firstInvoice+int64(n)), nil, i.InvoiceID, c.invoiceNumbers[n])
 		add(invoice.Stream(i.InvoiceID), events.NoStream, []string{i.CustomerID}, i.InvoiceID, issued...)
 	}
 	for _, i := range c.invoices {
@@ -191,7 +342,8 @@ func (c *closing) appends(result RunResult, last bool) (events.Append, error) {
 		}
 		add(feeallowance.Stream(i.CustomerID), events.ExpectedVersion(version), []string{i.CustomerID}, i.InvoiceID, used...)
 	}
-	for _, s := range c.settlements {
+	for n, s := range c.settlements {
+		add(numberseries.Stream(Issuer, numberseries.SelfBilled), events.ExpectedVersion(c.firstSettlement+int64(n)), nil, s.SettlementID, c.settlementNumbers[n])
 		issued, err := settlement.Decide(settlement.State{}, settlement.Issue{Settlement: s})
 		if err != nil {
 			return a, defect(err)
@@ -199,23 +351,12 @@ func (c *closing) appends(result RunResult, last bool) (events.Append, error) {
 		add(settlement.Stream(s.SettlementID), events.NoStream, []string{s.ProviderID}, s.SettlementID, issued...)
 	}
 	for _, p := range c.periods() {
-		closed, err := billingrun.DecidePeriod(p.open.periods, billingrun.ClosePeriod{Period: p.closed})
+		closed, err := p.decide()
 		if err != nil {
 			return a, defect(err)
 		}
 		// One invoice has a connection at most once, so the two name the period.
-		add(billingrun.PeriodStream(p.closed.ConnectionID), events.ExpectedVersion(p.open.version), nil,
-			p.closed.InvoiceID+" "+p.closed.ConnectionID, closed...)
-	}
-	if last {
-		completed, err := billingrun.Decide(billingrun.State{}, billingrun.Complete{
-			RunID: c.id, PeriodStart: c.request.PeriodStart, PeriodEnd: c.request.PeriodEnd, LogPosition: int64(c.upTo),
-			Invoices: result.Invoices, Settlements: result.Settlements, At: c.request.At,
-		})
-		if err != nil {
-			return a, defect(err)
-		}
-		add(billingrun.Stream(c.id), events.NoStream, nil, c.id, completed...)
+		add(billingrun.PeriodStream(p.connection), events.ExpectedVersion(p.open.version), nil, p.invoice+" "+p.connection, closed...)
 	}
 	return a, nil
 }
@@ -246,27 +387,54 @@ func (c *closing) allowance(i invoice.Issued) (version int64, used []domain.Even
 	return version, used, nil
 }
 
-// closedPeriod is an open connection and what closes its period.
-type closedPeriod struct {
-	open   openConnection
-	closed billingrun.PeriodClosed
+// accounted is what of a connection an append bills: its period, adjustments of closed ones, or both.
+type accounted struct {
+	open                openConnection
+	connection, invoice string
+	closed              *billingrun.PeriodClosed
+	adjusted            []billingrun.PeriodAdjusted
 }
 
-func (c *closing) periods() []closedPeriod {
+func (a accounted) decide() (all []domain.Event, err error) {
+	if a.closed != nil {
+		if all, err = billingrun.DecidePeriod(a.open.periods, billingrun.ClosePeriod{Period: *a.closed}); err != nil {
+			return nil, err
+		}
+	}
+	for _, adjusted := range a.adjusted {
+		more, err := billingrun.DecideAdjustment(a.open.periods, billingrun.AdjustPeriod{Adjustment: adjusted})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, more...)
+	}
+	return all, nil
+}
+
+func (c *closing) periods() []accounted {
 	settledBy := make(map[string]string)
 	for _, s := range c.settlements {
 		for _, l := range s.Lines {
 			settledBy[l.ConnectionID] = s.SettlementID
 		}
 	}
-	var all []closedPeriod
+	var all []accounted
 	for _, i := range c.invoices {
 		for _, id := range connectionsOf(i) {
-			open := c.open[id]
-			all = append(all, closedPeriod{open, billingrun.PeriodClosed{
-				ConnectionID: id, PeriodStart: i.PeriodStart, PeriodEnd: i.PeriodEnd, UsageVersion: open.UsageVersion,
+			a := accounted{open: c.open[id], connection: id, invoice: i.InvoiceID}
+			closed := billingrun.PeriodClosed{
+				ConnectionID: id, PeriodStart: i.PeriodStart, PeriodEnd: i.PeriodEnd, UsageVersion: a.open.UsageVersion,
 				InvoiceID: i.InvoiceID, SettlementID: settledBy[id], RunID: c.id, At: i.At,
-			}})
+			}
+			if !a.open.Billable.Empty() {
+				a.closed = &closed
+			}
+			for _, adjusted := range a.open.Adjustments {
+				again := billingrun.PeriodAdjusted(closed)
+				again.PeriodStart, again.PeriodEnd, again.UsageVersion = adjusted.Period.From, adjusted.Period.To, adjusted.UsageVersion
+				a.adjusted = append(a.adjusted, again)
+			}
+			all = append(all, a)
 		}
 	}
 	return all

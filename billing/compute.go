@@ -3,12 +3,15 @@ package billing
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"crossbill/domain"
 	"crossbill/domain/invoice"
 	"crossbill/domain/pricing"
+	"crossbill/domain/tax"
 )
 
 // Compute makes the content of an invoice of facts: one customer, one billing account, one currency, one period, one position. It has no
@@ -22,11 +25,12 @@ func Compute(facts []Facts) (invoice.Issued, error) {
 	}
 	facts = slices.SortedFunc(slices.Values(facts), byConnection)
 	first := facts[0]
-	currency := first.Currency()
+	currency := first.Terms.invoiced(first.Currency())
 	zero := domain.Money{Currency: currency}
 	i := invoice.Issued{
 		CustomerID: first.Connection.CustomerID, PeriodStart: first.Period.From, PeriodEnd: first.Period.To, Currency: currency,
-		Passthrough: zero, Fee: zero, Total: zero, LogPosition: int64(first.Position), BillingAccountID: first.Connection.BillingAccountID,
+		Passthrough: zero, Fee: zero, Total: zero, LogPosition: int64(first.Position), BillingAccountID: first.account(),
+		BillingAccountVersion: first.Terms.AccountVersion, IssuerVersion: first.Terms.IssuerVersion, PurchaseOrder: first.Terms.PurchaseOrder,
 	}
 	used, tiered := freeBefore(facts)
 	if tiered {
@@ -47,6 +51,9 @@ func Compute(facts []Facts) (invoice.Issued, error) {
 		}
 		for _, l := range lines {
 			l.Number = len(i.Lines) + 1
+			if t := first.Terms.Treatment; t != nil {
+				l.TaxCategory = t.Category
+			}
 			i.Lines = append(i.Lines, l)
 			sum := &i.Passthrough
 			if l.Kind == invoice.LineFee {
@@ -58,7 +65,15 @@ func Compute(facts []Facts) (invoice.Issued, error) {
 		}
 	}
 	var err error
-	i.Total, err = i.Passthrough.Add(i.Fee)
+	if i.Total, err = i.Passthrough.Add(i.Fee); err != nil || first.Terms.Treatment == nil {
+		return i, err
+	}
+	taxed, err := first.Terms.Treatment.Of(i.Total) // every line is of the one supply
+	if err != nil {
+		return i, err
+	}
+	i.Taxes, i.Tax = []tax.Subtotal{taxed}, taxed.Tax
+	i.Total, err = i.Total.Add(taxed.Tax)
 	return i, err
 }
 
@@ -78,10 +93,15 @@ func freeBefore(facts []Facts) (used pricing.FreeUse, tiered bool) {
 func useOf(used pricing.FreeUse, lines []invoice.Line) (_ pricing.FreeUse, err error) {
 	for _, l := range lines {
 		switch {
+		case l.Adjusts != nil: // the free tier of a closed month is used up as it was
 		case l.Kind == invoice.LineFee: // each connection has one
 			used.Connections++
 		default:
-			if used, err = used.Add(0, l.Amount); err != nil {
+			amount, err := inPlanCurrency(l)
+			if err != nil {
+				return used, err
+			}
+			if used, err = used.Add(0, amount); err != nil {
 				return used, err
 			}
 		}
@@ -89,22 +109,63 @@ func useOf(used pricing.FreeUse, lines []invoice.Line) (_ pricing.FreeUse, err e
 	return used, nil
 }
 
+// inPlanCurrency returns what a line comes to in the currency of the plan, rounded once.
+func inPlanCurrency(l invoice.Line) (domain.Money, error) {
+	if l.Converted == nil {
+		return l.Amount, nil
+	}
+	exact, err := domain.ParseDecimal(strings.TrimSuffix(l.Converted.Amount, "…"))
+	if err != nil {
+		return domain.Money{}, domain.Errorf(domain.Internal, "billing.inPlanCurrency", "line %d: %w", l.Number, err)
+	}
+	return domain.RoundMoney(exact, l.Converted.Currency)
+}
+
 func byConnection(a, b Facts) int { return cmp.Compare(a.Connection.ID, b.Connection.ID) }
 
-// lines returns the connection's lines: the passthrough lines, then the fee.
+// lines returns the connection's lines: the passthrough lines, then the fee, then what adjusts closed periods.
 func (f *Facts) lines(used pricing.FreeUse) ([]invoice.Line, error) {
-	items, fee, err := f.rate(used)
+	var lines []invoice.Line
+	if !f.Billable.Empty() {
+		rated, err := f.rated(used)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rated {
+			lines = append(lines, r.line)
+		}
+	}
+	for _, a := range f.Adjustments {
+		lines = append(lines, a.lines...)
+	}
+	return lines, nil
+}
+
+// ratedLine is a line with its exact amount in the invoice's currency, which the line shows cut where it has no end.
+type ratedLine struct {
+	line  invoice.Line
+	exact domain.Decimal
+}
+
+// rated returns the lines of the period itself: the passthrough lines, then the fee.
+func (f *Facts) rated(used pricing.FreeUse) ([]ratedLine, error) {
+	items, fee, err := f.rateItems(used)
 	if err != nil {
 		return nil, err
 	}
-	lines := make([]invoice.Line, 0, len(items)+1)
-	for _, i := range items {
-		lines = append(lines, f.line(i))
+	lines := make([]ratedLine, 0, len(items)+1)
+	for _, i := range append(items, fee) {
+		l, err := f.line(i)
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, l)
 	}
-	return append(lines, f.line(fee)), nil
+	return lines, nil
 }
 
-func (f *Facts) line(i item) invoice.Line {
+// line makes a line of an item. A price in another currency than the invoice's is converted as it is exactly, and rounded then.
+func (f *Facts) line(i item) (ratedLine, error) {
 	steps := make([]string, len(i.Steps))
 	for n, s := range i.Steps {
 		steps[n] = shortened(s, invoice.MaxStep)
@@ -123,7 +184,17 @@ func (f *Facts) line(i item) invoice.Line {
 	if i.stretch != nil && len(f.Stretches) > 1 {
 		l.From, l.To = &i.stretch.From, &i.stretch.To
 	}
-	return l
+	if f.rate == nil {
+		return ratedLine{l, i.Exact}, nil
+	}
+	to := f.Terms.invoiced(f.Currency())
+	exact := f.rate.Convert(i.Exact)
+	l.Converted = &invoice.Conversion{Amount: i.Exact.String(), Currency: f.Currency(), Rate: f.rate.Rate, RateVersion: f.rate.Version.Version}
+	l.Exact = exact.String()
+	l.Steps = append(l.Steps, fmt.Sprintf("%s %s × %s = %s %s (%s)", i.Exact, f.Currency(), f.rate.Rate, exact, to, f.rate.Source))
+	amount, err := domain.RoundMoney(exact, to)
+	l.Amount = amount
+	return ratedLine{l, exact}, err
 }
 
 // shortened cuts a step that a plan with very many tiers makes too long for a line. Only what people read is cut.
@@ -138,7 +209,7 @@ func shortened(s string, limit int) string {
 func drafts(facts []Facts) ([]invoice.Issued, error) {
 	facts = slices.SortedFunc(slices.Values(facts), func(a, b Facts) int {
 		return cmp.Or(cmp.Compare(a.Connection.CustomerID, b.Connection.CustomerID),
-			cmp.Compare(a.Currency(), b.Currency()), cmp.Compare(a.Connection.BillingAccountID, b.Connection.BillingAccountID), byConnection(a, b))
+			cmp.Compare(a.Currency(), b.Currency()), cmp.Compare(a.account(), b.account()), byConnection(a, b))
 	})
 	var all []invoice.Issued
 	for len(facts) > 0 {
@@ -176,7 +247,7 @@ func drafts(facts []Facts) ([]invoice.Issued, error) {
 }
 
 func sameInvoice(a, b Facts) bool {
-	return sameCustomer(a, b) && a.Connection.BillingAccountID == b.Connection.BillingAccountID
+	return sameCustomer(a, b) && a.account() == b.account()
 }
 
 // sameCustomer reports whether two share a free tier of the fee.

@@ -4,9 +4,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"hash"
+	"slices"
 	"strconv"
+	"time"
 
+	"crossbill/billing/rating"
+	"crossbill/billing/usage"
 	"crossbill/domain/invoice"
+	"crossbill/domain/reading"
 	"crossbill/events"
 )
 
@@ -38,11 +43,13 @@ func (s *span) evidence(stream string) invoice.Evidence {
 	return invoice.Evidence{Stream: stream, FromVersion: s.from, ToVersion: s.to, Count: s.count, Digest: hex.EncodeToString(s.digest.Sum(nil))}
 }
 
+func (r *ranges) collected() int { return r.all.count }
+
 // add takes an event. Events must come in the order of their versions.
 func (r *ranges) add(e events.Recorded) {
 	r.stream = e.Stream
 	if r.open.count > 0 && e.Version != r.open.to+1 {
-		if len(r.done) <= maxUsageRanges { // past that, only the whole is named
+		if len(r.done) <= maxRanges { // past that, only the whole is named
 			r.done = append(r.done, r.open.evidence(r.stream))
 		}
 		r.open = span{}
@@ -51,16 +58,82 @@ func (r *ranges) add(e events.Recorded) {
 	r.all.add(e)
 }
 
-// evidence returns the ranges. Readings that came late or out of order tear holes into a period's range; a stream with
-// more than [maxUsageRanges] pieces gives one range with fewer events than versions, and the digest is over those that count.
+// evidence returns the ranges. A stream with more than [maxRanges] pieces gives one range with fewer events than versions,
+// and the digest is over those that count.
 func (r *ranges) evidence() []invoice.Evidence {
 	switch {
 	case r.all.count == 0:
 		return nil
-	case len(r.done) >= maxUsageRanges:
+	case len(r.done) >= maxRanges:
 		return []invoice.Evidence{r.all.evidence(r.stream)}
 	}
 	return append(r.done[:len(r.done):len(r.done)], r.open.evidence(r.stream))
+}
+
+// readings collects the readings of whole days as evidence.
+type readings struct {
+	stream string
+	window rating.Interval // whole days
+	days   []usage.Day     // those with readings, in order
+	count  int             // of readings that were added one by one
+}
+
+// over makes the evidence that of all days which an interval touches.
+func (r *readings) over(connectionID string, i rating.Interval) {
+	*r = readings{stream: reading.Stream(connectionID), window: rating.Interval{From: usage.DayOf(i.From), To: usage.DayOf(i.To.Add(-1)).Add(24 * time.Hour)}}
+}
+
+// add takes a reading. Readings must come in the order of their versions.
+func (r *readings) add(e events.Recorded, at rating.Interval) {
+	counted := false
+	usage.Days(at, func(day time.Time) {
+		if day.Before(r.window.From) || !day.Before(r.window.To) {
+			return
+		}
+		n, found := slices.BinarySearchFunc(r.days, day, func(d usage.Day, t time.Time) int { return d.Start.Compare(t) })
+		if !found {
+			r.days = slices.Insert(r.days, n, usage.Day{Start: day})
+		}
+		r.days[n].Count(at, e.Version, e.LeafHash)
+		counted = true
+	})
+	if counted {
+		r.count++
+	}
+}
+
+// addDays takes days whose readings were counted before, in order.
+func (r *readings) addDays(days []usage.Day) {
+	for _, d := range days {
+		if !d.Start.Before(r.window.From) && d.Start.Before(r.window.To) {
+			r.days = append(r.days, d)
+		}
+	}
+}
+
+// newest returns the version of the newest of the readings; 0: there are none.
+func (r *readings) newest() (version int64) {
+	for _, d := range r.days {
+		version = max(version, d.Last)
+	}
+	return version
+}
+
+func (r *readings) collected() int { return r.count }
+
+// evidence returns one range over all days; none if they have no readings.
+func (r *readings) evidence() []invoice.Evidence {
+	if len(r.days) == 0 {
+		return nil
+	}
+	var all usage.Digest
+	for _, d := range r.days {
+		all.Add(d)
+	}
+	from, to := r.window.From, r.window.To
+	return []invoice.Evidence{{
+		Stream: r.stream, FromVersion: all.First, ToVersion: all.Last, Count: all.Count, Digest: all.String(), From: &from, To: &to,
+	}}
 }
 
 // EvidenceDigest returns one digest for all the evidence of a line: SHA-256, in lower-case hexadecimal, over a line

@@ -5,9 +5,12 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"slices"
+	"strings"
 
 	"crossbill/domain"
+	"crossbill/domain/billingrun"
 	"crossbill/domain/connection"
+	"crossbill/domain/exchangerate"
 	"crossbill/domain/feeallowance"
 	"crossbill/domain/invoice"
 	"crossbill/domain/pricing"
@@ -46,25 +49,28 @@ func Explain(ctx context.Context, log Log, i invoice.Content, number int) (Expla
 	}
 	line := i.Lines[n]
 	r := replay{line: line, facts: Facts{Position: events.Position(i.LogPosition), Period: Period{From: i.PeriodStart.UTC(), To: i.PeriodEnd.UTC()}}}
+	if line.Adjusts != nil {
+		r.facts.Period = Period{From: line.Adjusts.PeriodStart.UTC(), To: line.Adjusts.PeriodEnd.UTC()}
+	}
+	r.facts.Terms.currency = i.Currency
 	if err := r.read(ctx, log); err != nil {
 		return Explanation{}, err
 	}
-	if line.Kind == invoice.LineFee && i.FreeBefore != nil {
+	if line.Kind == invoice.LineFee && i.FreeBefore != nil && line.Adjusts == nil {
 		var err error
 		if r.used, err = usedBefore(ctx, log, i, n); err != nil {
 			return Explanation{}, err
 		}
 	}
-	item, err := r.item()
+	again, err := r.again()
 	if err != nil {
 		return Explanation{}, err
 	}
-	again := r.facts.line(item)
-	again.Number = line.Number
+	again.Number, again.TaxCategory = line.Number, line.TaxCategory
 	if err := same(op, line, again); err != nil {
 		return Explanation{}, err
 	}
-	return Explanation{Line: line, Recomputed: item.Amount, Exact: item.Exact.String(), Steps: again.Steps, Events: r.events}, nil
+	return Explanation{Line: line, Recomputed: again.Amount, Exact: again.Exact, Steps: again.Steps, Events: r.events}, nil
 }
 
 // replay is facts that are filled from a line's evidence.
@@ -72,6 +78,7 @@ type replay struct {
 	line   invoice.Line
 	facts  Facts
 	used   pricing.FreeUse // of the free tier, before the line's connection
+	before billedBefore    // of the period that the line adjusts
 	events []EvidenceEvent
 }
 
@@ -107,7 +114,7 @@ func (r *replay) read(ctx context.Context, log Log) error {
 			return err
 		}
 	}
-	collected := &f.usage
+	var collected collector = &f.usage
 	if r.line.Kind != invoice.LineFee { // its readings are its own stretch's
 		n := slices.IndexFunc(f.Stretches, func(s Stretch) bool {
 			return s.quoteID == r.line.QuoteID && (r.line.From == nil || s.From.Equal(*r.line.From))
@@ -119,7 +126,7 @@ func (r *replay) read(ctx context.Context, log Log) error {
 	} else if n := slices.IndexFunc(f.Stretches, func(s Stretch) bool { return !s.priced() }); n >= 0 {
 		return domain.Errorf(domain.Internal, op, "line %d does not name the price %q in its evidence", r.line.Number, f.Stretches[n].quoteID)
 	}
-	f.openBuckets()
+	f.openUsage()
 	named, err := r.scan(ctx, log, reading.Stream(r.line.ConnectionID), f.addReading, collected)
 	if err != nil {
 		return err
@@ -132,23 +139,69 @@ func (r *replay) read(ctx context.Context, log Log) error {
 		}
 		named += tier
 	}
+	other, err := r.readOthers(ctx, log)
+	if err != nil {
+		return err
+	}
+	named += other
 	if known+named != len(r.line.Evidence) {
 		return domain.Errorf(domain.Internal, op, "line %d names evidence that has nothing to do with it", r.line.Number)
 	}
 	return nil
 }
 
+// readOthers reads what a converted line's rate is, and what was billed before of what a line adjusts.
+func (r *replay) readOthers(ctx context.Context, log Log) (named int, err error) {
+	if c := r.line.Converted; c != nil {
+		r.facts.rate = new(conversion)
+		named, err = r.scan(ctx, log, exchangerate.Stream(c.Currency, r.line.Amount.Currency), func(e events.Recorded) error {
+			if set, ok := e.Event.(exchangerate.Set); ok {
+				r.facts.rate.Version = exchangerate.Version{Version: set.Version, Rate: set.Rate, Source: set.Source, EffectiveFrom: set.EffectiveFrom, At: set.At}
+				r.facts.rate.said.add(e)
+			}
+			return nil
+		}, &r.facts.rate.said)
+		if err != nil {
+			return named, err
+		}
+	}
+	if r.line.Adjusts == nil {
+		return named, nil
+	}
+	var invoices []string
+	for _, e := range r.line.Evidence {
+		id, is := strings.CutPrefix(e.Stream, invoice.Stream(""))
+		if !is {
+			continue
+		}
+		var said ranges
+		n, err := r.scan(ctx, log, e.Stream, func(e events.Recorded) error { said.add(e); return nil }, &said)
+		if err != nil {
+			return named, err
+		}
+		named += n
+		invoices = append(invoices, id)
+	}
+	if r.before, err = readBilled(ctx, log, r.line.ConnectionID, r.facts.Period, invoices); err == nil {
+		r.used = r.before.used
+	}
+	return named, err
+}
+
+// collector is what keeps events as evidence.
+type collector interface{ collected() int }
+
 // scan adds the events of the line's evidence that are in a stream, and returns how many of its ranges are. Those that
 // were collected are the line's own.
-func (r *replay) scan(ctx context.Context, log Log, stream string, add func(events.Recorded) error, into *ranges) (named int, err error) {
+func (r *replay) scan(ctx context.Context, log Log, stream string, add func(events.Recorded) error, into collector) (named int, err error) {
 	for _, e := range r.line.Evidence {
 		if e.Stream != stream {
 			continue
 		}
 		named++
 		err := scan(ctx, log, e.Stream, e.FromVersion, e.ToVersion, r.facts.Position, func(e events.Recorded) error {
-			before := into.all.count
-			if err := add(e); err != nil || into.all.count == before {
+			before := into.collected()
+			if err := add(e); err != nil || into.collected() == before {
 				return err
 			}
 			r.events = append(r.events, EvidenceEvent{e.Position, e.ID, e.Type, e.Stream, e.Version, hex.EncodeToString(e.LeafHash[:])})
@@ -186,21 +239,33 @@ func allowanceBefore(ctx context.Context, log Log, i invoice.Content) (pricing.F
 	if err != nil {
 		return pricing.FreeUse{}, err
 	}
-	return state.Before(i.InvoiceID, i.PeriodStart, i.Currency)
+	return state.Before(i.InvoiceID, i.PeriodStart, i.FreeBefore.Passthrough.Currency)
 }
 
-// item rates the facts and returns the line's item.
-func (r *replay) item() (item, error) {
-	items, fee, err := r.facts.rate(r.used)
+// again rates the facts and returns the line.
+func (r *replay) again() (invoice.Line, error) {
+	items, fee, err := r.facts.rateItems(r.used)
 	if err != nil {
-		return item{}, err
+		return invoice.Line{}, err
 	}
 	for _, i := range append(items, fee) {
-		if i.ID == r.line.ItemID {
-			return i, nil
+		if i.stretch == nil && r.line.Kind != invoice.LineFee { // its quotes are not all known
+			continue
+		}
+		l, err := r.facts.line(i)
+		if err != nil {
+			return invoice.Line{}, err
+		}
+		if r.line.Adjusts != nil {
+			if l.line, _, err = r.facts.adjusted(l, r.before); err != nil {
+				return invoice.Line{}, err
+			}
+		}
+		if l.line.ItemID == r.line.ItemID {
+			return l.line, nil
 		}
 	}
-	return item{}, domain.Errorf(domain.Internal, "billing.Explain", "the plan of %s has no charge %q", r.line.QuoteID, r.line.ChargeID)
+	return invoice.Line{}, domain.Errorf(domain.Internal, "billing.Explain", "the plan of %s has no charge %q", r.line.QuoteID, r.line.ChargeID)
 }
 
 // Recompute computes an invoice again from the log up to the invoice's own position, and returns what comes out. It
@@ -208,19 +273,27 @@ func (r *replay) item() (item, error) {
 func Recompute(ctx context.Context, log Log, i invoice.Issued) (invoice.Issued, error) {
 	const op = "billing.Recompute"
 	period := Period{From: i.PeriodStart.UTC(), To: i.PeriodEnd.UTC()}
+	g := gathering{log: log, period: period, upTo: events.Position(i.LogPosition), book: newBook(log, events.Position(i.LogPosition), period)}
 	var facts []Facts
 	for _, id := range connectionsOf(i) {
-		f, err := Gather(ctx, log, id, period, events.Position(i.LogPosition))
+		f, err := Gather(ctx, log, id, period, g.upTo)
 		if err != nil {
 			return invoice.Issued{}, err
-		}
-		if f.Billable.Empty() {
-			return invoice.Issued{}, domain.Errorf(domain.Internal, op, "%s is not billable in the period of %s", id, i.Number)
 		}
 		if f.hasFreeTier() {
 			if f.FreeBefore, err = allowanceBefore(ctx, log, invoice.Content(i)); err != nil {
 				return invoice.Issued{}, err
 			}
+		}
+		periods, _, err := load(ctx, log, billingrun.PeriodStream(id), g.upTo, billingrun.EvolvePeriod)
+		if err != nil {
+			return invoice.Issued{}, err
+		}
+		if err := g.complete(ctx, &f, periods, g.gatherRaw); err != nil {
+			return invoice.Issued{}, err
+		}
+		if !f.charges() {
+			return invoice.Issued{}, domain.Errorf(domain.Internal, op, "%s is not billable in the period of %s", id, i.Number)
 		}
 		facts = append(facts, f)
 	}
@@ -228,6 +301,7 @@ func Recompute(ctx context.Context, log Log, i invoice.Issued) (invoice.Issued, 
 	if err != nil {
 		return invoice.Issued{}, err
 	}
+	again.DueAt, again.Reissue = facts[0].Terms.dueAt(i.At), i.Reissue
 	again.InvoiceID, again.Number, again.RunID, again.At = i.InvoiceID, i.Number, i.RunID, i.At // given to it, not computed
 	return again, same(op, i, again)
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"crossbill/billing/rating"
+	"crossbill/billing/usage"
 	"crossbill/domain"
 	"crossbill/domain/connection"
 	"crossbill/domain/feeallowance"
@@ -30,8 +31,13 @@ type Facts struct {
 	FreeBefore  pricing.FreeUse
 	freeVersion int64 // of the stream that says so
 
-	connection, usage, allowance ranges // the events that said so
-	buckets                      *rating.Buckets
+	Terms       Terms        // of its billing account; zero in a preview
+	Adjustments []Adjustment // of periods that were closed before
+
+	rate                  *conversion // of the plan's currency to the invoice's; nil: they are the same
+	connection, allowance ranges      // the events that said so
+	usage                 readings
+	buckets               *rating.Buckets
 }
 
 // Stretch is a part of what is billable in which one quote is in force.
@@ -43,8 +49,9 @@ type Stretch struct {
 	Usage      rating.Usage
 	Percentile rating.Percentile // if the plan has such a charge
 
-	quoteID      string
-	quote, usage ranges
+	quoteID string
+	quote   ranges
+	usage   readings
 }
 
 // maxStretches is how many parts the changes of plan or bandwidth can cut a period into: the fee's line names the quote of
@@ -56,8 +63,15 @@ const maxStretches = connection.MaxChanges + 1
 // that does not exist up to there, and an Internal error for a log that contradicts itself.
 //
 // Of the connection's own stream, those events are kept as evidence that changed what is billed, or to whom; of the
-// readings, those that share time with what they are counted in.
+// readings, those of the days that they are counted in.
 func Gather(ctx context.Context, log Log, connectionID string, period Period, upTo events.Position) (Facts, error) {
+	return gather(ctx, log, connectionID, period, upTo, func(f *Facts) error {
+		return scan(ctx, log, reading.Stream(connectionID), 1, maxVersion, upTo, f.addReading)
+	})
+}
+
+// gather is Gather with the readings from elsewhere: meter adds them.
+func gather(ctx context.Context, log Log, connectionID string, period Period, upTo events.Position, meter func(*Facts) error) (Facts, error) {
 	const op = "billing.Gather"
 	f := Facts{Position: upTo, Period: period}
 	if err := scan(ctx, log, connection.Stream(connectionID), 1, maxVersion, upTo, f.addConnection); err != nil {
@@ -83,16 +97,32 @@ func Gather(ctx context.Context, log Log, connectionID string, period Period, up
 			return Facts{}, err
 		}
 	}
-	f.openBuckets()
-	if err := scan(ctx, log, reading.Stream(connectionID), 1, maxVersion, upTo, f.addReading); err != nil {
+	f.openUsage()
+	if err := meter(&f); err != nil {
 		return Facts{}, err
 	}
 	f.closeBuckets()
 	return f, nil
 }
 
-// Currency returns the currency that the connection is billed in.
-func (f *Facts) Currency() domain.Currency { return f.last().Quote.Plan.Currency }
+// Currency returns the currency of the connection's plan, which it keeps for good.
+func (f *Facts) Currency() domain.Currency {
+	if len(f.Stretches) == 0 { // only adjusted
+		return f.Adjustments[0].currency
+	}
+	return f.last().Quote.Plan.Currency
+}
+
+// account returns the billing account that the connection is invoiced to.
+func (f *Facts) account() string {
+	if f.Terms.AccountID != "" {
+		return f.Terms.AccountID
+	}
+	return f.Connection.BillingAccountID
+}
+
+// charges reports whether the invoice has lines of the connection.
+func (f *Facts) charges() bool { return !f.Billable.Empty() || len(f.Adjustments) > 0 }
 
 // last returns the stretch at the end of what is billable.
 func (f *Facts) last() *Stretch { return &f.Stretches[len(f.Stretches)-1] }
@@ -250,8 +280,13 @@ func (s *Stretch) reach(billable rating.Interval) rating.Interval {
 	return rating.Reach(s.Interval).Intersect(billable)
 }
 
-// openBuckets makes buckets if a plan needs them.
-func (f *Facts) openBuckets() {
+// openUsage makes room for the readings: evidence of every day that counts, and buckets if a plan needs them.
+func (f *Facts) openUsage() {
+	f.usage.over(f.Connection.ID, f.Billable)
+	for n := range f.Stretches {
+		s := &f.Stretches[n]
+		s.usage.over(f.Connection.ID, s.reach(f.Billable))
+	}
 	for n := range f.Stretches {
 		if f.Stretches[n].bursts() && f.buckets == nil {
 			f.buckets = rating.NewBuckets(f.Billable)
@@ -281,19 +316,112 @@ func (f *Facts) addReading(e events.Recorded) error {
 		return err
 	}
 	f.UsageVersion = e.Version
+	f.usage.add(e, r.Interval)
+	for n := range f.Stretches {
+		f.Stretches[n].usage.add(e, r.Interval)
+	}
 	if !f.Usage.Add(r, f.Billable) {
 		return nil
 	}
-	f.usage.add(e)
 	for n := range f.Stretches {
 		s := &f.Stretches[n]
 		s.Usage.Add(r, s.Interval)
-		if rating.Touches(r, s.reach(f.Billable)) {
-			s.usage.add(e)
-		}
 	}
 	if f.buckets != nil {
 		return f.buckets.Add(r)
+	}
+	return nil
+}
+
+// addDays adds days of the usage store: whole days where nothing cuts them, whole buckets else, and of a bucket that the
+// start or the end of a stretch cuts the readings themselves. What comes out is what [Facts.addReading] makes of all of them.
+func (f *Facts) addDays(ctx context.Context, log Log, days []usage.Day) error {
+	f.usage.addDays(days)
+	for n := range f.Stretches {
+		f.Stretches[n].usage.addDays(days)
+	}
+	for _, d := range days {
+		cut := f.cutBuckets(d.Interval())
+		if s := f.holding(d.Interval()); s != nil && f.buckets == nil {
+			s.Usage.AddBytes(d.In, d.Out)
+			f.Usage.AddBytes(d.In, d.Out)
+			continue
+		}
+		err := d.Buckets(func(from time.Time, b usage.Bucket) error {
+			whole := rating.Interval{From: from, To: from.Add(rating.BucketLength)}
+			s := f.holding(whole)
+			if s != nil {
+				s.Usage.AddBytes(b.In, b.Out)
+			} else if slices.ContainsFunc(cut, whole.Equal) || f.Billable.Intersect(whole).Empty() {
+				return nil
+			}
+			f.Usage.AddBytes(b.In, b.Out)
+			if f.buckets == nil {
+				return nil
+			}
+			return f.buckets.AddBucket(from, b.In, b.Out)
+		})
+		if err != nil {
+			return err
+		}
+		if len(cut) == 0 {
+			continue
+		}
+		err = scan(ctx, log, reading.Stream(f.Connection.ID), d.First, d.Last, f.Position, func(e events.Recorded) error {
+			r, err := readingOf(e, f.Connection.ID)
+			if err != nil {
+				return err
+			}
+			return f.addParts(r, cut)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// holding returns the stretch that an interval is in as a whole, if there is one.
+func (f *Facts) holding(i rating.Interval) *Stretch {
+	n := slices.IndexFunc(f.Stretches, func(s Stretch) bool { return s.Intersect(i).Equal(i) })
+	if n < 0 {
+		return nil
+	}
+	return &f.Stretches[n]
+}
+
+// cutBuckets returns the buckets of a day that a stretch begins or ends in the middle of.
+func (f *Facts) cutBuckets(day rating.Interval) (cut []rating.Interval) {
+	for _, s := range f.Stretches {
+		for _, at := range []time.Time{s.From, s.To} {
+			from := at.Truncate(rating.BucketLength)
+			b := rating.Interval{From: from, To: from.Add(rating.BucketLength)}
+			if from.Before(at) && b.Intersect(day).Equal(b) && !slices.ContainsFunc(cut, b.Equal) {
+				cut = append(cut, b)
+			}
+		}
+	}
+	return cut
+}
+
+// addParts adds the parts of a reading that fall in buckets.
+func (f *Facts) addParts(r rating.Reading, buckets []rating.Interval) error {
+	for _, b := range buckets {
+		billable := b.Intersect(f.Billable)
+		if !rating.Touches(r, billable) {
+			continue
+		}
+		f.Usage.Add(r, billable)
+		for n := range f.Stretches {
+			s := &f.Stretches[n]
+			s.Usage.Add(r, s.Intersect(b))
+		}
+		if f.buckets == nil {
+			continue
+		}
+		if err := f.buckets.AddBucket(b.From, rating.Share(r.BytesIn, r.Interval, billable), rating.Share(r.BytesOut, r.Interval, billable)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -314,9 +442,9 @@ type item struct {
 	stretch *Stretch
 }
 
-// rate rates the facts, as far as their quotes are known: the passthrough items, a stretch after the other, each in its
+// rateItems rates the facts, as far as their quotes are known: the passthrough items, a stretch after the other, each in its
 // plan's order; and the fee, given what the customer's connections before have used of its free tier.
-func (f *Facts) rate(used pricing.FreeUse) (items []item, fee item, err error) {
+func (f *Facts) rateItems(used pricing.FreeUse) (items []item, fee item, err error) {
 	var parts []rating.Rated
 	for n := range f.Stretches {
 		s := &f.Stretches[n]
@@ -337,7 +465,7 @@ func (f *Facts) rate(used pricing.FreeUse) (items []item, fee item, err error) {
 		parts = append(parts, rating.Rated{Input: in, Fees: s.Quote.Fees(), Items: rated})
 	}
 	if len(parts) == 0 {
-		return nil, fee, domain.Errorf(domain.Internal, "billing.Facts.rate", "nothing says what %s costs", f.Connection.ID)
+		return nil, fee, domain.Errorf(domain.Internal, "billing.Facts.rateItems", "nothing says what %s costs", f.Connection.ID)
 	}
 	fee.Item, err = rating.Fee(parts, used)
 	return items, fee, err
@@ -365,7 +493,7 @@ func (f *Facts) evidenceOf(i item) []invoice.Evidence {
 				evidence = append(evidence, s.usage.evidence()...)
 			}
 		}
-		return evidence
+		return append(evidence, f.rateEvidence()...)
 	}
 	usage := false
 	for n := range f.Stretches {
@@ -376,5 +504,12 @@ func (f *Facts) evidenceOf(i item) []invoice.Evidence {
 	if usage {
 		evidence = append(evidence, f.usage.evidence()...)
 	}
-	return append(evidence, f.allowance.evidence()...)
+	return append(append(evidence, f.allowance.evidence()...), f.rateEvidence()...)
+}
+
+func (f *Facts) rateEvidence() []invoice.Evidence {
+	if f.rate == nil {
+		return nil
+	}
+	return f.rate.said.evidence()
 }

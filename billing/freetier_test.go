@@ -171,7 +171,7 @@ func TestConcurrentRunsUseTheFreeTierOnce(t *testing.T) {
 		running.Go(func() {
 			r := request(march)
 			r.ConnectionIDs = []string{s.id()}
-			if _, err := Run(context.Background(), w, r); err != nil {
+			if _, err := Run(context.Background(), w, w.meters(), r); err != nil {
 				t.Error(err)
 			}
 		})

@@ -2,14 +2,12 @@ package billing
 
 import (
 	"context"
-	"errors"
 	"slices"
-	"strconv"
 	"time"
 
+	"crossbill/billing/usage"
 	"crossbill/domain"
 	"crossbill/domain/billingrun"
-	"crossbill/domain/connection"
 	"crossbill/events"
 )
 
@@ -20,12 +18,31 @@ type RunRequest struct {
 	RunID       string
 	PeriodStart time.Time // UTC, whole seconds
 	PeriodEnd   time.Time // exclusive; not after At
-	// ConnectionIDs are the connections to bill, and Connections lists them when that takes a while; both nil, they are
-	// all that were ever in production. One that is not billable in the period is passed over.
+	// ConnectionIDs are the connections to bill; nil, they are all that were ever in production. One that has nothing to
+	// bill is passed over.
 	ConnectionIDs []string
-	Connections   func(ctx context.Context) ([]string, error)
 	At            time.Time       // now; when the documents are issued
 	Metadata      events.Metadata // of what is appended; Run sets the parties
+	// Grace is how long after its end a period stays open for readings that are under way. Closed before, it is refused;
+	// what comes later still is billed as an adjustment.
+	Grace time.Duration
+}
+
+// DefaultGrace is for meters that were cut off for a while.
+const DefaultGrace = 48 * time.Hour
+
+// Meters is where readings are kept by bucket and day; [usage.Store] is it.
+type Meters interface {
+	CatchUp(ctx context.Context, position events.Position) error
+	Read(ctx context.Context, connections []string, from, to time.Time) (usage.Stock, error)
+	Connections(ctx context.Context, from, to time.Time, after usage.Billable, limit int) ([]usage.Billable, error)
+	Known(ctx context.Context, connections []string) ([]usage.Billable, error)
+}
+
+// Problem is a connection that could not be billed, and why. The next run tries again.
+type Problem struct {
+	ConnectionID string
+	Err          error
 }
 
 // RunResult is what stands for a period after a run: the invoices and settlements of its connections, whether this call
@@ -38,43 +55,42 @@ type RunResult struct {
 	Position    events.Position // of the last event that the run appended
 	Invoices    []string
 	Settlements []string
-	Issued      int // how many of the invoices this call issued
+	Issued      int       // how many of the invoices this call issued
+	Problems    []Problem // connections that were left out
 }
 
 // Run closes a period: it bills every connection that is billable in it and is not billed for it yet, one invoice per
-// customer and currency, and settles with every provider what its services came to. It asserts [CheckNoMargin] before
-// anything is appended, and again on what the log then holds.
+// customer, billing account and currency, adjusts closed periods for which readings came late, and settles with every
+// provider what its services came to. It asserts [CheckNoMargin] before anything is appended, and again on what the log
+// then holds.
 //
-// Invoices, their numbers, the settlements and the run's own event are one append, so the log never holds a part of a
-// close. A close that is too large for one append is several, each complete in itself: a provider has a settlement from
-// each. Whoever runs it again after a crash, or at the same time, continues it: a connection and a period meet in one
-// stream, so none is billed twice.
+// It goes through the connections by customer, some hundreds at a time, each batch as the log was at one position: so its
+// memory does not grow with their number. The invoices of a batch, their numbers, the settlements and, with the last, the
+// run's own event are one append: the log never holds a part of it. A provider has a settlement from each. Whoever runs it
+// again after a crash, or at the same time, continues it: a connection and a period meet in one stream, so none is billed
+// twice.
 //
-// A reading that arrives for a period that is closed stays in the log and changes no invoice; [LateReadings] lists it.
+// What keeps a connection from being billed (no exchange rate, say) is a [Problem] and keeps no other; if there is nothing
+// but problems, the first of them is the error.
 //
 // It returns an Invalid error for a period that is malformed or still open, NotFound for a connection that does not
-// exist, a Conflict for a connection that is billed for a part of the period or a run id that closed another period,
-// Unavailable if other runs kept coming first, Internal if the books do not balance: then nothing was appended.
-func Run(ctx context.Context, log Log, request RunRequest) (RunResult, error) {
+// exist, a Conflict for a run id that closed another period, Unavailable if other runs kept coming first, Internal if the
+// books do not balance: then nothing was appended.
+func Run(ctx context.Context, log Log, meters Meters, request RunRequest) (RunResult, error) {
 	const op = "billing.Run"
 	request.PeriodStart, request.PeriodEnd, request.At = request.PeriodStart.UTC(), request.PeriodEnd.UTC(), domain.Instant(request.At)
 	if err := checkPeriod(op, request.period(), request.At); err != nil {
 		return RunResult{}, err
 	}
+	if open := request.PeriodEnd.Add(request.Grace); open.After(request.At) {
+		return RunResult{}, domain.Errorf(domain.Conflict, op, "the period is open for readings under way until %s", open.Format(time.RFC3339)).
+			WithHint("try again then; readings that come later still are billed as adjustments")
+	}
 	if request.RunID != "" && !domain.ValidID(domain.PrefixBillingRun, request.RunID) {
 		return RunResult{}, domain.Errorf(domain.Invalid, op, "%.60q is no id of a billing run", request.RunID)
 	}
-	for range maxRunAttempts {
-		r := run{log: log, request: request, open: make(map[string]openConnection), allowances: make(map[string]int64)}
-		result, err := r.attempt(ctx)
-		if !errors.As(err, new(lostRace)) {
-			return result, err
-		}
-		if err := ctx.Err(); err != nil {
-			return RunResult{}, domain.Errorf(domain.Unavailable, op, "the caller gave up: %w", err)
-		}
-	}
-	return RunResult{}, domain.Errorf(domain.Unavailable, op, "other runs came first %d times", maxRunAttempts).WithHint("run it again")
+	r := run{log: log, meters: meters, request: request}
+	return r.close(ctx)
 }
 
 func (r RunRequest) period() Period { return Period{From: r.PeriodStart, To: r.PeriodEnd} }
@@ -84,16 +100,16 @@ type lostRace struct{ error }
 
 func (l lostRace) Unwrap() error { return l.error }
 
-// run is one attempt at a request: everything it read, so that it can be thrown away when another came first.
+// run is a request being carried out.
 type run struct {
-	log     Log
-	request RunRequest
-	id      string
-	upTo    events.Position
-	found   []billingrun.PeriodClosed // billed for this very period already
-	open    map[string]openConnection // to be billed, by id
-
-	allowances map[string]int64 // how many invoices of this run have used a customer's free tier
+	log      Log
+	meters   Meters
+	request  RunRequest
+	id       string
+	upTo     events.Position           // where the log was when it began
+	found    []billingrun.PeriodClosed // billed for this very period already
+	issued   int
+	problems []Problem
 }
 
 // openConnection is one that is to be billed, with its closed periods as they were read.
@@ -101,38 +117,6 @@ type openConnection struct {
 	Facts
 	periods billingrun.PeriodState
 	version int64
-}
-
-// attempt reads everything as it was at one position, so that nothing another run writes meanwhile is seen by half.
-// What was written since then makes the append fail.
-func (r *run) attempt(ctx context.Context) (RunResult, error) {
-	head, err := r.log.Head(ctx)
-	if err != nil {
-		return RunResult{}, err
-	}
-	r.upTo = head.Position
-	r.id = r.request.RunID
-	if r.id == "" {
-		r.id = r.derivedID()
-	}
-	done, position, err := r.completed(ctx, r.id)
-	if err != nil {
-		return RunResult{}, err
-	}
-	if done.RunID != "" && r.request.RunID != "" {
-		return resultOf(done, position), nil
-	}
-	if err := r.survey(ctx); err != nil {
-		return RunResult{}, err
-	}
-	if len(r.open) == 0 {
-		if result, ok, err := r.existing(ctx, done, position); ok || err != nil {
-			return result, err
-		}
-	} else if done.RunID != "" {
-		r.id = r.derivedID(strconv.FormatInt(int64(r.upTo), 10))
-	}
-	return r.close(ctx)
 }
 
 // derivedID names a request that has no name: what it asks for, and what else tells it from others.
@@ -159,72 +143,76 @@ func (r *run) completed(ctx context.Context, id string) (billingrun.Content, eve
 	return state.Content, position, nil
 }
 
-// survey sorts the connections into those billed for the period and those to be billed, with their facts.
-func (r *run) survey(ctx context.Context) error {
-	ids, err := r.connections(ctx)
+// candidates returns the connections to look at after another, in the order of their customers; at most limit.
+func (r *run) candidates(ctx context.Context, after usage.Billable, limit int) ([]usage.Billable, error) {
+	if r.request.ConnectionIDs == nil {
+		return r.meters.Connections(ctx, r.request.PeriodStart, r.request.PeriodEnd, after, limit)
+	}
+	known, err := r.meters.Known(ctx, r.request.ConnectionIDs)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, id := range ids {
-		c := openConnection{}
-		if c.periods, c.version, err = load(ctx, r.log, billingrun.PeriodStream(id), r.upTo, billingrun.EvolvePeriod); err != nil {
-			return err
+	for _, id := range r.request.ConnectionIDs {
+		if !slices.ContainsFunc(known, func(b usage.Billable) bool { return b.ConnectionID == id }) {
+			return nil, domain.Missing("billing.Run", "connection")
 		}
-		closed, overlaps := c.periods.Overlapping(r.request.PeriodStart, r.request.PeriodEnd)
-		if overlaps && closed.PeriodStart.Equal(r.request.PeriodStart) && closed.PeriodEnd.Equal(r.request.PeriodEnd) {
-			r.found = append(r.found, closed)
-			continue
-		}
-		if c.Facts, err = Gather(ctx, r.log, id, r.request.period(), r.upTo); err != nil {
-			return err
-		}
-		if c.Billable.Empty() {
-			continue
-		}
-		if overlaps {
-			return domain.Errorf(domain.Conflict, "billing.Run", "%s is billed from %s to %s by %s already", id,
-				closed.PeriodStart.Format(time.RFC3339), closed.PeriodEnd.Format(time.RFC3339), closed.InvoiceID).
-				WithHint("choose a period that shares no time with it, or leave the connection out")
-		}
-		r.open[id] = c
 	}
-	return nil
+	n := 0
+	for n < len(known) && known[n].Compare(after) <= 0 {
+		n++
+	}
+	return known[n:min(len(known), n+limit)], nil
 }
 
-// connections returns the ids to bill, sorted, each once.
-func (r *run) connections(ctx context.Context) (ids []string, err error) {
-	switch {
-	case r.request.Connections != nil:
-		ids, err = r.request.Connections(ctx)
-	case r.request.ConnectionIDs != nil:
-		ids = slices.Clone(r.request.ConnectionIDs)
-	default:
-		ids, err = Connections(ctx, r.log, r.upTo)
-	}
-	slices.Sort(ids)
-	return slices.Compact(ids), err
+// batch is connections of a few customers that are billed together, as the log was at one position.
+type batch struct {
+	*run
+	upTo       events.Position
+	open       map[string]openConnection // to be billed, by id
+	book       *book
+	found      []billingrun.PeriodClosed
+	problems   []Problem
+	allowances map[string]int64 // how many invoices of this batch have used a customer's free tier
 }
 
-// Connections returns the connections that were put into production in the log up to a position, in that order.
-func Connections(ctx context.Context, log Log, upTo events.Position) ([]string, error) {
-	var ids []string
-	for after := events.Position(0); ; {
-		page, err := log.ReadCategory(ctx, "connection", after, pageSize)
-		if err != nil {
+// survey sorts connections into those billed for the period and those to be billed, with their facts.
+func (r *run) survey(ctx context.Context, connections []usage.Billable) (*batch, error) {
+	s, err := openStock(ctx, r.log, r.meters, r.request.period(), connections)
+	if err != nil {
+		return nil, err
+	}
+	b := &batch{run: r, upTo: s.upTo, book: s.book, open: make(map[string]openConnection), allowances: make(map[string]int64)}
+	for _, connection := range connections {
+		c, err := b.look(ctx, s, connection.ConnectionID)
+		switch {
+		case domain.CodeOf(err) == domain.Conflict:
+			b.problems = append(b.problems, Problem{connection.ConnectionID, err})
+		case err != nil:
 			return nil, err
+		case c.charges():
+			b.open[connection.ConnectionID] = c
 		}
-		for _, e := range page {
-			if after = e.Position; after > upTo {
-				return ids, nil
-			}
-			if a, ok := e.Event.(connection.Activated); ok {
-				ids = append(ids, a.ConnectionID)
-			}
-		}
-		if len(page) == 0 {
-			return ids, nil
-		}
+		delete(s.Days, connection.ConnectionID) // they are large, and counted
 	}
+	return b, nil
+}
+
+// look gathers a connection, unless it is billed for the period. A part of the period being billed is a Conflict.
+func (b *batch) look(ctx context.Context, s *stock, id string) (c openConnection, err error) {
+	if c.Facts, c.periods, c.version, err = s.facts(ctx, id); err != nil {
+		return c, err
+	}
+	closed, overlaps := c.periods.Overlapping(b.request.PeriodStart, b.request.PeriodEnd)
+	switch {
+	case overlaps && ofPeriod(closed).Equal(b.request.period()):
+		b.found = append(b.found, closed)
+		return openConnection{}, nil
+	case overlaps && !c.Billable.Empty():
+		return c, domain.Errorf(domain.Conflict, "billing.Run", "%s is billed from %s to %s by %s already", id,
+			closed.PeriodStart.Format(time.RFC3339), closed.PeriodEnd.Format(time.RFC3339), closed.InvoiceID).
+			WithHint("choose a period that shares no time with it, or leave the connection out")
+	}
+	return c, s.complete(ctx, &c.Facts, c.periods, s.closedPeriod)
 }
 
 // existing answers from the log where nothing is left to bill. ok is false if the run has yet to say that it is complete.

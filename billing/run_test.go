@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"crossbill/billing/usage"
 	"crossbill/domain"
 	"crossbill/domain/billingrun"
 	"crossbill/domain/invoice"
@@ -44,7 +45,7 @@ func TestRunAgain(t *testing.T) {
 		t.Errorf("running again appended %d events", w.head()-after)
 	}
 	named.PeriodStart, named.PeriodEnd = april.From, april.To
-	if _, err := Run(t.Context(), w, named); domain.CodeOf(err) != domain.Conflict {
+	if _, err := Run(t.Context(), w, w.meters(), named); domain.CodeOf(err) != domain.Conflict {
 		t.Errorf("the run's name for another period: %v", err)
 	}
 	w.checkBooks()
@@ -107,16 +108,12 @@ func TestRunRefuses(t *testing.T) {
 		{"a wrong run id", func(r *RunRequest) { r.RunID = "run_1" }, domain.Invalid},
 		{"an unknown connection", func(r *RunRequest) { r.ConnectionIDs = []string{id(domain.PrefixConnection, "?")} }, domain.NotFound},
 		{"time that is billed", func(r *RunRequest) { r.PeriodStart = r.PeriodStart.Add(-time.Second) }, domain.Conflict},
-		{"a lister that fails", func(r *RunRequest) {
-			r.Connections = func(context.Context) ([]string, error) {
-				return nil, domain.Errorf(domain.Unavailable, "test", "no list")
-			}
-		}, domain.Unavailable},
+		{"a period that is open for readings under way", func(r *RunRequest) { r.Grace = afterward.Sub(april.To) + time.Microsecond }, domain.Conflict},
 	}
 	for _, test := range tests {
 		r := request(april)
 		test.change(&r)
-		if _, err := Run(t.Context(), w, r); domain.CodeOf(err) != test.code {
+		if _, err := Run(t.Context(), w, w.meters(), r); domain.CodeOf(err) != test.code {
 			t.Errorf("%s: %v", test.name, err)
 		}
 	}
@@ -149,7 +146,7 @@ func TestConcurrentRuns(t *testing.T) {
 				r.RunID = id(domain.PrefixBillingRun, n)
 			}
 			var err error
-			if results[n], err = Run(context.Background(), w, r); err != nil {
+			if results[n], err = Run(context.Background(), w, w.meters(), r); err != nil {
 				t.Error(err)
 			}
 		})
@@ -246,7 +243,7 @@ func TestLargeClose(t *testing.T) {
 	w.sell(all...)
 	r := request(march)
 	r.RunID = id(domain.PrefixBillingRun, "large")
-	if _, err := Run(t.Context(), &failing{w, 1}, r); !errors.Is(err, errDown) {
+	if _, err := Run(t.Context(), &failing{w, 1}, w.meters(), r); !errors.Is(err, errDown) {
 		t.Fatalf("the crash: %v", err)
 	}
 	invoices, settlements := w.checkBooks()
@@ -271,8 +268,13 @@ func TestLargeCustomer(t *testing.T) {
 	again := large.plan.Charges[1]
 	again.ID = "again"
 	large.plan.Charges = append(large.plan.Charges, again)
-	for name, s := range map[string]sold{"by size": large, "by connections": small} {
-		t.Run(name, func(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		sold     sold
+		invoices int
+	}{{"by size", large, 3}, {"by connections", small, 2}} {
+		s := test.sold
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			all := make([]sold, maxConnections+20)
@@ -293,7 +295,7 @@ func TestLargeCustomer(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if len(invoices) != 2 || billed != len(all) || len(result.Invoices) != 2 {
+			if len(invoices) != test.invoices || billed != len(all) || len(result.Invoices) != test.invoices {
 				t.Errorf("%d invoices with %d connections", len(invoices), billed)
 			}
 		})
@@ -308,10 +310,11 @@ func TestLargeSettlement(t *testing.T) {
 	i := invoice.Issued{InvoiceID: id(domain.PrefixInvoice, "large"), PeriodStart: march.From, Currency: "USD", Passthrough: usd(connections * charges), Fee: usd(0), Total: usd(connections * charges)}
 	for n := range connections * charges {
 		i.Lines = append(i.Lines, invoice.Line{
-			Kind: invoice.LinePassthrough, ItemID: fmt.Sprint("item", n), ConnectionID: fmt.Sprint("con", n/charges), Description: strings.Repeat("x", 200), Amount: usd(1),
+			Kind: invoice.LinePassthrough, ProviderID: id(domain.PrefixOrganisation, "provider"), ItemID: fmt.Sprint("item", n), ConnectionID: fmt.Sprint("con", n/charges), Description: strings.Repeat("x", 200), Amount: usd(1),
 		})
 	}
-	settlements, err := settle([]invoice.Issued{i})
+	w := newWorld(t)
+	settlements, err := settle(t.Context(), newBook(w, w.head(), march), []invoice.Issued{i})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -357,7 +360,7 @@ func TestAnotherRunComesFirst(t *testing.T) {
 	w.sell(a, b)
 	ra, rb := request(march), request(march)
 	ra.ConnectionIDs, rb.ConnectionIDs = []string{a.id()}, []string{b.id()}
-	result, err := Run(t.Context(), &meanwhile{world: w, happen: func() { w.run(rb) }}, ra)
+	result, err := Run(t.Context(), &meanwhile{world: w, happen: func() { w.run(rb) }}, w.meters(), ra)
 	if err != nil || result.Issued != 1 || len(result.Invoices) != 1 {
 		t.Errorf("%+v (%v)", result, err)
 	}
@@ -378,7 +381,7 @@ func TestThePeriodIsClosedMeanwhile(t *testing.T) {
 	}
 	_, err := Run(t.Context(), &meanwhile{world: w, happen: func() {
 		w.append(events.Append{Streams: []events.StreamAppend{stream(billingrun.PeriodStream(closed.ConnectionID), closed)}})
-	}}, request(march))
+	}}, w.meters(), request(march))
 	if invoices, _ := w.books(); domain.CodeOf(err) != domain.Conflict || len(invoices) != 0 {
 		t.Errorf("%d invoices (%v)", len(invoices), err)
 	}
@@ -390,30 +393,35 @@ func TestNothingIsIssuedWithAMargin(t *testing.T) {
 	w := newWorld(t)
 	w.sell(exampleA())
 	before := w.head()
-	r := run{log: w, request: request(march), id: id(domain.PrefixBillingRun, "r"), upTo: before, open: make(map[string]openConnection), allowances: make(map[string]int64)}
-	if err := r.survey(t.Context()); err != nil {
+	meters := w.meters()
+	if err := meters.CatchUp(t.Context(), before); err != nil {
 		t.Fatal(err)
 	}
-	invoices, err := r.invoices()
+	r := run{log: w, meters: meters, request: request(march), id: id(domain.PrefixBillingRun, "r"), upTo: before}
+	some, err := r.candidates(t.Context(), usage.Billable{}, maxBatch)
+	if err != nil || len(some) != 1 {
+		t.Fatalf("%v (%v)", some, err)
+	}
+	b, err := r.survey(t.Context(), some)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := closing{run: &r, invoices: invoices}
-	if _, err := c.number(invoice.NumberState{}); err != nil {
+	invoices, err := b.invoices()
+	if err != nil {
 		t.Fatal(err)
 	}
-	if c.settlements, err = settle(c.invoices); err != nil {
+	c := closing{batch: b, invoices: invoices, numbers: new(series)}
+	if err := c.prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	c.settlements[0].Lines[0].Amount.Minor--
 	c.settlements[0].Total.Minor--
-	result := RunResult{Invoices: []string{invoices[0].InvoiceID}, Settlements: []string{c.settlements[0].SettlementID}}
-	if _, err := c.issue(t.Context(), result, true); domain.CodeOf(err) != domain.Internal || w.head() != before {
+	if _, err := c.issue(t.Context()); domain.CodeOf(err) != domain.Internal || w.head() != before {
 		t.Fatalf("a margin of a cent: %v, %d events", err, w.head()-before)
 	}
 	c.settlements[0].Lines[0].Amount.Minor++
 	c.settlements[0].Total.Minor++
-	if _, err := c.issue(t.Context(), result, true); err != nil {
+	if _, err := c.issue(t.Context()); err != nil {
 		t.Errorf("without the margin: %v", err)
 	}
 }
@@ -444,7 +452,7 @@ func TestRunReadsBack(t *testing.T) {
 			s.Total.Minor--
 			e.Event = s
 		}
-	}}, request(march))
+	}}, w.meters(), request(march))
 	if domain.CodeOf(err) != domain.Internal {
 		t.Errorf("a provider that is owed a cent less: %v", err)
 	}

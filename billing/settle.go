@@ -2,16 +2,18 @@ package billing
 
 import (
 	"cmp"
+	"context"
 	"slices"
 
 	"crossbill/domain"
 	"crossbill/domain/invoice"
 	"crossbill/domain/settlement"
+	"crossbill/domain/tax"
 )
 
 // settle makes the settlements of invoices: for each provider and currency, in that order, every passthrough line of
-// its services as it stands on the customer's invoice. Nothing is computed but the sums.
-func settle(invoices []invoice.Issued) ([]settlement.Issued, error) {
+// its services as it stands on the customer's invoice. Nothing is computed but the sums, and the provider's own tax.
+func settle(ctx context.Context, b *book, invoices []invoice.Issued) ([]settlement.Issued, error) {
 	type payee struct {
 		provider string
 		currency domain.Currency
@@ -21,10 +23,14 @@ func settle(invoices []invoice.Issued) ([]settlement.Issued, error) {
 		for _, l := range i.Lines {
 			if l.Kind == invoice.LinePassthrough {
 				to := payee{l.ProviderID, i.Currency}
-				lines[to] = append(lines[to], settlement.Line{
+				line := settlement.Line{
 					ItemID: l.ItemID, InvoiceID: i.InvoiceID, ConnectionID: l.ConnectionID, ChargeID: l.ChargeID,
-					Description: l.Description, Amount: l.Amount,
-				})
+					Description: l.Description, Amount: l.Amount, InvoiceLine: l.Number,
+				}
+				if l.Adjusts != nil {
+					line.Adjusts = &l.Adjusts.PeriodStart
+				}
+				lines[to] = append(lines[to], line)
 			}
 		}
 	}
@@ -37,14 +43,28 @@ func settle(invoices []invoice.Issued) ([]settlement.Issued, error) {
 	})
 	var all []settlement.Issued
 	for _, to := range payees {
+		terms, err := b.provider(ctx, to.provider)
+		if err != nil {
+			return nil, err
+		}
 		for rest := lines[to]; len(rest) > 0; {
 			s := settlement.Issued{
 				ProviderID: to.provider, PeriodStart: invoices[0].PeriodStart, PeriodEnd: invoices[0].PeriodEnd, Currency: to.currency,
 				LogPosition: invoices[0].LogPosition, RunID: invoices[0].RunID, At: invoices[0].At,
+				ProviderAccountID: terms.AccountID, ProviderAccountVersion: terms.AccountVersion, IssuerVersion: terms.IssuerVersion,
 			}
-			var err error
 			if s.Lines, s.Total, rest, err = fill(rest, to.currency); err != nil {
 				return nil, err
+			}
+			if t := terms.Treatment; t != nil {
+				for n := range s.Lines {
+					s.Lines[n].TaxCategory = t.Category
+				}
+				taxed, err := t.Of(s.Total)
+				if err != nil {
+					return nil, err
+				}
+				s.Taxes, s.Tax = []tax.Subtotal{taxed}, taxed.Tax
 			}
 			s.SettlementID = domain.DeriveID(domain.PrefixSettlement, s.PeriodStart, s.RunID, s.ProviderID, s.Lines[0].ItemID)
 			all = append(all, s)

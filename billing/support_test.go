@@ -9,15 +9,15 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"crossbill/billing/usage"
 	"crossbill/domain"
-	"crossbill/domain/billingrun"
 	"crossbill/domain/connection"
-	"crossbill/domain/feeallowance"
 	"crossbill/domain/invoice"
 	"crossbill/domain/pricing"
 	"crossbill/domain/quote"
 	"crossbill/domain/reading"
 	"crossbill/domain/settlement"
+	"crossbill/domain/vocabulary"
 	"crossbill/events"
 	"crossbill/events/pgtest"
 )
@@ -41,7 +41,7 @@ type world struct {
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	pool := pgtest.New(t)
-	codec, err := events.NewCodec(connection.Events(), quote.Events(), reading.Events(), invoice.Events(), settlement.Events(), billingrun.Events(), feeallowance.Events())
+	codec, err := events.NewCodec(vocabulary.Events()...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,6 +52,9 @@ func newWorld(t testing.TB) *world {
 	t.Cleanup(log.Close)
 	return &world{Log: log, t: t, pool: pool}
 }
+
+// meters is the usage store of the world.
+func (w *world) meters() usage.Store { return usage.Store{Pool: w.pool, Log: w.Log} }
 
 func id(prefix string, name ...any) string {
 	return domain.DeriveID(prefix, date(2026, 1, 1), fmt.Sprint(name...))
@@ -196,7 +199,7 @@ func request(p Period) RunRequest {
 
 func (w *world) run(r RunRequest) RunResult {
 	w.t.Helper()
-	result, err := Run(context.Background(), w, r)
+	result, err := Run(context.Background(), w, w.meters(), r)
 	if err != nil {
 		w.t.Fatal(err)
 	}

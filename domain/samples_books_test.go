@@ -32,11 +32,12 @@ func laterBooks() []domain.Event {
 		return s
 	}
 	february := time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC)
+	days := invoice.Evidence{Stream: "usage-" + connectionID, FromVersion: 1, ToVersion: 99, Count: 98, Digest: hash, From: &february, To: &march}
 	line := invoice.Line{
 		Number: 1, ItemID: "item-9", Kind: invoice.LinePassthrough, ProviderID: provider, ConnectionID: connectionID, ChargeID: "traffic",
 		Description: "Traffic", Quantity: "1000", Unit: "GB", Exact: "10", Amount: usd(1000), Steps: []string{"353.46 − 343.46 = 10.00"},
 		Plan: invoice.PlanRef{ListingID: listingID, Version: 1}, QuoteID: quoteID,
-		Evidence:    []invoice.Evidence{{Stream: connection.Stream(connectionID), FromVersion: 1, ToVersion: 9, Count: 2, Digest: hash}},
+		Evidence:    []invoice.Evidence{{Stream: connection.Stream(connectionID), FromVersion: 1, ToVersion: 9, Count: 2, Digest: hash}, days},
 		TaxCategory: taxrate.CategoryReverseCharge,
 		Adjusts:     &invoice.Adjustment{PeriodStart: february, PeriodEnd: march, Billed: usd(34346)},
 		Converted:   &invoice.Conversion{Amount: "9.25", Currency: "EUR", Rate: domain.MustDecimal("1.0956"), RateVersion: 7},

@@ -66,6 +66,17 @@ func (b *Buckets) Add(r Reading) error {
 	}
 }
 
+// AddBucket adds to the bucket that begins at from, which is aligned and in the window, bytes that were summed before. It
+// returns an Internal error for more bytes than can be counted, or a bucket that is not in the window.
+func (b *Buckets) AddBucket(from time.Time, in, out int64) error {
+	i := floorDiv(from.Unix(), bucketSeconds) - b.first
+	if i < 0 || i >= int64(len(b.in)) || b.in[i] > math.MaxInt64-in || b.out[i] > math.MaxInt64-out {
+		return domain.Errorf(domain.Internal, "rating.Buckets.AddBucket", "the 5 minutes from %s can't be counted in %s", stamp(from), b.window)
+	}
+	b.in[i], b.out[i] = b.in[i]+in, b.out[i]+out
+	return nil
+}
+
 // Percentile is the 95th percentile of buckets: the bucket at the rank, of each direction apart.
 type Percentile struct {
 	Buckets int   // how many were ranked, those without a reading among them

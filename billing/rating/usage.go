@@ -27,6 +27,12 @@ func (u *Usage) Add(r Reading, window Interval) bool {
 	return true
 }
 
+// AddBytes adds bytes that were summed before, of readings that fall in the window as a whole.
+func (u *Usage) AddBytes(in, out int64) {
+	u.in.Add(&u.in, big.NewInt(in))
+	u.out.Add(&u.out, big.NewInt(out))
+}
+
 // Touches reports whether a reading shares time with a window, or is an instant in it.
 func Touches(r Reading, window Interval) bool {
 	return !r.Interval.Intersect(window).Empty() || r.Interval.Empty() && within(r, window)

@@ -18,6 +18,10 @@ type Completed struct {
 	Invoices    []string  `json:"invoices"`
 	Settlements []string  `json:"settlements"`
 	At          time.Time `json:"at"`
+
+	// InvoiceCount and SettlementCount are given where the documents are too many to be listed.
+	InvoiceCount    int `json:"invoice_count,omitempty"`
+	SettlementCount int `json:"settlement_count,omitempty"`
 }
 
 // EventType is the name in the log.

@@ -22,6 +22,8 @@ type Complete struct {
 	Invoices    []string
 	Settlements []string
 	At          time.Time
+
+	InvoiceCount, SettlementCount int // where they are too many to be listed
 }
 
 func (Complete) command() {}
@@ -50,6 +52,8 @@ func (c Complete) decide(op string, s State) ([]domain.Event, error) {
 	p.Check(!end.After(at), "/period_end", "must not be in the future")
 	p.Check(c.LogPosition >= 1, "/log_position", "must be at least 1")
 	checkIDs(&p, "/invoices", domain.PrefixInvoice, c.Invoices)
+	p.Check(c.InvoiceCount >= 0 && (c.InvoiceCount == 0 || len(c.Invoices) == 0), "/invoice_count", "must be given instead of the invoices")
+	p.Check(c.SettlementCount >= 0 && (c.SettlementCount == 0 || len(c.Settlements) == 0), "/settlement_count", "must be given instead of the settlements")
 	checkIDs(&p, "/settlements", domain.PrefixSettlement, c.Settlements)
 	if err := p.Err(op); err != nil {
 		return nil, err
@@ -57,6 +61,7 @@ func (c Complete) decide(op string, s State) ([]domain.Event, error) {
 	return []domain.Event{Completed{
 		RunID: c.RunID, PeriodStart: start, PeriodEnd: end, LogPosition: c.LogPosition,
 		Invoices: orEmpty(c.Invoices), Settlements: orEmpty(c.Settlements), At: at,
+		InvoiceCount: c.InvoiceCount, SettlementCount: c.SettlementCount,
 	}}, nil
 }
 

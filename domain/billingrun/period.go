@@ -103,7 +103,11 @@ func DecideAdjustment(s PeriodState, c AdjustPeriod) ([]domain.Event, error) {
 		return nil, nil
 	}
 	var p domain.Problems
-	checkClose(&p, PeriodClosed(e))
+	closing := PeriodClosed(e)
+	if closing.SettlementID == "" { // only the fee is adjusted
+		closing.SettlementID = domain.DeriveID(domain.PrefixSettlement, e.PeriodStart)
+	}
+	checkClose(&p, closing)
 	if err := p.Err(op); err != nil {
 		return nil, err
 	}

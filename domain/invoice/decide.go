@@ -254,6 +254,7 @@ func (e Evidence) check(p *domain.Problems, at string) {
 	p.Check(e.ToVersion >= e.FromVersion, at+"/to_version", "must not be before from_version")
 	p.Check(e.Count >= 1 && int64(e.Count) <= e.ToVersion-e.FromVersion+1, at+"/count", "must be 1 to the length of the range")
 	p.Hash(at+"/digest", e.Digest)
+	p.Check((e.From == nil) == (e.To == nil) && (e.From == nil || e.From.Before(*e.To)), at+"/to", "must be after from, and given with it")
 }
 
 func (i Issued) checkTotals(p *domain.Problems) {

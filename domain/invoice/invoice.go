@@ -40,6 +40,13 @@ type Evidence struct {
 	ToVersion   int64  `json:"to_version"` // inclusive
 	Count       int    `json:"count"`
 	Digest      string `json:"digest"` // SHA-256 over the events' leaf hashes in order, in lower-case hexadecimal
+
+	// From and To are given for readings, which are not all that the range holds but those that share time with [From, To),
+	// whole days of UTC. Their digest is one of days, in order: 32 zero bytes, and for each day with readings SHA-256 of the
+	// digest before and the line "YYYY-MM-DD d\n", d being the day's own: 32 zero bytes, and for each reading that shares
+	// time with the day, in order, SHA-256 of the digest before and its leaf hash.
+	From *time.Time `json:"from,omitempty"`
+	To   *time.Time `json:"to,omitempty"`
 }
 
 // Line is one rated item.

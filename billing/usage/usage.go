@@ -1,0 +1,181 @@
+// Package usage keeps what meters counted as billing needs it: one row for a connection and a day (UTC), with its 288
+// buckets of 5 minutes and a digest of the readings they are the sums of. So an invoice reads 31 rows of a connection and
+// not the 260 000 readings of a month, and still names every one of them in its evidence.
+//
+// It never decides what is billed, and is nothing but a fold over the log: thrown away, it is built again ([Store.Rebuild]).
+// Start reading at [Day], then [Store.CatchUp].
+package usage
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"math"
+	"time"
+
+	"crossbill/billing/rating"
+	"crossbill/domain"
+)
+
+// PerDay is how many buckets of [rating.BucketLength] a day has.
+const PerDay = int(24 * time.Hour / rating.BucketLength)
+
+// Day is what the readings of one connection say of one day, up to some version of their stream.
+type Day struct {
+	Start   time.Time // midnight, UTC
+	First   int64     // version of the first reading that touches the day
+	Last    int64     // and of the last
+	Began   int       // how many readings that touch the day began in it
+	Carried int       // and how many began before
+	// Digest is over the leaf hashes of these readings in the order of their versions: 32 zero bytes, and for each reading
+	// SHA-256 of the digest before and its leaf hash.
+	Digest  [sha256.Size]byte
+	In, Out int64 // bytes of the whole day; those of a reading that goes on into another day are split by time
+	buckets []byte
+}
+
+// Bucket is what was counted in 5 minutes.
+type Bucket struct{ In, Out int64 }
+
+// Interval is the day.
+func (d Day) Interval() rating.Interval {
+	return rating.Interval{From: d.Start, To: d.Start.Add(24 * time.Hour)}
+}
+
+// Buckets calls visit with each bucket that has bytes, in order, and when it begins. It returns an Internal error for
+// a row that can't be read.
+func (d Day) Buckets(visit func(from time.Time, b Bucket) error) error {
+	return decode(d.buckets, func(n int, b Bucket) error { return visit(d.Start.Add(time.Duration(n)*rating.BucketLength), b) })
+}
+
+// DayOf returns the midnight before a time.
+func DayOf(t time.Time) time.Time { return t.UTC().Truncate(24 * time.Hour) }
+
+// Days calls visit with each day that a reading touches. One that ends at midnight does not touch the day that begins then.
+func Days(r rating.Interval, visit func(start time.Time)) {
+	for day := DayOf(r.From); ; day = day.Add(24 * time.Hour) {
+		visit(day)
+		if !day.Add(24 * time.Hour).Before(r.To) {
+			return
+		}
+	}
+}
+
+// Chain adds one more leaf hash to a digest.
+func Chain(digest, leaf [sha256.Size]byte) [sha256.Size]byte {
+	var both [2 * sha256.Size]byte
+	copy(both[:], digest[:])
+	copy(both[sha256.Size:], leaf[:])
+	return sha256.Sum256(both[:])
+}
+
+// Count adds a reading that touches the day to its digest; bytes are not looked at. Readings must come in the order of
+// their versions.
+func (d *Day) Count(r rating.Interval, version int64, leaf [sha256.Size]byte) {
+	if d.First == 0 {
+		d.First = version
+	}
+	d.Last = version
+	if r.From.Before(d.Start) {
+		d.Carried++
+	} else {
+		d.Began++
+	}
+	d.Digest = Chain(d.Digest, leaf)
+}
+
+// Digest collects the readings of some days as evidence: how many they are, in which versions, and one digest for all.
+type Digest struct {
+	First, Last int64
+	Count       int // each reading once, however many of the days it touches
+	h           [sha256.Size]byte
+}
+
+// Add adds a day. Days must come in order. A reading that began in an earlier day of them is counted there.
+func (d *Digest) Add(day Day) {
+	if d.Count == 0 {
+		d.First, d.Count = day.First, day.Carried
+	}
+	d.First, d.Last = min(d.First, day.First), max(d.Last, day.Last)
+	d.Count += day.Began
+	line := day.Start.Format(time.DateOnly) + " " + hex.EncodeToString(day.Digest[:]) + "\n"
+	d.h = sha256.Sum256(append(d.h[:], line...))
+}
+
+// String returns the digest in lower-case hexadecimal: 32 zero bytes, and for each day SHA-256 of the digest before and
+// the line "YYYY-MM-DD digest\n".
+func (d *Digest) String() string { return hex.EncodeToString(d.h[:]) }
+
+// adding is a day that readings are added to.
+type adding struct {
+	Day
+	sums [PerDay]Bucket
+}
+
+// add adds the part of a reading that falls in the day. Readings must come in the order of their versions. It returns an
+// Internal error for more bytes than can be counted.
+func (a *adding) add(r rating.Reading, version int64, leaf [sha256.Size]byte) error {
+	a.Count(r.Interval, version, leaf)
+	from, to := r.From, r.To
+	if from.Before(a.Start) {
+		from = a.Start
+	}
+	if end := a.Start.Add(24 * time.Hour); to.After(end) {
+		to = end
+	}
+	for cut := from; ; {
+		n := int(cut.Sub(a.Start) / rating.BucketLength)
+		window := rating.Interval{From: a.Start.Add(time.Duration(n) * rating.BucketLength)}
+		window.To = window.From.Add(rating.BucketLength)
+		in, out := rating.Share(r.BytesIn, r.Interval, window), rating.Share(r.BytesOut, r.Interval, window)
+		if r.Interval.Empty() {
+			in, out = r.BytesIn, r.BytesOut
+		}
+		if a.In > math.MaxInt64-in || a.Out > math.MaxInt64-out {
+			return domain.Errorf(domain.Internal, "usage.add", "%s has more than 2⁶³ bytes", a.Start.Format(time.DateOnly)).
+				WithHint("look at the readings of that day: no port is so fast")
+		}
+		a.In, a.Out = a.In+in, a.Out+out
+		a.sums[n].In, a.sums[n].Out = a.sums[n].In+in, a.sums[n].Out+out
+		if cut = window.To; !cut.Before(to) {
+			return nil
+		}
+	}
+}
+
+// encode writes the buckets that have bytes: how many empty ones are before it, bytes in, bytes out, each as a varint.
+func (a *adding) encode() []byte {
+	var b []byte
+	empty := uint64(0)
+	for _, s := range a.sums {
+		if s == (Bucket{}) {
+			empty++
+			continue
+		}
+		b = binary.AppendUvarint(b, empty)
+		b = binary.AppendUvarint(b, uint64(s.In))
+		b = binary.AppendUvarint(b, uint64(s.Out))
+		empty = 0
+	}
+	return b
+}
+
+func decode(b []byte, visit func(n int, b Bucket) error) error {
+	for n := 0; len(b) > 0; n++ {
+		var v [3]uint64
+		for i := range v {
+			value, size := binary.Uvarint(b)
+			if size <= 0 {
+				return domain.Errorf(domain.Internal, "usage.decode", "a day's buckets are cut off").WithHint("build the usage store again: crossbill projections rebuild usage_days")
+			}
+			v[i], b = value, b[size:]
+		}
+		if n += int(min(v[0], uint64(PerDay))); n >= PerDay || v[1] > math.MaxInt64 || v[2] > math.MaxInt64 {
+			return domain.Errorf(domain.Internal, "usage.decode", "a day has a bucket %d", n).WithHint("build the usage store again: crossbill projections rebuild usage_days")
+		}
+		if err := visit(n, Bucket{int64(v[1]), int64(v[2])}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
