@@ -2,10 +2,15 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"time"
 
 	"crossbill/billing"
+	"crossbill/billing/usage"
+	"crossbill/domain"
 	"crossbill/domain/invoice"
+	"crossbill/domain/issuer"
 	"crossbill/domain/settlement"
 	"crossbill/events"
 	"crossbill/projections"
@@ -14,8 +19,12 @@ import (
 // CreateBillingRun closes a period for every connection that is billable in it. The run is what it is by its period: the
 // same request finds what was issued, with an idempotency key or without.
 func (s *Server) CreateBillingRun(ctx context.Context, req CreateBillingRunRequestObject) (CreateBillingRunResponseObject, error) {
-	result, err := billing.Run(ctx, s.Log, billing.RunRequest{
-		PeriodStart: req.Body.PeriodStart.UTC(), PeriodEnd: req.Body.PeriodEnd.UTC(), At: s.now(),
+	grace := billing.DefaultGrace
+	if hours := req.Body.GraceHours; hours != nil {
+		grace = time.Duration(*hours) * time.Hour
+	}
+	result, err := billing.Run(ctx, s.Log, s.usage(), billing.RunRequest{
+		PeriodStart: req.Body.PeriodStart.UTC(), PeriodEnd: req.Body.PeriodEnd.UTC(), At: s.now(), Grace: grace,
 		Metadata: events.Metadata{Actor: callerFrom(ctx).KeyID},
 	})
 	if err != nil {
@@ -25,12 +34,69 @@ func (s *Server) CreateBillingRun(ctx context.Context, req CreateBillingRunReque
 		Id: result.RunID, PeriodStart: result.PeriodStart, PeriodEnd: result.PeriodEnd, LogPosition: result.LogPosition,
 		Invoices: append([]string{}, result.Invoices...), Settlements: append([]string{}, result.Settlements...),
 	}
+	if problems := problemViews(result.Problems); len(problems) > 0 {
+		answer.Problems = &problems
+	}
 	if err := s.keepAfter(ctx, http.StatusCreated, answer, result.Position); err != nil {
 		return nil, err
 	}
 	return CreateBillingRun201JSONResponse{
 		Body: answer, Headers: CreateBillingRun201ResponseHeaders{CrossbillPosition: optional(int64(result.Position))},
 	}, nil
+}
+
+// usage is the store that billing reads readings from.
+func (s *Server) usage() usage.Store { return usage.Store{Pool: s.Pool, Log: s.Log} }
+
+func problemViews(problems []billing.Problem) (all []BillingProblem) {
+	for _, p := range problems {
+		v := BillingProblem{ConnectionId: p.ConnectionID, Code: string(domain.CodeOf(p.Err)), Detail: p.Err.Error()}
+		if e := (*domain.Error)(nil); errors.As(p.Err, &e) {
+			v.Hint = optional(e.Hint)
+		}
+		all = append(all, v)
+	}
+	return all
+}
+
+// GetIssuer shows who makes out the invoices, to everybody.
+func (s *Server) GetIssuer(ctx context.Context, _ GetIssuerRequestObject) (GetIssuerResponseObject, error) {
+	state, _, err := events.Load(ctx, s.Log, issuer.Stream(billing.Issuer), issuer.Evolve)
+	return GetIssuer200JSONResponse(issuerView(state)), err
+}
+
+// SetIssuer records who makes out the invoices.
+func (s *Server) SetIssuer(ctx context.Context, req SetIssuerRequestObject) (SetIssuerResponseObject, error) {
+	var answer Issuer
+	var position *int64
+	err := again(nil, func() error {
+		stream := issuer.Stream(billing.Issuer)
+		state, version, err := events.Load(ctx, s.Log, stream, issuer.Evolve)
+		if err != nil {
+			return err
+		}
+		decided, err := issuer.Decide(state, issuer.Change{Issuer: billing.Issuer, Details: *req.Body, At: s.now()})
+		if err != nil {
+			return err
+		}
+		if answer = issuerView(evolved(state, issuer.Evolve, decided)); len(decided) == 0 {
+			return nil
+		}
+		position, err = s.commit(ctx, events.Append{Streams: []events.StreamAppend{appendTo(stream, version, decided...)}}, http.StatusCreated, answer)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return SetIssuer201JSONResponse{Body: answer, Headers: SetIssuer201ResponseHeaders{CrossbillPosition: position}}, nil
+}
+
+func issuerView(s issuer.State) Issuer {
+	v := Issuer{Version: s.Version}
+	if s.Version > 0 {
+		v.Details, v.RecordedAt = &s.Details, &s.At
+	}
+	return v
 }
 
 // ListInvoices lists the caller's invoices; an operator sees all.

@@ -16,6 +16,7 @@ import (
 	"crossbill/domain"
 	"crossbill/domain/apikey"
 	"crossbill/domain/billingaccount"
+	"crossbill/domain/issuer"
 	"crossbill/events"
 )
 
@@ -42,12 +43,17 @@ func financeOperations(m *market) []operation {
 		{"getSpend", "GET", "/v1/spend", m.customerKey, nil},
 		{"getSpendForecast", "GET", "/v1/spend/forecast", m.customerKey, nil},
 		{"getRevenue", "GET", "/v1/revenue", m.providerKey, nil},
+		{"getIssuer", "GET", "/v1/issuer", m.customerKey, nil},
+		{"setIssuer", "POST", "/v1/issuer", m.operatorKey, issuer.Details{LegalName: "Neutral Ground", Address: billingaccount.Address{Country: "NL"}}},
 		{"listTaxRates", "GET", "/v1/tax-rates", m.customerKey, nil},
 		{"setTaxRate", "POST", "/v1/tax-rates", m.operatorKey, client.NewTaxRate{Country: "NL", Category: client.TaxCategoryS, Percent: domain.MustDecimal("21"), EffectiveFrom: now}},
 		{"listExchangeRates", "GET", "/v1/exchange-rates", m.customerKey, nil},
 		{"setExchangeRate", "POST", "/v1/exchange-rates", m.operatorKey, client.NewExchangeRate{Base: "EUR", Quote: "USD", Rate: domain.MustDecimal("1.0956"), Source: "ECB", EffectiveFrom: now}},
 	}
 }
+
+// noGrace closes periods at once.
+var noGrace = new(int)
 
 func accountDetails() billingaccount.Details {
 	return billingaccount.Details{

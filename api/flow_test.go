@@ -95,14 +95,14 @@ func (m *market) bill(order client.Order, opened time.Time) {
 	start := opened.Truncate(time.Second)
 	key := m.idempotencyKey()
 	run, position, err := client.Decode[client.BillingRun](m.operator.CreateBillingRun(ctx, &client.CreateBillingRunParams{IdempotencyKey: key},
-		client.NewBillingRun{PeriodStart: start, PeriodEnd: start.Add(40 * time.Second)}))
+		client.NewBillingRun{GraceHours: noGrace, PeriodStart: start, PeriodEnd: start.Add(40 * time.Second)}))
 	must(m.t, err)
 	before := m.head()
 	status, p, _ := m.do(m.operatorKey, "POST", "/v1/billing-runs",
-		client.NewBillingRun{PeriodStart: start, PeriodEnd: start.Add(50 * time.Second)}, "Idempotency-Key", *key)
+		client.NewBillingRun{GraceHours: noGrace, PeriodStart: start, PeriodEnd: start.Add(50 * time.Second)}, "Idempotency-Key", *key)
 	m.refused("another period under the run's key", int64(before), status, p, http.StatusUnprocessableEntity)
 	replayed, at, err := client.Decode[client.BillingRun](m.operator.CreateBillingRun(ctx, &client.CreateBillingRunParams{IdempotencyKey: key},
-		client.NewBillingRun{PeriodStart: start, PeriodEnd: start.Add(40 * time.Second)}))
+		client.NewBillingRun{GraceHours: noGrace, PeriodStart: start, PeriodEnd: start.Add(40 * time.Second)}))
 	must(m.t, err)
 	if replayed.Id != run.Id || at != position || m.head() != before {
 		m.t.Errorf("the run's request again answers %+v at %d, not %+v at %d", replayed, at, run, position)
@@ -149,7 +149,7 @@ func (m *market) bill(order client.Order, opened time.Time) {
 		m.t.Errorf("paying without a payment service answers %d: %+v", status, p)
 	}
 	again, _, err := client.Decode[client.BillingRun](m.operator.CreateBillingRun(ctx, nil,
-		client.NewBillingRun{PeriodStart: start, PeriodEnd: start.Add(40 * time.Second)}))
+		client.NewBillingRun{GraceHours: noGrace, PeriodStart: start, PeriodEnd: start.Add(40 * time.Second)}))
 	must(m.t, err)
 	if len(again.Invoices) != 1 || again.Invoices[0] != invoice.Id {
 		m.t.Errorf("the period again made %+v", again)

@@ -16,6 +16,7 @@ import (
 
 	"crossbill/domain"
 	"crossbill/domain/billingaccount"
+	"crossbill/domain/issuer"
 	"crossbill/domain/pricing"
 
 	"github.com/gorilla/mux"
@@ -1466,6 +1467,14 @@ func (e GetSpendForecastParamsGroupBy) Valid() bool {
 // ASN A BGP autonomous system number (RFC 6793).
 type ASN = uint32
 
+// Adjustment The line bills readings that came after this period was closed.
+type Adjustment struct {
+	// Billed An amount in major units with all the digits of its currency.
+	Billed      Money     `json:"billed"`
+	PeriodEnd   time.Time `json:"period_end"`
+	PeriodStart time.Time `json:"period_start"`
+}
+
 // AdminState Whether a BGP session is wanted at all.
 type AdminState string
 
@@ -1631,16 +1640,25 @@ type BillingHolder struct {
 // BillingHolderKind defines model for BillingHolder.Kind.
 type BillingHolderKind string
 
+// BillingProblem A connection that could not be billed. The next run of the period tries again.
+type BillingProblem struct {
+	Code         string       `json:"code"`
+	ConnectionId ConnectionID `json:"connection_id"`
+	Detail       string       `json:"detail"`
+	Hint         *string      `json:"hint,omitempty"`
+}
+
 // BillingRun defines model for BillingRun.
 type BillingRun struct {
 	Id       string      `json:"id"`
 	Invoices []InvoiceID `json:"invoices"`
 
 	// LogPosition Everything was computed from the log up to here.
-	LogPosition int64          `json:"log_position"`
-	PeriodEnd   time.Time      `json:"period_end"`
-	PeriodStart time.Time      `json:"period_start"`
-	Settlements []SettlementID `json:"settlements"`
+	LogPosition int64             `json:"log_position"`
+	PeriodEnd   time.Time         `json:"period_end"`
+	PeriodStart time.Time         `json:"period_start"`
+	Problems    *[]BillingProblem `json:"problems,omitempty"`
+	Settlements []SettlementID    `json:"settlements"`
 }
 
 // Budget defines model for Budget.
@@ -1819,6 +1837,21 @@ type ConsistencyProof struct {
 
 	// ToRoot SHA-256, in base64 as checkpoints have it.
 	ToRoot Hash `json:"to_root"`
+}
+
+// Conversion The price is in another currency than the invoice; this is what it comes to there, and the rate.
+type Conversion struct {
+	// Amount Exact; … marks a number without an end.
+	Amount string `json:"amount"`
+
+	// Currency ISO 4217 alphabetic code.
+	Currency Currency `json:"currency"`
+
+	// Rate Units of the invoice's currency for one.
+	Rate string `json:"rate"`
+
+	// RateVersion Of the pair of currencies.
+	RateVersion int `json:"rate_version"`
 }
 
 // Country ISO 3166-1 alpha-2.
@@ -2022,11 +2055,17 @@ type EventTypePatterns = []EventTypePattern
 type Evidence struct {
 	Count int `json:"count"`
 
-	// Digest SHA-256 over the events' leaf hashes in order.
-	Digest      string `json:"digest"`
-	FromVersion int64  `json:"from_version"`
-	Stream      string `json:"stream"`
-	ToVersion   int64  `json:"to_version"`
+	// Digest SHA-256 over the events' leaf hashes in order; for readings, by day: docs/proofs.md says how.
+	Digest string `json:"digest"`
+
+	// From Given for readings: those that share time with [from, to) are what the line was computed from. Whole days, UTC.
+	From        *time.Time `json:"from,omitempty"`
+	FromVersion int64      `json:"from_version"`
+	Stream      string     `json:"stream"`
+
+	// To Exclusive; given with from.
+	To        *time.Time `json:"to,omitempty"`
+	ToVersion int64      `json:"to_version"`
 }
 
 // EvidenceEvent defines model for EvidenceEvent.
@@ -2174,12 +2213,19 @@ type InclusionProof struct {
 
 // Invoice defines model for Invoice.
 type Invoice struct {
-	// BillingAccountId The account that the orders named; absent: the customer's default account.
+	// BillingAccountId The account that the orders named, or the customer's default account; absent: it had none.
 	BillingAccountId *string `json:"billing_account_id,omitempty"`
+
+	// Credited An amount in major units with all the digits of its currency.
+	Credited *Money `json:"credited,omitempty"`
 
 	// Currency ISO 4217 alphabetic code.
 	Currency   Currency       `json:"currency"`
 	CustomerId OrganisationID `json:"customer_id"`
+
+	// Due An amount in major units with all the digits of its currency.
+	Due   *Money     `json:"due,omitempty"`
+	DueAt *time.Time `json:"due_at,omitempty"`
 
 	// Fee An amount in major units with all the digits of its currency.
 	Fee         Money         `json:"fee"`
@@ -2190,11 +2236,19 @@ type Invoice struct {
 	Number      string        `json:"number"`
 
 	// Passthrough An amount in major units with all the digits of its currency.
-	Passthrough Money        `json:"passthrough"`
-	PeriodEnd   time.Time    `json:"period_end"`
-	PeriodStart time.Time    `json:"period_start"`
-	RunId       string       `json:"run_id"`
-	State       InvoiceState `json:"state"`
+	Passthrough Money     `json:"passthrough"`
+	PeriodEnd   time.Time `json:"period_end"`
+	PeriodStart time.Time `json:"period_start"`
+
+	// PurchaseOrder The account's reference when the invoice was issued.
+	PurchaseOrder *string      `json:"purchase_order,omitempty"`
+	Reissues      *InvoiceID   `json:"reissues,omitempty"`
+	RunId         string       `json:"run_id"`
+	State         InvoiceState `json:"state"`
+
+	// Tax An amount in major units with all the digits of its currency.
+	Tax   *Money         `json:"tax,omitempty"`
+	Taxes *[]TaxSubtotal `json:"taxes,omitempty"`
 
 	// Total An amount in major units with all the digits of its currency.
 	Total Money `json:"total"`
@@ -2208,12 +2262,18 @@ type InvoiceID = string
 
 // InvoiceLine defines model for InvoiceLine.
 type InvoiceLine struct {
+	// Adjusts The line bills readings that came after this period was closed.
+	Adjusts *Adjustment `json:"adjusts,omitempty"`
+
 	// Amount An amount in major units with all the digits of its currency.
-	Amount       Money      `json:"amount"`
-	ChargeId     *string    `json:"charge_id,omitempty"`
-	ConnectionId *string    `json:"connection_id,omitempty"`
-	Description  string     `json:"description"`
-	Evidence     []Evidence `json:"evidence"`
+	Amount       Money   `json:"amount"`
+	ChargeId     *string `json:"charge_id,omitempty"`
+	ConnectionId *string `json:"connection_id,omitempty"`
+
+	// Converted The price is in another currency than the invoice; this is what it comes to there, and the rate.
+	Converted   *Conversion `json:"converted,omitempty"`
+	Description string      `json:"description"`
+	Evidence    []Evidence  `json:"evidence"`
 
 	// Exact The amount before its one rounding; … marks a number without an end.
 	Exact string `json:"exact"`
@@ -2235,6 +2295,9 @@ type InvoiceLine struct {
 	QuoteId    *string          `json:"quote_id,omitempty"`
 	Steps      []string         `json:"steps"`
 
+	// TaxCategory A code of EN 16931 (UNTDID 5305): standard, zero rated, exempt, reverse charge, intra-community, export, outside the scope.
+	TaxCategory *TaxCategory `json:"tax_category,omitempty"`
+
 	// To Exclusive; given with from.
 	To   *time.Time `json:"to,omitempty"`
 	Unit *string    `json:"unit,omitempty"`
@@ -2251,6 +2314,18 @@ type InvoicePage struct {
 	Items         []Invoice `json:"items"`
 	NextPageToken *string   `json:"next_page_token,omitempty"`
 }
+
+// Issuer defines model for Issuer.
+type Issuer struct {
+	Details    *IssuerDetails `json:"details,omitempty"`
+	RecordedAt *time.Time     `json:"recorded_at,omitempty"`
+
+	// Version 0: nothing is recorded.
+	Version int `json:"version"`
+}
+
+// IssuerDetails defines model for IssuerDetails.
+type IssuerDetails = issuer.Details
 
 // Limits What a principal may commit its organisation to on its own word. An order above it, or in another currency, waits for a
 // person. What is absent is unlimited.
@@ -2488,6 +2563,9 @@ type NewApiKeyScopes string
 
 // NewBillingRun defines model for NewBillingRun.
 type NewBillingRun struct {
+	// GraceHours How long after its end the period stays open for readings under way. What comes later still is billed as an adjustment. Absent: 48.
+	GraceHours *int `json:"grace_hours,omitempty"`
+
 	// PeriodEnd Exclusive; not in the future.
 	PeriodEnd   time.Time `json:"period_end"`
 	PeriodStart time.Time `json:"period_start"`
@@ -3422,16 +3500,29 @@ type SessionState string
 
 // Settlement defines model for Settlement.
 type Settlement struct {
+	// Credited An amount in major units with all the digits of its currency.
+	Credited *Money `json:"credited,omitempty"`
+
 	// Currency ISO 4217 alphabetic code.
 	Currency    Currency         `json:"currency"`
 	Id          SettlementID     `json:"id"`
 	IssuedAt    time.Time        `json:"issued_at"`
 	Lines       []SettlementLine `json:"lines"`
 	LogPosition int64            `json:"log_position"`
-	PeriodEnd   time.Time        `json:"period_end"`
-	PeriodStart time.Time        `json:"period_start"`
-	ProviderId  OrganisationID   `json:"provider_id"`
-	RunId       string           `json:"run_id"`
+
+	// Number Of the self-billed invoice that it is.
+	Number *string `json:"number,omitempty"`
+
+	// Owed An amount in major units with all the digits of its currency.
+	Owed        *Money         `json:"owed,omitempty"`
+	PeriodEnd   time.Time      `json:"period_end"`
+	PeriodStart time.Time      `json:"period_start"`
+	ProviderId  OrganisationID `json:"provider_id"`
+	RunId       string         `json:"run_id"`
+
+	// Tax An amount in major units with all the digits of its currency.
+	Tax   *Money         `json:"tax,omitempty"`
+	Taxes *[]TaxSubtotal `json:"taxes,omitempty"`
 
 	// Total An amount in major units with all the digits of its currency.
 	Total Money `json:"total"`
@@ -3564,6 +3655,28 @@ type TaxRate struct {
 type TaxRatePage struct {
 	Items         []TaxRate `json:"items"`
 	NextPageToken *string   `json:"next_page_token,omitempty"`
+}
+
+// TaxSubtotal The tax on all lines of one category.
+type TaxSubtotal struct {
+	// Category A code of EN 16931 (UNTDID 5305): standard, zero rated, exempt, reverse charge, intra-community, export, outside the scope.
+	Category TaxCategory `json:"category"`
+
+	// Country ISO 3166-1 alpha-2.
+	Country *Country `json:"country,omitempty"`
+	Percent string   `json:"percent"`
+
+	// RateVersion Of the country's category; absent: no recorded rate says so.
+	RateVersion *int `json:"rate_version,omitempty"`
+
+	// Reason Why no tax is charged.
+	Reason *string `json:"reason,omitempty"`
+
+	// Tax An amount in major units with all the digits of its currency.
+	Tax Money `json:"tax"`
+
+	// Taxable An amount in major units with all the digits of its currency.
+	Taxable Money `json:"taxable"`
 }
 
 // Termination defines model for Termination.
@@ -4353,6 +4466,18 @@ type ListInvoicesParams struct {
 
 // ListInvoicesParamsState defines parameters for ListInvoices.
 type ListInvoicesParamsState string
+
+// SetIssuerParams defines parameters for SetIssuer.
+type SetIssuerParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// CrossbillOnBehalfOf For whom the caller acts: a member's id, or a pseudonym without `@`. Recorded for good with the events of the request; it gives no right.
+	CrossbillOnBehalfOf *OnBehalfOf `json:"Crossbill-On-Behalf-Of,omitempty"`
+
+	// CrossbillReason Why the caller acts; nothing about a person. Recorded for good with the events of the request.
+	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
+}
 
 // ListListingReviewsParams defines parameters for ListListingReviews.
 type ListListingReviewsParams struct {
@@ -5327,6 +5452,9 @@ type SetExchangeRateJSONRequestBody = NewExchangeRate
 // PublishFeeScheduleJSONRequestBody defines body for PublishFeeSchedule for application/json ContentType.
 type PublishFeeScheduleJSONRequestBody = NewFeeSchedule
 
+// SetIssuerJSONRequestBody defines body for SetIssuer for application/json ContentType.
+type SetIssuerJSONRequestBody = IssuerDetails
+
 // CreateListingJSONRequestBody defines body for CreateListing for application/json ContentType.
 type CreateListingJSONRequestBody = ListingTerms
 
@@ -5699,6 +5827,12 @@ type ServerInterface interface {
 	// PayInvoice Ask the payment service for the invoice's payment
 	// (POST /v1/invoices/{invoice_id}:pay)
 	PayInvoice(w http.ResponseWriter, r *http.Request, invoiceId InvoiceID)
+	// GetIssuer Who makes out the invoices
+	// (GET /v1/issuer)
+	GetIssuer(w http.ResponseWriter, r *http.Request)
+	// SetIssuer Record who makes out the invoices
+	// (POST /v1/issuer)
+	SetIssuer(w http.ResponseWriter, r *http.Request, params SetIssuerParams)
 	// ListListingReviews What providers submitted and no operator has decided on, longest waiting first
 	// (GET /v1/listing-reviews)
 	ListListingReviews(w http.ResponseWriter, r *http.Request, params ListListingReviewsParams)
@@ -9421,6 +9555,99 @@ func (siw *ServerInterfaceWrapper) PayInvoice(w http.ResponseWriter, r *http.Req
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.PayInvoice(w, r, invoiceId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetIssuer operation middleware
+func (siw *ServerInterfaceWrapper) GetIssuer(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetIssuer(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// SetIssuer operation middleware
+func (siw *ServerInterfaceWrapper) SetIssuer(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SetIssuerParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Crossbill-On-Behalf-Of" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Crossbill-On-Behalf-Of")]; found {
+		var CrossbillOnBehalfOf OnBehalfOf
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Crossbill-On-Behalf-Of", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Crossbill-On-Behalf-Of", valueList[0], &CrossbillOnBehalfOf, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Crossbill-On-Behalf-Of", Err: err})
+			return
+		}
+
+		params.CrossbillOnBehalfOf = &CrossbillOnBehalfOf
+
+	}
+
+	// ------------- Optional header parameter "Crossbill-Reason" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Crossbill-Reason")]; found {
+		var CrossbillReason ActingReason
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Crossbill-Reason", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Crossbill-Reason", valueList[0], &CrossbillReason, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Crossbill-Reason", Err: err})
+			return
+		}
+
+		params.CrossbillReason = &CrossbillReason
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SetIssuer(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -16242,6 +16469,10 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/revenue", wrapper.GetRevenue).Methods(http.MethodGet)
 
+	r.HandleFunc(options.BaseURL+"/v1/issuer", wrapper.GetIssuer).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/issuer", wrapper.SetIssuer).Methods(http.MethodPost)
+
 	r.HandleFunc(options.BaseURL+"/v1/tax-rates", wrapper.ListTaxRates).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/tax-rates", wrapper.SetTaxRate).Methods(http.MethodPost)
@@ -18605,6 +18836,94 @@ type PayInvoicedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response PayInvoicedefaultApplicationProblemPlusJSONResponse) VisitPayInvoiceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetIssuerRequestObject struct {
+}
+
+type GetIssuerResponseObject interface {
+	VisitGetIssuerResponse(w http.ResponseWriter) error
+}
+
+type GetIssuer200JSONResponse Issuer
+
+func (response GetIssuer200JSONResponse) VisitGetIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetIssuerdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetIssuerdefaultApplicationProblemPlusJSONResponse) VisitGetIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetIssuerRequestObject struct {
+	Params SetIssuerParams
+	Body   *SetIssuerJSONRequestBody
+}
+
+type SetIssuerResponseObject interface {
+	VisitSetIssuerResponse(w http.ResponseWriter) error
+}
+
+type SetIssuer201ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type SetIssuer201JSONResponse struct {
+	Body    Issuer
+	Headers SetIssuer201ResponseHeaders
+}
+
+func (response SetIssuer201JSONResponse) VisitSetIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetIssuerdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SetIssuerdefaultApplicationProblemPlusJSONResponse) VisitSetIssuerResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -22828,6 +23147,12 @@ type StrictServerInterface interface {
 	// PayInvoice Ask the payment service for the invoice's payment
 	// (POST /v1/invoices/{invoice_id}:pay)
 	PayInvoice(ctx context.Context, request PayInvoiceRequestObject) (PayInvoiceResponseObject, error)
+	// GetIssuer Who makes out the invoices
+	// (GET /v1/issuer)
+	GetIssuer(ctx context.Context, request GetIssuerRequestObject) (GetIssuerResponseObject, error)
+	// SetIssuer Record who makes out the invoices
+	// (POST /v1/issuer)
+	SetIssuer(ctx context.Context, request SetIssuerRequestObject) (SetIssuerResponseObject, error)
 	// ListListingReviews What providers submitted and no operator has decided on, longest waiting first
 	// (GET /v1/listing-reviews)
 	ListListingReviews(ctx context.Context, request ListListingReviewsRequestObject) (ListListingReviewsResponseObject, error)
@@ -24554,6 +24879,63 @@ func (sh *strictHandler) PayInvoice(w http.ResponseWriter, r *http.Request, invo
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(PayInvoiceResponseObject); ok {
 		if err := validResponse.VisitPayInvoiceResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetIssuer operation middleware
+func (sh *strictHandler) GetIssuer(w http.ResponseWriter, r *http.Request) {
+	var request GetIssuerRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetIssuer(ctx, request.(GetIssuerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetIssuer")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetIssuerResponseObject); ok {
+		if err := validResponse.VisitGetIssuerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SetIssuer operation middleware
+func (sh *strictHandler) SetIssuer(w http.ResponseWriter, r *http.Request, params SetIssuerParams) {
+	var request SetIssuerRequestObject
+
+	request.Params = params
+
+	var body SetIssuerJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.SetIssuer(ctx, request.(SetIssuerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetIssuer")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SetIssuerResponseObject); ok {
+		if err := validResponse.VisitSetIssuerResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -12,6 +12,7 @@ import (
 	"crossbill/domain/port"
 	"crossbill/domain/quote"
 	"crossbill/domain/settlement"
+	"crossbill/domain/tax"
 )
 
 // The views turn what the domain knows into what the contract shows. None of them decides who may see it.
@@ -124,7 +125,11 @@ func invoiceView(s invoice.State) Invoice {
 		Id: s.InvoiceID, Number: s.Number, State: InvoiceState(s.State), CustomerId: s.CustomerID, PeriodStart: s.PeriodStart,
 		PeriodEnd: s.PeriodEnd, Currency: s.Currency, Lines: []InvoiceLine{}, Passthrough: s.Passthrough, Fee: s.Fee,
 		Total: s.Total, LogPosition: s.LogPosition, RunId: s.RunID, IssuedAt: s.At, BillingAccountId: optional(s.BillingAccountID),
+		PurchaseOrder: optional(s.PurchaseOrder), DueAt: s.DueAt, Taxes: taxViews(s.Taxes), Tax: optional(s.Tax), Credited: optional(s.Credited),
+		Reissues: optional(s.Reissue),
 	}
+	due := s.Due()
+	v.Due = &due
 	for _, l := range s.Lines {
 		v.Lines = append(v.Lines, lineView(l))
 	}
@@ -146,19 +151,48 @@ func lineView(l invoice.Line) InvoiceLine {
 		v.Part = &part
 	}
 	v.From, v.To = l.From, l.To
+	if l.TaxCategory != "" {
+		category := TaxCategory(l.TaxCategory)
+		v.TaxCategory = &category
+	}
+	if a := l.Adjusts; a != nil {
+		v.Adjusts = &Adjustment{PeriodStart: a.PeriodStart, PeriodEnd: a.PeriodEnd, Billed: a.Billed}
+	}
+	if c := l.Converted; c != nil {
+		v.Converted = &Conversion{Amount: c.Amount, Currency: c.Currency, Rate: c.Rate.String(), RateVersion: c.RateVersion}
+	}
 	for _, e := range l.Evidence {
 		v.Evidence = append(v.Evidence, Evidence{
 			Stream: e.Stream, FromVersion: e.FromVersion, ToVersion: e.ToVersion, Count: e.Count, Digest: e.Digest,
+			From: e.From, To: e.To,
 		})
 	}
 	return v
+}
+
+func taxViews(taxes []tax.Subtotal) *[]TaxSubtotal {
+	if len(taxes) == 0 {
+		return nil
+	}
+	all := make([]TaxSubtotal, 0, len(taxes))
+	for _, t := range taxes {
+		country := string(t.Country)
+		all = append(all, TaxSubtotal{
+			Category: TaxCategory(t.Category), Country: optional(country), Percent: t.Percent.String(), Reason: optional(t.Reason),
+			RateVersion: optional(t.Version), Taxable: t.Taxable, Tax: t.Tax,
+		})
+	}
+	return &all
 }
 
 func settlementView(s settlement.State) Settlement {
 	v := Settlement{
 		Id: s.SettlementID, ProviderId: s.ProviderID, PeriodStart: s.PeriodStart, PeriodEnd: s.PeriodEnd, Currency: s.Currency,
 		Lines: []SettlementLine{}, Total: s.Total, LogPosition: s.LogPosition, RunId: s.RunID, IssuedAt: s.At,
+		Number: optional(s.Number), Taxes: taxViews(s.Taxes), Tax: optional(s.Tax), Credited: optional(s.Credited),
 	}
+	owed := s.Owed()
+	v.Owed = &owed
 	for _, l := range s.Lines {
 		v.Lines = append(v.Lines, SettlementLine{
 			ItemId: l.ItemID, InvoiceId: l.InvoiceID, ConnectionId: l.ConnectionID, ChargeId: l.ChargeID,

@@ -149,7 +149,7 @@ func (f *Facts) adjusted(r ratedLine, before billedBefore) (l invoice.Line, chan
 		l.Quantity = lessQuantity(l.Quantity, was.Quantity)
 	}
 	l.Description = shortened("Adjustment for "+f.Period.From.Format(time.DateOnly)+" to "+f.Period.To.Format(time.DateOnly)+": "+l.Description, invoice.MaxDescription)
-	l.ItemID = domain.DeriveID("itm", f.Period.From, l.ItemID, strconv.FormatInt(f.UsageVersion, 10))
+	l.ItemID = domain.DeriveID("itm", f.Period.From, l.ItemID, strconv.Itoa(len(before.said))) // the nth invoice that bills the item
 	l.Adjusts = &invoice.Adjustment{PeriodStart: f.Period.From, PeriodEnd: f.Period.To, Billed: billed}
 	l.Evidence = append(slices.Clone(l.Evidence), before.said...)
 	return l, true, nil

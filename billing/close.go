@@ -317,10 +317,14 @@ func (c *closing) appends() (events.Append, error) {
 	var a events.Append
 	add := func(stream string, expected events.ExpectedVersion, parties []string, about string, all ...domain.Event) {
 		s := events.StreamAppend{Stream: stream, Expected: expected}
-		for _, e := range all {
+		for n, e := range all {
 			m := c.request.Metadata
 			m.Parties = parties
-			s.Events = append(s.Events, events.NewEvent{ID: domain.DeriveEventID(e.EventType(), about), Event: e, Metadata: m})
+			of := []string{e.EventType(), about}
+			if n > 0 { // several periods that one invoice adjusts
+				of = append(of, strconv.Itoa(n))
+			}
+			s.Events = append(s.Events, events.NewEvent{ID: domain.DeriveEventID(of...), Event: e, Metadata: m})
 		}
 		a.Streams = append(a.Streams, s)
 	}

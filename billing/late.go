@@ -2,6 +2,7 @@ package billing
 
 import (
 	"context"
+	"slices"
 
 	"crossbill/billing/rating"
 	"crossbill/domain"
@@ -20,7 +21,7 @@ type LateReading struct {
 }
 
 // LateReadings returns the readings of a connection that came after their period was closed. They are in the log, in the
-// connection's stream of readings and in its usage, and on no invoice: an adjustment line is to bill them.
+// connection's stream of readings and in its usage, and on no invoice yet: the next run adjusts the period.
 func LateReadings(ctx context.Context, log Log, connectionID string) ([]LateReading, error) {
 	c, version, err := load(ctx, log, connection.Stream(connectionID), maxPosition, connection.Evolve)
 	if err != nil {
@@ -33,20 +34,20 @@ func LateReadings(ctx context.Context, log Log, connectionID string) ([]LateRead
 	if err != nil || len(periods.Closed) == 0 || c.BillingFrom == nil {
 		return nil, err
 	}
-	first := periods.Closed[0].UsageVersion
-	for _, p := range periods.Closed {
-		first = min(first, p.UsageVersion)
+	billed := make([]int64, len(periods.Closed)) // up to which version each is
+	for n, p := range periods.Closed {
+		billed[n], _ = periods.Billed(p)
 	}
 	var late []LateReading
-	err = scan(ctx, log, reading.Stream(connectionID), first+1, maxVersion, maxPosition, func(e events.Recorded) error {
+	err = scan(ctx, log, reading.Stream(connectionID), slices.Min(billed)+1, maxVersion, maxPosition, func(e events.Recorded) error {
 		r, err := readingOf(e, connectionID)
 		if err != nil {
 			return err
 		}
-		for _, p := range periods.Closed {
+		for n, p := range periods.Closed {
 			billable := rating.BillableIn(Period{From: p.PeriodStart, To: p.PeriodEnd}, *c.BillingFrom, c.BillingTo)
 			var usage rating.Usage
-			if e.Version > p.UsageVersion && usage.Add(r, billable) {
+			if e.Version > billed[n] && usage.Add(r, billable) {
 				late = append(late, LateReading{e.Position, e.Version, p, usage.In().Int64(), usage.Out().Int64()})
 			}
 		}

@@ -199,7 +199,7 @@ func (b *book) rate(ctx context.Context, from, to domain.Currency) (*conversion,
 	v, ok := s.InForce(b.at.Add(-time.Microsecond))
 	if !ok {
 		return nil, domain.Errorf(domain.Conflict, op, "no exchange rate from %s to %s was in force at the end of the period, %s", from, to, b.at.Format(time.RFC3339)).
-			WithHint("an operator records it: PUT /v1/exchange-rates; or the customer chooses %s as the account's invoice currency", from)
+			WithHint("an operator records it: POST /v1/exchange-rates; or the customer chooses %s as the account's invoice currency", from)
 	}
 	c := &conversion{Version: v}
 	c.said.add(byVersion[v.Version])

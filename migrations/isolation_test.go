@@ -12,19 +12,21 @@ import (
 
 // unseen are the tables that nothing is read from on behalf of a caller, and why. The role of callers has no right on them.
 var unseen = map[string]string{
-	"commitments":      "what an order is decided by",
-	"edge_heard":       "how the edge nodes' agents are, which operators are told through the platform's own rights (api/edgenodes.go)",
-	"goose_db_version": "which migrations were applied",
-	"idempotency_keys": "the answers to a caller's own requests, found by its organisation and key (api/idempotency.go)",
-	"key_vault":        "keys",
-	"log_archived_ids": "what an append is compared with",
-	"log_archives":     "where events went; what is read there is filtered by their parties (events/view.go)",
-	"log_head":         "the size and the root of the log, which everybody is told",
-	"log_tiles":        "hashes, which everybody is told",
-	"reservations":     "what an allocation is decided by",
-	"reserved_keys":    "names that are taken",
-	"streams":          "what an append is decided by",
-	"subject_keys":     "keys",
+	"billing_connections": "what a billing run goes through",
+	"billing_usage_days":  "what a billing run and a preview of loaded connections compute from",
+	"commitments":         "what an order is decided by",
+	"edge_heard":          "how the edge nodes' agents are, which operators are told through the platform's own rights (api/edgenodes.go)",
+	"goose_db_version":    "which migrations were applied",
+	"idempotency_keys":    "the answers to a caller's own requests, found by its organisation and key (api/idempotency.go)",
+	"key_vault":           "keys",
+	"log_archived_ids":    "what an append is compared with",
+	"log_archives":        "where events went; what is read there is filtered by their parties (events/view.go)",
+	"log_head":            "the size and the root of the log, which everybody is told",
+	"log_tiles":           "hashes, which everybody is told",
+	"reservations":        "what an allocation is decided by",
+	"reserved_keys":       "names that are taken",
+	"streams":             "what an append is decided by",
+	"subject_keys":        "keys",
 }
 
 // TestEveryTableIsIsolated holds each table to one of two: row-level security with a policy for callers, or no right for

@@ -16,6 +16,7 @@ import (
 
 	"crossbill/domain"
 	"crossbill/domain/billingaccount"
+	"crossbill/domain/issuer"
 	"crossbill/domain/pricing"
 
 	"github.com/oapi-codegen/runtime"
@@ -1465,6 +1466,14 @@ func (e GetSpendForecastParamsGroupBy) Valid() bool {
 // ASN A BGP autonomous system number (RFC 6793).
 type ASN = uint32
 
+// Adjustment The line bills readings that came after this period was closed.
+type Adjustment struct {
+	// Billed An amount in major units with all the digits of its currency.
+	Billed      Money     `json:"billed"`
+	PeriodEnd   time.Time `json:"period_end"`
+	PeriodStart time.Time `json:"period_start"`
+}
+
 // AdminState Whether a BGP session is wanted at all.
 type AdminState string
 
@@ -1630,16 +1639,25 @@ type BillingHolder struct {
 // BillingHolderKind defines model for BillingHolder.Kind.
 type BillingHolderKind string
 
+// BillingProblem A connection that could not be billed. The next run of the period tries again.
+type BillingProblem struct {
+	Code         string       `json:"code"`
+	ConnectionId ConnectionID `json:"connection_id"`
+	Detail       string       `json:"detail"`
+	Hint         *string      `json:"hint,omitempty"`
+}
+
 // BillingRun defines model for BillingRun.
 type BillingRun struct {
 	Id       string      `json:"id"`
 	Invoices []InvoiceID `json:"invoices"`
 
 	// LogPosition Everything was computed from the log up to here.
-	LogPosition int64          `json:"log_position"`
-	PeriodEnd   time.Time      `json:"period_end"`
-	PeriodStart time.Time      `json:"period_start"`
-	Settlements []SettlementID `json:"settlements"`
+	LogPosition int64             `json:"log_position"`
+	PeriodEnd   time.Time         `json:"period_end"`
+	PeriodStart time.Time         `json:"period_start"`
+	Problems    *[]BillingProblem `json:"problems,omitempty"`
+	Settlements []SettlementID    `json:"settlements"`
 }
 
 // Budget defines model for Budget.
@@ -1818,6 +1836,21 @@ type ConsistencyProof struct {
 
 	// ToRoot SHA-256, in base64 as checkpoints have it.
 	ToRoot Hash `json:"to_root"`
+}
+
+// Conversion The price is in another currency than the invoice; this is what it comes to there, and the rate.
+type Conversion struct {
+	// Amount Exact; … marks a number without an end.
+	Amount string `json:"amount"`
+
+	// Currency ISO 4217 alphabetic code.
+	Currency Currency `json:"currency"`
+
+	// Rate Units of the invoice's currency for one.
+	Rate string `json:"rate"`
+
+	// RateVersion Of the pair of currencies.
+	RateVersion int `json:"rate_version"`
 }
 
 // Country ISO 3166-1 alpha-2.
@@ -2021,11 +2054,17 @@ type EventTypePatterns = []EventTypePattern
 type Evidence struct {
 	Count int `json:"count"`
 
-	// Digest SHA-256 over the events' leaf hashes in order.
-	Digest      string `json:"digest"`
-	FromVersion int64  `json:"from_version"`
-	Stream      string `json:"stream"`
-	ToVersion   int64  `json:"to_version"`
+	// Digest SHA-256 over the events' leaf hashes in order; for readings, by day: docs/proofs.md says how.
+	Digest string `json:"digest"`
+
+	// From Given for readings: those that share time with [from, to) are what the line was computed from. Whole days, UTC.
+	From        *time.Time `json:"from,omitempty"`
+	FromVersion int64      `json:"from_version"`
+	Stream      string     `json:"stream"`
+
+	// To Exclusive; given with from.
+	To        *time.Time `json:"to,omitempty"`
+	ToVersion int64      `json:"to_version"`
 }
 
 // EvidenceEvent defines model for EvidenceEvent.
@@ -2173,12 +2212,19 @@ type InclusionProof struct {
 
 // Invoice defines model for Invoice.
 type Invoice struct {
-	// BillingAccountId The account that the orders named; absent: the customer's default account.
+	// BillingAccountId The account that the orders named, or the customer's default account; absent: it had none.
 	BillingAccountId *string `json:"billing_account_id,omitempty"`
+
+	// Credited An amount in major units with all the digits of its currency.
+	Credited *Money `json:"credited,omitempty"`
 
 	// Currency ISO 4217 alphabetic code.
 	Currency   Currency       `json:"currency"`
 	CustomerId OrganisationID `json:"customer_id"`
+
+	// Due An amount in major units with all the digits of its currency.
+	Due   *Money     `json:"due,omitempty"`
+	DueAt *time.Time `json:"due_at,omitempty"`
 
 	// Fee An amount in major units with all the digits of its currency.
 	Fee         Money         `json:"fee"`
@@ -2189,11 +2235,19 @@ type Invoice struct {
 	Number      string        `json:"number"`
 
 	// Passthrough An amount in major units with all the digits of its currency.
-	Passthrough Money        `json:"passthrough"`
-	PeriodEnd   time.Time    `json:"period_end"`
-	PeriodStart time.Time    `json:"period_start"`
-	RunId       string       `json:"run_id"`
-	State       InvoiceState `json:"state"`
+	Passthrough Money     `json:"passthrough"`
+	PeriodEnd   time.Time `json:"period_end"`
+	PeriodStart time.Time `json:"period_start"`
+
+	// PurchaseOrder The account's reference when the invoice was issued.
+	PurchaseOrder *string      `json:"purchase_order,omitempty"`
+	Reissues      *InvoiceID   `json:"reissues,omitempty"`
+	RunId         string       `json:"run_id"`
+	State         InvoiceState `json:"state"`
+
+	// Tax An amount in major units with all the digits of its currency.
+	Tax   *Money         `json:"tax,omitempty"`
+	Taxes *[]TaxSubtotal `json:"taxes,omitempty"`
 
 	// Total An amount in major units with all the digits of its currency.
 	Total Money `json:"total"`
@@ -2207,12 +2261,18 @@ type InvoiceID = string
 
 // InvoiceLine defines model for InvoiceLine.
 type InvoiceLine struct {
+	// Adjusts The line bills readings that came after this period was closed.
+	Adjusts *Adjustment `json:"adjusts,omitempty"`
+
 	// Amount An amount in major units with all the digits of its currency.
-	Amount       Money      `json:"amount"`
-	ChargeId     *string    `json:"charge_id,omitempty"`
-	ConnectionId *string    `json:"connection_id,omitempty"`
-	Description  string     `json:"description"`
-	Evidence     []Evidence `json:"evidence"`
+	Amount       Money   `json:"amount"`
+	ChargeId     *string `json:"charge_id,omitempty"`
+	ConnectionId *string `json:"connection_id,omitempty"`
+
+	// Converted The price is in another currency than the invoice; this is what it comes to there, and the rate.
+	Converted   *Conversion `json:"converted,omitempty"`
+	Description string      `json:"description"`
+	Evidence    []Evidence  `json:"evidence"`
 
 	// Exact The amount before its one rounding; … marks a number without an end.
 	Exact string `json:"exact"`
@@ -2234,6 +2294,9 @@ type InvoiceLine struct {
 	QuoteId    *string          `json:"quote_id,omitempty"`
 	Steps      []string         `json:"steps"`
 
+	// TaxCategory A code of EN 16931 (UNTDID 5305): standard, zero rated, exempt, reverse charge, intra-community, export, outside the scope.
+	TaxCategory *TaxCategory `json:"tax_category,omitempty"`
+
 	// To Exclusive; given with from.
 	To   *time.Time `json:"to,omitempty"`
 	Unit *string    `json:"unit,omitempty"`
@@ -2250,6 +2313,18 @@ type InvoicePage struct {
 	Items         []Invoice `json:"items"`
 	NextPageToken *string   `json:"next_page_token,omitempty"`
 }
+
+// Issuer defines model for Issuer.
+type Issuer struct {
+	Details    *IssuerDetails `json:"details,omitempty"`
+	RecordedAt *time.Time     `json:"recorded_at,omitempty"`
+
+	// Version 0: nothing is recorded.
+	Version int `json:"version"`
+}
+
+// IssuerDetails defines model for IssuerDetails.
+type IssuerDetails = issuer.Details
 
 // Limits What a principal may commit its organisation to on its own word. An order above it, or in another currency, waits for a
 // person. What is absent is unlimited.
@@ -2487,6 +2562,9 @@ type NewApiKeyScopes string
 
 // NewBillingRun defines model for NewBillingRun.
 type NewBillingRun struct {
+	// GraceHours How long after its end the period stays open for readings under way. What comes later still is billed as an adjustment. Absent: 48.
+	GraceHours *int `json:"grace_hours,omitempty"`
+
 	// PeriodEnd Exclusive; not in the future.
 	PeriodEnd   time.Time `json:"period_end"`
 	PeriodStart time.Time `json:"period_start"`
@@ -3421,16 +3499,29 @@ type SessionState string
 
 // Settlement defines model for Settlement.
 type Settlement struct {
+	// Credited An amount in major units with all the digits of its currency.
+	Credited *Money `json:"credited,omitempty"`
+
 	// Currency ISO 4217 alphabetic code.
 	Currency    Currency         `json:"currency"`
 	Id          SettlementID     `json:"id"`
 	IssuedAt    time.Time        `json:"issued_at"`
 	Lines       []SettlementLine `json:"lines"`
 	LogPosition int64            `json:"log_position"`
-	PeriodEnd   time.Time        `json:"period_end"`
-	PeriodStart time.Time        `json:"period_start"`
-	ProviderId  OrganisationID   `json:"provider_id"`
-	RunId       string           `json:"run_id"`
+
+	// Number Of the self-billed invoice that it is.
+	Number *string `json:"number,omitempty"`
+
+	// Owed An amount in major units with all the digits of its currency.
+	Owed        *Money         `json:"owed,omitempty"`
+	PeriodEnd   time.Time      `json:"period_end"`
+	PeriodStart time.Time      `json:"period_start"`
+	ProviderId  OrganisationID `json:"provider_id"`
+	RunId       string         `json:"run_id"`
+
+	// Tax An amount in major units with all the digits of its currency.
+	Tax   *Money         `json:"tax,omitempty"`
+	Taxes *[]TaxSubtotal `json:"taxes,omitempty"`
 
 	// Total An amount in major units with all the digits of its currency.
 	Total Money `json:"total"`
@@ -3563,6 +3654,28 @@ type TaxRate struct {
 type TaxRatePage struct {
 	Items         []TaxRate `json:"items"`
 	NextPageToken *string   `json:"next_page_token,omitempty"`
+}
+
+// TaxSubtotal The tax on all lines of one category.
+type TaxSubtotal struct {
+	// Category A code of EN 16931 (UNTDID 5305): standard, zero rated, exempt, reverse charge, intra-community, export, outside the scope.
+	Category TaxCategory `json:"category"`
+
+	// Country ISO 3166-1 alpha-2.
+	Country *Country `json:"country,omitempty"`
+	Percent string   `json:"percent"`
+
+	// RateVersion Of the country's category; absent: no recorded rate says so.
+	RateVersion *int `json:"rate_version,omitempty"`
+
+	// Reason Why no tax is charged.
+	Reason *string `json:"reason,omitempty"`
+
+	// Tax An amount in major units with all the digits of its currency.
+	Tax Money `json:"tax"`
+
+	// Taxable An amount in major units with all the digits of its currency.
+	Taxable Money `json:"taxable"`
 }
 
 // Termination defines model for Termination.
@@ -4352,6 +4465,18 @@ type ListInvoicesParams struct {
 
 // ListInvoicesParamsState defines parameters for ListInvoices.
 type ListInvoicesParamsState string
+
+// SetIssuerParams defines parameters for SetIssuer.
+type SetIssuerParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// CrossbillOnBehalfOf For whom the caller acts: a member's id, or a pseudonym without `@`. Recorded for good with the events of the request; it gives no right.
+	CrossbillOnBehalfOf *OnBehalfOf `json:"Crossbill-On-Behalf-Of,omitempty"`
+
+	// CrossbillReason Why the caller acts; nothing about a person. Recorded for good with the events of the request.
+	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
+}
 
 // ListListingReviewsParams defines parameters for ListListingReviews.
 type ListListingReviewsParams struct {
@@ -5326,6 +5451,9 @@ type SetExchangeRateJSONRequestBody = NewExchangeRate
 // PublishFeeScheduleJSONRequestBody defines body for PublishFeeSchedule for application/json ContentType.
 type PublishFeeScheduleJSONRequestBody = NewFeeSchedule
 
+// SetIssuerJSONRequestBody defines body for SetIssuer for application/json ContentType.
+type SetIssuerJSONRequestBody = IssuerDetails
+
 // CreateListingJSONRequestBody defines body for CreateListing for application/json ContentType.
 type CreateListingJSONRequestBody = ListingTerms
 
@@ -6110,6 +6238,29 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/invoices/{invoice_id}:pay (the `PayInvoice` operationId).
 	PayInvoice(ctx context.Context, invoiceId InvoiceID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetIssuer Who makes out the invoices
+	//
+	// Corresponds with GET /v1/issuer (the `GetIssuer` operationId).
+	GetIssuer(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetIssuerWithBody Record who makes out the invoices
+	//
+	// For operators: all details, as they are from now on. Documents that were issued keep those that were recorded then.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/issuer (the `SetIssuer` operationId).
+	SetIssuerWithBody(ctx context.Context, params *SetIssuerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetIssuer Record who makes out the invoices
+	//
+	// For operators: all details, as they are from now on. Documents that were issued keep those that were recorded then.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/issuer (the `SetIssuer` operationId).
+	SetIssuer(ctx context.Context, params *SetIssuerParams, body SetIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListListingReviews What providers submitted and no operator has decided on, longest waiting first
 	//
@@ -8157,6 +8308,59 @@ func (c *Client) ExplainInvoiceLine(ctx context.Context, invoiceId InvoiceID, li
 // Corresponds with POST /v1/invoices/{invoice_id}:pay (the `PayInvoice` operationId).
 func (c *Client) PayInvoice(ctx context.Context, invoiceId InvoiceID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPayInvoiceRequest(c.Server, invoiceId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetIssuer Who makes out the invoices
+//
+// Corresponds with GET /v1/issuer (the `GetIssuer` operationId).
+func (c *Client) GetIssuer(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetIssuerRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetIssuerWithBody Record who makes out the invoices
+//
+// For operators: all details, as they are from now on. Documents that were issued keep those that were recorded then.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/issuer (the `SetIssuer` operationId).
+func (c *Client) SetIssuerWithBody(ctx context.Context, params *SetIssuerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetIssuerRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetIssuer Record who makes out the invoices
+//
+// For operators: all details, as they are from now on. Documents that were issued keep those that were recorded then.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/issuer (the `SetIssuer` operationId).
+func (c *Client) SetIssuer(ctx context.Context, params *SetIssuerParams, body SetIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetIssuerRequest(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -13903,6 +14107,110 @@ func NewPayInvoiceRequest(server string, invoiceId InvoiceID) (*http.Request, er
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetIssuerRequest constructs an http.Request for the GetIssuer method
+func NewGetIssuerRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/issuer")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSetIssuerRequest calls the generic SetIssuer builder with application/json body
+func NewSetIssuerRequest(server string, params *SetIssuerParams, body SetIssuerJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetIssuerRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewSetIssuerRequestWithBody constructs an http.Request for the SetIssuer method, with any body, and a specified content type
+func NewSetIssuerRequestWithBody(server string, params *SetIssuerParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/issuer")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.CrossbillOnBehalfOf != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Crossbill-On-Behalf-Of", *params.CrossbillOnBehalfOf, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Crossbill-On-Behalf-Of", headerParam1)
+		}
+
+		if params.CrossbillReason != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "Crossbill-Reason", *params.CrossbillReason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Crossbill-Reason", headerParam2)
+		}
+
 	}
 
 	return req, nil
@@ -21030,6 +21338,31 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/invoices/{invoice_id}:pay (the `PayInvoice` operationId).
 	PayInvoiceWithResponse(ctx context.Context, invoiceId InvoiceID, reqEditors ...RequestEditorFn) (*PayInvoiceResponse, error)
 
+	// GetIssuerWithResponse Who makes out the invoices
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/issuer (the `GetIssuer` operationId).
+	GetIssuerWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetIssuerResponse, error)
+
+	// SetIssuerWithBodyWithResponse Record who makes out the invoices
+	//
+	// For operators: all details, as they are from now on. Documents that were issued keep those that were recorded then.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/issuer (the `SetIssuer` operationId).
+	SetIssuerWithBodyWithResponse(ctx context.Context, params *SetIssuerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetIssuerResponse, error)
+
+	// SetIssuerWithResponse Record who makes out the invoices
+	//
+	// For operators: all details, as they are from now on. Documents that were issued keep those that were recorded then.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/issuer (the `SetIssuer` operationId).
+	SetIssuerWithResponse(ctx context.Context, params *SetIssuerParams, body SetIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*SetIssuerResponse, error)
+
 	// ListListingReviewsWithResponse What providers submitted and no operator has decided on, longest waiting first
 	//
 	// For operators.
@@ -24607,6 +24940,109 @@ func (r PayInvoiceResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r PayInvoiceResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetIssuerResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Issuer
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetIssuerResponse) GetJSON200() *Issuer {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetIssuerResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetIssuerResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetIssuerResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetIssuerResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetIssuerResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SetIssuerResponse201Headers the declared response headers of an HTTP 201 response for SetIssuer
+type SetIssuerResponse201Headers struct {
+	CrossbillPosition *int64
+}
+
+type SetIssuerResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Issuer
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *SetIssuerResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r SetIssuerResponse) GetJSON201() *Issuer {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SetIssuerResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SetIssuerResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetIssuerResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetIssuerResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetIssuerResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -30129,6 +30565,49 @@ func (c *ClientWithResponses) PayInvoiceWithResponse(ctx context.Context, invoic
 	return ParsePayInvoiceResponse(rsp)
 }
 
+// GetIssuerWithResponse Who makes out the invoices
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/issuer (the `GetIssuer` operationId).
+func (c *ClientWithResponses) GetIssuerWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetIssuerResponse, error) {
+	rsp, err := c.GetIssuer(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetIssuerResponse(rsp)
+}
+
+// SetIssuerWithBodyWithResponse Record who makes out the invoices
+//
+// For operators: all details, as they are from now on. Documents that were issued keep those that were recorded then.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/issuer (the `SetIssuer` operationId).
+func (c *ClientWithResponses) SetIssuerWithBodyWithResponse(ctx context.Context, params *SetIssuerParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetIssuerResponse, error) {
+	rsp, err := c.SetIssuerWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetIssuerResponse(rsp)
+}
+
+// SetIssuerWithResponse Record who makes out the invoices
+//
+// For operators: all details, as they are from now on. Documents that were issued keep those that were recorded then.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/issuer (the `SetIssuer` operationId).
+func (c *ClientWithResponses) SetIssuerWithResponse(ctx context.Context, params *SetIssuerParams, body SetIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*SetIssuerResponse, error) {
+	rsp, err := c.SetIssuer(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetIssuerResponse(rsp)
+}
+
 // ListListingReviewsWithResponse What providers submitted and no operator has decided on, longest waiting first
 //
 // For operators.
@@ -33871,6 +34350,85 @@ func ParsePayInvoiceResponse(rsp *http.Response) (*PayInvoiceResponse, error) {
 		}
 		response.ApplicationproblemJSONDefault = &dest
 
+	}
+
+	return response, nil
+}
+
+// ParseGetIssuerResponse parses an HTTP response from a GetIssuerWithResponse call
+func ParseGetIssuerResponse(rsp *http.Response) (*GetIssuerResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetIssuerResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Issuer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSetIssuerResponse parses an HTTP response from a SetIssuerWithResponse call
+func ParseSetIssuerResponse(rsp *http.Response) (*SetIssuerResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetIssuerResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Issuer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers SetIssuerResponse201Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers201 = &headers
 	}
 
 	return response, nil

@@ -70,7 +70,7 @@ func (d *scene) stageTraffic(ctx context.Context, wire *wireSampler) (end time.T
 func (d *scene) stageBooks(ctx context.Context, end time.Time, result *demoResult) error {
 	start := d.production.Truncate(time.Second)
 	run, position, err := client.Decode[client.BillingRun](d.operator.CreateBillingRun(ctx,
-		&client.CreateBillingRunParams{IdempotencyKey: d.idempotencyKey()}, client.NewBillingRun{PeriodStart: start, PeriodEnd: end}))
+		&client.CreateBillingRunParams{IdempotencyKey: d.idempotencyKey()}, client.NewBillingRun{PeriodStart: start, PeriodEnd: end, GraceHours: new(int)}))
 	if err != nil {
 		return fmt.Errorf("close the period: %w", err)
 	}

@@ -18,6 +18,7 @@ import (
 	"crossbill/api/webhooks"
 	"crossbill/billing"
 	"crossbill/billing/stripe"
+	"crossbill/billing/usage"
 	"crossbill/domain"
 	"crossbill/domain/apikey"
 	"crossbill/domain/organisation"
@@ -112,6 +113,7 @@ func startPlatform(ctx context.Context, c platformConfig) (_ *platform, err erro
 
 	budgets := billing.BudgetWatch{Pool: p.Pool, Log: p.Log, Queries: projections.Queries{DB: p.Pool}, Logger: c.Logger}
 	p.background(budgets.Run)
+	p.background(func(ctx context.Context) error { return usage.Store{Pool: p.Pool, Log: p.Log}.Run(ctx, c.Logger) })
 	if p.OperatorKey, err = operatorKey(ctx, p.Log, filepath.Join(c.DataDir, operatorKeyFile)); err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
+	"crossbill/billing/usage"
 	"crossbill/domain"
 	"crossbill/events"
 	"crossbill/projections"
@@ -28,7 +29,12 @@ func projectionsCommand() *cobra.Command {
 // followers are the projections that a node runs. The process manager's is here by its name only: without a provisioner
 // it can't be run, and it is never rebuilt.
 func followers() []projections.Projection {
-	return append(projections.All(), projections.Projection{Name: provisioning.ProjectionName})
+	return append(rebuildable(), projections.Projection{Name: provisioning.ProjectionName})
+}
+
+// rebuildable are the read models, and billing's store of usage.
+func rebuildable() []projections.Projection {
+	return append(projections.All(), usage.Projection())
 }
 
 func listProjectionsCommand() *cobra.Command {
@@ -115,14 +121,14 @@ func choose(names []string, all bool) (chosen []projections.Projection, err erro
 			WithHint("name some, or use --all; crossbill projections list shows their names")
 	}
 	if all {
-		return append(projections.All(), projections.Projection{Name: provisioning.CommitmentsName}), nil
+		return append(rebuildable(), projections.Projection{Name: provisioning.CommitmentsName}), nil
 	}
 	for _, name := range names {
 		if name == provisioning.CommitmentsName {
 			chosen = append(chosen, projections.Projection{Name: name})
 			continue
 		}
-		i := slices.IndexFunc(projections.All(), func(p projections.Projection) bool { return p.Name == name })
+		i := slices.IndexFunc(rebuildable(), func(p projections.Projection) bool { return p.Name == name })
 		switch {
 		case name == provisioning.ProjectionName:
 			return nil, domain.Errorf(domain.Invalid, op, "%s is not rebuilt: what it makes of events are jobs, and a job that was done would be done again", name).
@@ -131,7 +137,7 @@ func choose(names []string, all bool) (chosen []projections.Projection, err erro
 			return nil, domain.Errorf(domain.NotFound, op, "there is no read model %q", name).
 				WithHint("crossbill projections list shows their names")
 		}
-		chosen = append(chosen, projections.All()[i])
+		chosen = append(chosen, rebuildable()[i])
 	}
 	return chosen, nil
 }

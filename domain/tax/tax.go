@@ -80,7 +80,7 @@ func Treat(seller, buyer Party, rates Rates) (Treatment, error) {
 		t.Percent, t.Reason, t.Version = rate.Percent, rate.Reason, rate.Version
 	case t.Category == taxrate.CategoryStandard:
 		return Treatment{}, domain.Errorf(domain.Conflict, "tax.Treat", "no standard rate of tax is recorded for %s", t.Country).
-			WithHint("an operator records it: PUT /v1/tax-rates")
+			WithHint("an operator records it: POST /v1/tax-rates")
 	default:
 		t.Percent, t.Reason = domain.DecimalFromInt(0), defaultReasons[t.Category]
 	}
