@@ -53,7 +53,9 @@ func TestSpend(t *testing.T) {
 	middle := month.From.Add(month.To.Sub(month.From) / 2)
 	m.ahead.Add(int64(time.Until(middle)))
 	id := m.sellFrom(month.From)
-	second, _, err := client.Decode[client.BillingAccount](m.customer.OpenBillingAccount(ctx, nil, accountDetails()))
+	details := accountDetails()
+	details.InvoiceCurrency = "" // the plan's own
+	second, _, err := client.Decode[client.BillingAccount](m.customer.OpenBillingAccount(ctx, nil, details))
 	must(t, err)
 	order := m.newOrder(m.takeQuote())
 	order.BillingAccountId = &second.Id
