@@ -35,7 +35,7 @@ type Document struct {
 	ID       string // the platform's identifier of it
 	Number   string // BT-1
 	At       time.Time
-	Due      *time.Time // nil: no terms are known
+	DueAt    *time.Time // nil: no terms are known
 	Currency domain.Currency
 
 	PeriodStart time.Time // inclusive
@@ -58,6 +58,7 @@ type Document struct {
 	Taxes       []tax.Subtotal
 	Tax         domain.Money
 	Total       domain.Money // with tax
+	Due         domain.Money // what of Total is still to be paid, as far as it is known; of credit notes and settlements: Total
 
 	Proof string            // where its proof is; may be empty
 	Names map[string]string // of organisations and connections by id; where one is missing the id stands for it
@@ -254,10 +255,10 @@ func (s Source) reference() string {
 func Invoice(i invoice.State, s Source) *Document {
 	s.Party = i.CustomerID
 	d := &Document{
-		Type: TypeInvoice, ID: i.InvoiceID, Number: i.Number, At: i.At, Due: i.DueAt, Currency: i.Currency,
+		Type: TypeInvoice, ID: i.InvoiceID, Number: i.Number, At: i.At, DueAt: i.DueAt, Currency: i.Currency,
 		PeriodStart: i.PeriodStart, PeriodEnd: i.PeriodEnd, Seller: s.platform(), Buyer: s.other(),
 		PurchaseOrder: i.PurchaseOrder, BuyerReference: s.reference(), Payee: Payee{s.Issuer.Details.IBAN, s.Issuer.Details.BIC},
-		Passthrough: i.Passthrough, Fee: i.Fee, Net: sum(i.Passthrough, i.Fee), Taxes: i.Taxes, Tax: orZero(i.Tax, i.Currency), Total: i.Total,
+		Passthrough: i.Passthrough, Fee: i.Fee, Net: sum(i.Passthrough, i.Fee), Taxes: i.Taxes, Tax: orZero(i.Tax, i.Currency), Total: i.Total, Due: i.Due(),
 		Proof: s.Proof, Names: s.Names, Replaces: i.Reissue,
 		Lines: func() iter.Seq[Line] { return invoiceLines(i.Lines) },
 	}
@@ -265,7 +266,7 @@ func Invoice(i invoice.State, s Source) *Document {
 	case i.State == invoice.StateVoid:
 		d.Status = "Void: nothing of this invoice is owed. " + i.Reason
 	case i.State == invoice.StatePaid:
-		d.Status = "Paid on " + i.ClosedAt.UTC().Format(time.DateOnly) + ", reference " + i.Reference
+		d.Status = "Paid on " + Day(*i.ClosedAt) + ", reference " + i.Reference
 	case i.Credited.Minor != 0:
 		d.Status = "Credited since: " + i.Credited.String() + ". To pay: " + i.Due().String()
 	}
@@ -300,7 +301,7 @@ func CreditNote(n creditnote.Content, invoiced time.Time, s Source) *Document {
 		Type: TypeCreditNote, ID: n.CreditNoteID, Number: n.Number, At: n.At, Currency: n.Currency,
 		PeriodStart: n.PeriodStart, PeriodEnd: n.PeriodEnd, Seller: s.platform(), Buyer: s.other(),
 		PurchaseOrder: n.PurchaseOrder, BuyerReference: s.reference(), Preceding: Reference{n.InvoiceNumber, invoiced}, Reason: n.Reason,
-		Passthrough: n.Passthrough, Fee: n.Fee, Net: sum(n.Passthrough, n.Fee), Taxes: n.Taxes, Tax: orZero(n.Tax, n.Currency), Total: n.Total,
+		Passthrough: n.Passthrough, Fee: n.Fee, Net: sum(n.Passthrough, n.Fee), Taxes: n.Taxes, Tax: orZero(n.Tax, n.Currency), Total: n.Total, Due: n.Total,
 		Proof: s.Proof, Names: s.Names,
 		Lines: func() iter.Seq[Line] {
 			return func(yield func(Line) bool) {
@@ -321,6 +322,7 @@ func Settlement(v settlement.Content, s Source) *Document {
 	d.Type, d.Number, d.At = TypeSelfBilledInvoice, v.Number, v.At
 	d.Passthrough, d.Net, d.Taxes, d.Tax = v.Total, v.Total, v.Taxes, orZero(v.Tax, v.Currency)
 	d.Total = sum(d.Net, d.Tax)
+	d.Due = d.Total
 	d.Lines = func() iter.Seq[Line] {
 		return func(yield func(Line) bool) {
 			for n, l := range v.Lines {
@@ -340,6 +342,7 @@ func SettlementCredit(v settlement.Content, c settlement.Credited, s Source) *Do
 	d.Preceding = Reference{v.Number, v.At}
 	d.Passthrough, d.Net, d.Taxes, d.Tax = c.Total, c.Total, c.Taxes, orZero(c.Tax, v.Currency)
 	d.Total = sum(d.Net, d.Tax)
+	d.Due = d.Total
 	items := make(map[string]settlement.Line, len(v.Lines))
 	for _, l := range v.Lines {
 		items[l.ItemID] = l

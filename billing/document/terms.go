@@ -8,17 +8,22 @@ import (
 	"crossbill/domain/taxrate"
 )
 
+// Day writes a time's day in UTC for people: "2 January 2006".
+func Day(t time.Time) string { return t.UTC().Format("2 January 2006") }
+
 // Terms says how the document is paid (BT-20).
 func (d *Document) Terms() string {
 	switch {
+	case !d.Credit() && d.Due.Minor <= 0:
+		return "Nothing is to be paid."
 	case d.Type == TypeSelfBilledInvoice:
 		return "Paid out to the seller's account by the buyer."
 	case d.Type == TypeSelfBilledCreditNote:
 		return "Set off against what the buyer pays out."
 	case d.Credit():
 		return "Taken off what is due of invoice " + d.Preceding.Number + ", or paid back."
-	case d.Due != nil:
-		return "Payable by " + d.Due.UTC().Format(time.DateOnly) + ", naming " + d.Number + "."
+	case d.DueAt != nil:
+		return "Payable by " + Day(*d.DueAt) + ", naming " + d.Number + "."
 	}
 	return "Payable on receipt, naming " + d.Number + "."
 }

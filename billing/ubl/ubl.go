@@ -122,8 +122,8 @@ func header(x *writer, d *document.Document) {
 	if d.Credit() {
 		x.text("cbc:CreditNoteTypeCode", d.Type)
 	} else {
-		if d.Due != nil {
-			x.text("cbc:DueDate", date(*d.Due))
+		if d.DueAt != nil {
+			x.text("cbc:DueDate", date(*d.DueAt))
 		}
 		x.text("cbc:InvoiceTypeCode", d.Type)
 	}
@@ -283,7 +283,7 @@ func address(x *writer, p document.Party) {
 }
 
 func payment(x *writer, d *document.Document) {
-	if iban := d.Payee.IBAN; iban != "" && !d.Credit() {
+	if iban := d.Payee.IBAN; iban != "" && !d.Credit() && d.Due.Minor > 0 {
 		x.open("cac:PaymentMeans")
 		x.text("cbc:PaymentMeansCode", creditTransfer)
 		x.text("cbc:PaymentID", d.Number)

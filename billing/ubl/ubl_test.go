@@ -188,7 +188,7 @@ func TestWhatIsSaid(t *testing.T) {
 			}
 		}
 	}
-	for name, said := range map[string]string{"void": "Void: nothing", "paid": "Paid on 2026-04-21", "credit note": "Outage of 12 March", "credited since": "To pay: 966.84 EUR"} {
+	for name, said := range map[string]string{"void": "Void: nothing", "paid": "Paid on 21 April 2026", "credit note": "Outage of 12 March", "credited since": "To pay: 966.84 EUR"} {
 		if note := parse(t, written(t, find(t, name))).at("cbc:Note"); !strings.Contains(note, said) {
 			t.Errorf("%s says %q, not %q", name, note, said)
 		}
