@@ -33,6 +33,7 @@ var platformReads = map[string]string{
 	"GetIssuer":            "who makes out the invoices is everybody's to know",
 	"GetLocation":          "locations are everybody's",
 	"GetMarketPolicy":      "an operator's",
+	"issuer":               "whose market it is, is everybody's to know",
 	"keepAfter":            "the id of the caller's own event",
 	"ListEdgeNodes":        "an operator's",
 	"listingOnOffer":       "the market is everybody's, and private offers are checked by OnOffer; the events name the provider only",
@@ -42,6 +43,7 @@ var platformReads = map[string]string{
 	"marketPolicy":         "decided by the market's rules",
 	"meteredOf":            "decided by the state of a connection on the agent's own node, which is checked",
 	"notDelivered":         "the connection of an order that was loaded as the caller",
+	"organisation":         "the name of a provider on an invoice that was read as the caller, or of its customer",
 	"openRevenue":          "usage of connections that were found as the caller",
 	"ownBillingAccount":    "decided by whose the account is; of another's nothing is said",
 	"PayInvoice":           "the payer of an invoice that was loaded as the caller",
@@ -59,6 +61,7 @@ var platformReads = map[string]string{
 	"siteOf":               "decided by the listing's terms, by both ports and by what is reserved on them; of another's port nothing is said",
 	"spend":                "usage of connections that were found as the caller",
 	"whoseKey":             "whose key did what in a story that was loaded as the caller; the key is told of to its organisation only",
+	"terms":                "the listing of a quote that was read as the caller",
 	"withinLimits":         "decided by what the caller has committed to, and by whether the provider is active",
 }
 

@@ -1299,6 +1299,24 @@ func (e WebhookDeliveryOutcome) Valid() bool {
 	}
 }
 
+// Defines values for ExportFocusParamsFormat.
+const (
+	ExportFocusParamsFormatCsv     ExportFocusParamsFormat = "csv"
+	ExportFocusParamsFormatParquet ExportFocusParamsFormat = "parquet"
+)
+
+// Valid indicates whether the value is a known member of the ExportFocusParamsFormat enum.
+func (e ExportFocusParamsFormat) Valid() bool {
+	switch e {
+	case ExportFocusParamsFormatCsv:
+		return true
+	case ExportFocusParamsFormatParquet:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ExportInvoicesParamsState.
 const (
 	ExportInvoicesParamsStateIssued ExportInvoicesParamsState = "issued"
@@ -4400,6 +4418,19 @@ type SetExchangeRateParams struct {
 	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
 }
 
+// ExportFocusParams defines parameters for ExportFocus.
+type ExportFocusParams struct {
+	// Period The billing month, in UTC.
+	Period Month                    `form:"period" json:"period"`
+	Format *ExportFocusParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// ExportFocusParamsFormat defines parameters for ExportFocus.
+type ExportFocusParamsFormat string
+
 // ExportInvoicesParams defines parameters for ExportInvoices.
 type ExportInvoicesParams struct {
 	// Period The month that the period begins in.
@@ -5797,6 +5828,9 @@ type ServerInterface interface {
 	// SetExchangeRate Record what a currency is worth in another
 	// (POST /v1/exchange-rates)
 	SetExchangeRate(w http.ResponseWriter, r *http.Request, params SetExchangeRateParams)
+	// ExportFocus What was invoiced and credited in a month, as a FOCUS 1.2 Cost and Usage dataset
+	// (GET /v1/exports/focus)
+	ExportFocus(w http.ResponseWriter, r *http.Request, params ExportFocusParams)
 	// ExportInvoices The caller's invoices, a row for each line
 	// (GET /v1/exports/invoices.csv)
 	ExportInvoices(w http.ResponseWriter, r *http.Request, params ExportInvoicesParams)
@@ -9026,6 +9060,65 @@ func (siw *ServerInterfaceWrapper) SetExchangeRate(w http.ResponseWriter, r *htt
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.SetExchangeRate(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ExportFocus operation middleware
+func (siw *ServerInterfaceWrapper) ExportFocus(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ExportFocusParams
+
+	// ------------- Required query parameter "period" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "period", r.URL.Query(), &params.Period, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "period"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "period", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "format" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "format", r.URL.Query(), &params.Format, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "format"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "format", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ExportFocus(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -16485,6 +16578,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/exports/settlements.csv", wrapper.ExportSettlements).Methods(http.MethodGet)
 
+	r.HandleFunc(options.BaseURL+"/v1/exports/focus", wrapper.ExportFocus).Methods(http.MethodGet)
+
 	r.HandleFunc(options.BaseURL+"/v1/events", wrapper.ListEvents).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/events/{position}/proof", wrapper.GetEventProof).Methods(http.MethodGet)
@@ -18415,6 +18510,71 @@ type SetExchangeRatedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response SetExchangeRatedefaultApplicationProblemPlusJSONResponse) VisitSetExchangeRateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExportFocusRequestObject struct {
+	Params ExportFocusParams
+}
+
+type ExportFocusResponseObject interface {
+	VisitExportFocusResponse(w http.ResponseWriter) error
+}
+
+type ExportFocus200ApplicationvndApacheParquetResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response ExportFocus200ApplicationvndApacheParquetResponse) VisitExportFocusResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/vnd.apache.parquet")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type ExportFocus200TextcsvResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response ExportFocus200TextcsvResponse) VisitExportFocusResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/csv")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type ExportFocusdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ExportFocusdefaultApplicationProblemPlusJSONResponse) VisitExportFocusResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -23117,6 +23277,9 @@ type StrictServerInterface interface {
 	// SetExchangeRate Record what a currency is worth in another
 	// (POST /v1/exchange-rates)
 	SetExchangeRate(ctx context.Context, request SetExchangeRateRequestObject) (SetExchangeRateResponseObject, error)
+	// ExportFocus What was invoiced and credited in a month, as a FOCUS 1.2 Cost and Usage dataset
+	// (GET /v1/exports/focus)
+	ExportFocus(ctx context.Context, request ExportFocusRequestObject) (ExportFocusResponseObject, error)
 	// ExportInvoices The caller's invoices, a row for each line
 	// (GET /v1/exports/invoices.csv)
 	ExportInvoices(ctx context.Context, request ExportInvoicesRequestObject) (ExportInvoicesResponseObject, error)
@@ -24612,6 +24775,32 @@ func (sh *strictHandler) SetExchangeRate(w http.ResponseWriter, r *http.Request,
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(SetExchangeRateResponseObject); ok {
 		if err := validResponse.VisitSetExchangeRateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ExportFocus operation middleware
+func (sh *strictHandler) ExportFocus(w http.ResponseWriter, r *http.Request, params ExportFocusParams) {
+	var request ExportFocusRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ExportFocus(ctx, request.(ExportFocusRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ExportFocus")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ExportFocusResponseObject); ok {
+		if err := validResponse.VisitExportFocusResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

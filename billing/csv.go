@@ -18,7 +18,7 @@ import (
 //
 // Amounts are decimals in major units with all digits of the row's currency; exact_amount is the amount before its one
 // rounding and ends in "…" if it has no end. Times are RFC 3339 in UTC; period_end and to are exclusive. evidence_digest is
-// [EvidenceDigest] of the line. An empty cell is a value that there is none of: part, of charges that are no percentile; from
+// [invoice.EvidenceDigest] of the line. An empty cell is a value that there is none of: part, of charges that are no percentile; from
 // and to, of lines that are for the whole period; adjusts_…, of lines that correct no earlier period (adjusts_billed is what
 // was billed for it before); plan_… and exchange_…, where the plan is in the invoice's currency; credited_amount, of lines
 // that no credit note took anything off. Taxes are of the invoice and not of a line: the FOCUS export has rows for them.
@@ -31,11 +31,11 @@ var InvoiceColumns = []string{
 }
 
 // SettlementColumns are the columns of the settlement export, one row per line, under the same terms as
-// [InvoiceColumns]. A row's item_id is that of the invoice line that it settles, where the evidence is.
+// [InvoiceColumns]. A row's item_id is that of the invoice line that it settles; evidence_digest is of that line's evidence.
 var SettlementColumns = []string{
 	"settlement_id", "state", "provider_id", "period_start", "period_end", "issued_at", "line", "item_id", "invoice_id",
 	"connection_id", "charge_id", "description", "amount", "currency", "log_position", "run_id",
-	"settlement_number", "invoice_line", "tax_category", "adjusts_period_start", "credited_amount",
+	"settlement_number", "invoice_line", "tax_category", "adjusts_period_start", "credited_amount", "evidence_digest",
 }
 
 // InvoiceCSV writes invoices as CSV (RFC 4180: CRLF, a header row), a document at a time and in constant memory.
@@ -62,7 +62,7 @@ func (c *InvoiceCSV) Write(i invoice.State) error {
 			i.InvoiceID, PlainText(i.Number), i.State, i.CustomerID, timestamp(i.PeriodStart), timestamp(i.PeriodEnd), timestamp(i.At),
 			strconv.Itoa(l.Number), l.ItemID, l.Kind, l.ProviderID, l.ConnectionID, PlainText(l.ChargeID), PlainText(l.Description),
 			l.Quantity, PlainText(l.Unit), l.Exact, l.Amount.Amount(), string(l.Amount.Currency), l.Plan.ListingID,
-			strconv.Itoa(l.Plan.Version), l.QuoteID, strconv.FormatInt(i.LogPosition, 10), i.RunID, EvidenceDigest(l.Evidence),
+			strconv.Itoa(l.Plan.Version), l.QuoteID, strconv.FormatInt(i.LogPosition, 10), i.RunID, invoice.EvidenceDigest(l.Evidence),
 			l.Part, instant(l.From), instant(l.To), l.TaxCategory, instant(adjusts.start), instant(adjusts.end), adjusts.billed,
 			converted.amount, converted.currency, converted.rate, converted.version, amountOf(i.ByLine, l.Number),
 			i.BillingAccountID, PlainText(i.PurchaseOrder), instant(i.DueAt), i.Reissue)
@@ -78,14 +78,15 @@ func NewSettlementCSV(w io.Writer) *SettlementCSV {
 	return &SettlementCSV{newRows(w, SettlementColumns)}
 }
 
-// Write writes a row for each line. It returns an Unavailable error if the output does not take them.
-func (c *SettlementCSV) Write(s settlement.State) error {
+// Write writes a row for each line. digest returns the digest of the evidence of a line, which its invoice has; "" if it is not
+// known. It returns an Unavailable error if the output does not take them.
+func (c *SettlementCSV) Write(s settlement.State, digest func(settlement.Line) string) error {
 	for n, l := range s.Lines {
 		c.write(
 			s.SettlementID, s.State, s.ProviderID, timestamp(s.PeriodStart), timestamp(s.PeriodEnd), timestamp(s.At),
 			strconv.Itoa(n+1), l.ItemID, l.InvoiceID, l.ConnectionID, PlainText(l.ChargeID), PlainText(l.Description),
 			l.Amount.Amount(), string(l.Amount.Currency), strconv.FormatInt(s.LogPosition, 10), s.RunID,
-			s.Number, positive(l.InvoiceLine), l.TaxCategory, instant(l.Adjusts), amountOf(s.ByItem, l.ItemID))
+			s.Number, positive(l.InvoiceLine), l.TaxCategory, instant(l.Adjusts), amountOf(s.ByItem, l.ItemID), digest(l))
 	}
 	return c.error()
 }

@@ -32,7 +32,7 @@ func TestCSVIsRFC4180(t *testing.T) {
 	amount := domain.Money{Minor: -1_00, Currency: "USD"}
 	var out bytes.Buffer
 	w := NewSettlementCSV(&out)
-	if err := w.Write(settlement.State{Content: settlement.Content{SettlementID: "set_1", Lines: []settlement.Line{{Description: description, Amount: amount}}}, State: "issued"}); err != nil {
+	if err := w.Write(settlement.State{Content: settlement.Content{SettlementID: "set_1", Lines: []settlement.Line{{Description: description, Amount: amount}}}, State: "issued"}, noDigest); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Flush(); err != nil {
@@ -49,6 +49,8 @@ func TestCSVIsRFC4180(t *testing.T) {
 		t.Errorf("the cells are %q and %q", rows[1][11], rows[1][12])
 	}
 }
+
+func noDigest(settlement.Line) string { return "" }
 
 type full struct{}
 
@@ -96,11 +98,11 @@ func TestCSVIsComplete(t *testing.T) {
 	i := invoice.State{ByLine: map[int]domain.Money{1: usd(500)}, Content: invoice.Content{
 		Lines: []invoice.Line{line}, BillingAccountID: "bac_1", PurchaseOrder: "=PO", DueAt: &april, Reissue: "inv_9"}}
 	s := settlement.State{ByItem: map[string]domain.Money{"itm_1": usd(5)}, Content: settlement.Content{
-		Number: "ST-1", Lines: []settlement.Line{{ItemID: "itm_1", Amount: usd(10), InvoiceLine: 3, TaxCategory: "S", Adjusts: &february}}}}
+		Number: "ST-1", Lines: []settlement.Line{{ItemID: "itm_1", InvoiceID: "inv_1", Amount: usd(10), InvoiceLine: 3, TaxCategory: "S", Adjusts: &february}}}}
 	write := func(i invoice.State, s settlement.State) map[string]string {
 		var invoices, settlements bytes.Buffer
 		a, b := NewInvoiceCSV(&invoices), NewSettlementCSV(&settlements)
-		if err := errors.Join(a.Write(i), a.Flush(), b.Write(s), b.Flush()); err != nil {
+		if err := errors.Join(a.Write(i), a.Flush(), b.Write(s, func(l settlement.Line) string { return l.InvoiceID }), b.Flush()); err != nil {
 			t.Fatal(err)
 		}
 		cells := cellsOf(t, invoices.String())
@@ -114,7 +116,7 @@ func TestCSVIsComplete(t *testing.T) {
 		"adjusts_period_end": "2026-03-01T00:00:00Z", "adjusts_billed": "343.46", "plan_amount": "9.25", "plan_currency": "EUR", "exchange_rate": "1.0956",
 		"exchange_rate_version": "7", "credited_amount": "5.00", "billing_account_id": "bac_1", "purchase_order": "'=PO", "due_at": "2026-04-01T00:00:00Z",
 		"reissues": "inv_9", "settlement settlement_number": "ST-1", "settlement invoice_line": "3", "settlement tax_category": "S",
-		"settlement adjusts_period_start": "2026-02-01T00:00:00Z", "settlement credited_amount": "0.05",
+		"settlement adjusts_period_start": "2026-02-01T00:00:00Z", "settlement credited_amount": "0.05", "settlement evidence_digest": "inv_1",
 	}
 	full := write(i, s)
 	empty := write(invoice.State{Content: invoice.Content{Lines: []invoice.Line{{Amount: usd(1)}}}},

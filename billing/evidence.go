@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"hash"
 	"slices"
-	"strconv"
 	"time"
 
 	"crossbill/billing/rating"
@@ -134,18 +133,4 @@ func (r *readings) evidence() []invoice.Evidence {
 	return []invoice.Evidence{{
 		Stream: r.stream, FromVersion: all.First, ToVersion: all.Last, Count: all.Count, Digest: all.String(), From: &from, To: &to,
 	}}
-}
-
-// EvidenceDigest returns one digest for all the evidence of a line: SHA-256, in lower-case hexadecimal, over a line
-// "stream from_version to_version count digest\n" for each range in order.
-func EvidenceDigest(evidence []invoice.Evidence) string {
-	h := sha256.New()
-	for _, e := range evidence {
-		line := e.Stream
-		for _, n := range []int64{e.FromVersion, e.ToVersion, int64(e.Count)} {
-			line += " " + strconv.FormatInt(n, 10)
-		}
-		h.Write([]byte(line + " " + e.Digest + "\n"))
-	}
-	return hex.EncodeToString(h.Sum(nil))
 }

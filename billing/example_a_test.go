@@ -150,7 +150,7 @@ func testCSV(t *testing.T, i invoice.Issued, s settlement.Issued) {
 	for column, want := range map[string]string{
 		"invoice_number": "CB-2026-000001", "state": "issued", "line": "2", "amount": "343.46", "exact_amount": "343.45678901234", "currency": "USD",
 		"quantity": "12345.678901234", "unit": "GB", "period_start": "2026-03-01T00:00:00Z", "period_end": "2026-04-01T00:00:00Z",
-		"issued_at": "2026-05-02T00:00:00.123456Z", "evidence_digest": EvidenceDigest(i.Lines[1].Evidence), "item_id": s.Lines[1].ItemID,
+		"issued_at": "2026-05-02T00:00:00.123456Z", "evidence_digest": invoice.EvidenceDigest(i.Lines[1].Evidence), "item_id": s.Lines[1].ItemID,
 	} {
 		if got := cell(2, column); got != want {
 			t.Errorf("%s is %q, not %q", column, got, want)
@@ -158,7 +158,7 @@ func testCSV(t *testing.T, i invoice.Issued, s settlement.Issued) {
 	}
 	out.Reset()
 	settlements := NewSettlementCSV(&out)
-	if err := settlements.Write(settlement.Evolve(settlement.State{}, s)); err != nil {
+	if err := settlements.Write(settlement.Evolve(settlement.State{}, s), noDigest); err != nil {
 		t.Fatal(err)
 	}
 	if err := settlements.Flush(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"crossbill/domain"
 	"crossbill/domain/apikey"
 	"crossbill/domain/connection"
+	"crossbill/domain/creditnote"
 	"crossbill/domain/edgenode"
 	"crossbill/domain/feeschedule"
 	"crossbill/domain/invoice"
@@ -147,6 +148,21 @@ func settled(n int, provider string) settlement.Issued {
 	}
 }
 
+func creditNote(n int, customer string) creditnote.Issued {
+	return creditnote.Issued{
+		CreditNoteID: id("crn", n), Number: fmt.Sprintf("CN-%04d", n), InvoiceID: id("inv", n), InvoiceNumber: fmt.Sprintf("2026-%04d", n),
+		CustomerID: customer, Reason: "outage", PeriodStart: at(0), PeriodEnd: at(60), Currency: "USD",
+		Lines: []creditnote.Line{{Number: 1, InvoiceLine: 1, ItemID: id("itm", n), Kind: invoice.LinePassthrough, ProviderID: cloudCo,
+			ConnectionID: id("con", n), Description: "Port", Exact: "1", Amount: usd(100), Steps: []string{"1"}}},
+		Passthrough: usd(100), Fee: usd(0), Total: usd(100), Settlements: []string{id("set", n)}, At: at(90 + n),
+	}
+}
+
+func creditedOf(n int) settlement.Credited {
+	return settlement.Credited{SettlementID: id("set", n), Number: fmt.Sprintf("SC-%d", n), CreditNoteID: id("crn", n), Reason: "outage",
+		Lines: []settlement.CreditedLine{{ItemID: id("itm", n), Amount: usd(100)}}, Total: usd(100), At: at(90 + n)}
+}
+
 func nodeRegistered(edgeNode string) edgenode.Registered {
 	return edgenode.Registered{EdgeNodeID: edgeNode, Name: "pop-1", Metro: "Frankfurt", Facility: "FR5", ASN: 4200000001,
 		RouterID: "192.0.2.1", At: at(0)}
@@ -247,5 +263,11 @@ func (b *bench) recordHistory() {
 	}
 	b.record("invoice-"+id("inv", 1), invoice.Paid{InvoiceID: id("inv", 1), Reference: "pi_1", At: at(99)})
 	b.record("invoice-"+id("inv", 2), invoice.Voided{InvoiceID: id("inv", 2), Reason: "issued in error", At: at(99)})
+	for n := 1; n <= 2; n++ {
+		b.record("settlement-"+id("set", n), creditedOf(n))
+		b.record("credit_note-"+id("crn", n), creditNote(n, []string{acme, lakeCo}[n%2]))
+	}
+	b.record("settlement-"+id("set", 2), settlement.Credited{SettlementID: id("set", 2), Number: "SC-9", InvoiceID: id("inv", 2), Reason: "void",
+		Lines: []settlement.CreditedLine{{ItemID: id("itm", 2), Amount: usd(39900)}}, Total: usd(39900), At: at(99)})
 	b.recordFinance()
 }

@@ -86,6 +86,26 @@ func (q Queries) InvoicesOf(ctx context.Context, viewer Viewer, s BookSearch) ([
 		viewer.organisation, p.place, timeOrNull(s.From), timeOrNull(s.To), string(s.Currency), s.State, s.BillingAccountID, p.ask())
 }
 
+// InvoicesByID returns those of the named invoices that are the viewer's, in no order.
+func (q Queries) InvoicesByID(ctx context.Context, viewer Viewer, ids []string) ([]invoice.State, error) {
+	return docsByID[invoice.State](ctx, q.DB, "projections.InvoicesByID", viewer, `
+		SELECT position, doc FROM read_invoices -- primary key
+		WHERE `+whose(viewer, "customer_id")+` AND invoice_id = ANY($2)`, ids)
+}
+
+// docsByID runs a query of $1, the viewer's organisation, and $2, ids.
+func docsByID[S any](ctx context.Context, db Database, op string, viewer Viewer, sql string, ids []string) ([]S, error) {
+	if err := viewer.check(op); err != nil {
+		return nil, err
+	}
+	found, err := selectDocs[S](ctx, db, op, sql, viewer.organisation, ids)
+	docs := make([]S, len(found))
+	for i, s := range found {
+		docs[i] = s.doc
+	}
+	return docs, err
+}
+
 // whose is the condition that rows are the viewer's, who is $1. It is a text of its own for an operator, so that the planner
 // knows which index serves.
 func whose(viewer Viewer, column string) string {

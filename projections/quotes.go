@@ -57,3 +57,10 @@ func (q Queries) QuotesOf(ctx context.Context, viewer Viewer, state string, now 
 		return fmt.Sprintf(` AND state = $%d`, n+1), []any{state}
 	}, limit, token)
 }
+
+// QuotesByID returns those of the named quotes that the viewer is a party of, in no order.
+func (q Queries) QuotesByID(ctx context.Context, viewer Viewer, ids []string) ([]quote.State, error) {
+	return docsByID[quote.State](ctx, q.DB, "projections.QuotesByID", viewer, `
+		SELECT position, doc FROM read_quotes -- primary key
+		WHERE ($1 = '' OR customer_id = $1 OR provider_id = $1) AND quote_id = ANY($2)`, ids)
+}

@@ -1298,6 +1298,24 @@ func (e WebhookDeliveryOutcome) Valid() bool {
 	}
 }
 
+// Defines values for ExportFocusParamsFormat.
+const (
+	ExportFocusParamsFormatCsv     ExportFocusParamsFormat = "csv"
+	ExportFocusParamsFormatParquet ExportFocusParamsFormat = "parquet"
+)
+
+// Valid indicates whether the value is a known member of the ExportFocusParamsFormat enum.
+func (e ExportFocusParamsFormat) Valid() bool {
+	switch e {
+	case ExportFocusParamsFormatCsv:
+		return true
+	case ExportFocusParamsFormatParquet:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ExportInvoicesParamsState.
 const (
 	ExportInvoicesParamsStateIssued ExportInvoicesParamsState = "issued"
@@ -4399,6 +4417,19 @@ type SetExchangeRateParams struct {
 	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
 }
 
+// ExportFocusParams defines parameters for ExportFocus.
+type ExportFocusParams struct {
+	// Period The billing month, in UTC.
+	Period Month                    `form:"period" json:"period"`
+	Format *ExportFocusParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// ExportFocusParamsFormat defines parameters for ExportFocus.
+type ExportFocusParamsFormat string
+
 // ExportInvoicesParams defines parameters for ExportInvoices.
 type ExportInvoicesParams struct {
 	// Period The month that the period begins in.
@@ -6169,6 +6200,15 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/exchange-rates (the `SetExchangeRate` operationId).
 	SetExchangeRate(ctx context.Context, params *SetExchangeRateParams, body SetExchangeRateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ExportFocus What was invoiced and credited in a month, as a FOCUS 1.2 Cost and Usage dataset
+	//
+	// A row for each line and each tax of the caller's invoices for the month, and of the credit notes issued in it; an
+	// operator gets everybody's. Void invoices are left out. The columns are those of the FinOps Open Cost and Usage
+	// Specification 1.2, and Crossbill's own with `x_` in front.
+	//
+	// Corresponds with GET /v1/exports/focus (the `ExportFocus` operationId).
+	ExportFocus(ctx context.Context, params *ExportFocusParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ExportInvoices The caller's invoices, a row for each line
 	//
@@ -8129,6 +8169,25 @@ func (c *Client) SetExchangeRateWithBody(ctx context.Context, params *SetExchang
 // Corresponds with POST /v1/exchange-rates (the `SetExchangeRate` operationId).
 func (c *Client) SetExchangeRate(ctx context.Context, params *SetExchangeRateParams, body SetExchangeRateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSetExchangeRateRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ExportFocus What was invoiced and credited in a month, as a FOCUS 1.2 Cost and Usage dataset
+//
+// A row for each line and each tax of the caller's invoices for the month, and of the credit notes issued in it; an
+// operator gets everybody's. Void invoices are left out. The columns are those of the FinOps Open Cost and Usage
+// Specification 1.2, and Crossbill's own with `x_` in front.
+//
+// Corresponds with GET /v1/exports/focus (the `ExportFocus` operationId).
+func (c *Client) ExportFocus(ctx context.Context, params *ExportFocusParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExportFocusRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -13469,6 +13528,80 @@ func NewSetExchangeRateRequestWithBody(server string, params *SetExchangeRatePar
 			req.Header.Set("Crossbill-Reason", headerParam2)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewExportFocusRequest constructs an http.Request for the ExportFocus method
+func NewExportFocusRequest(server string, params *ExportFocusParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/exports/focus")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "period", params.Period, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if params.Format != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "format", *params.Format, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -21251,6 +21384,17 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/exchange-rates (the `SetExchangeRate` operationId).
 	SetExchangeRateWithResponse(ctx context.Context, params *SetExchangeRateParams, body SetExchangeRateJSONRequestBody, reqEditors ...RequestEditorFn) (*SetExchangeRateResponse, error)
 
+	// ExportFocusWithResponse What was invoiced and credited in a month, as a FOCUS 1.2 Cost and Usage dataset
+	//
+	// A row for each line and each tax of the caller's invoices for the month, and of the credit notes issued in it; an
+	// operator gets everybody's. Void invoices are left out. The columns are those of the FinOps Open Cost and Usage
+	// Specification 1.2, and Crossbill's own with `x_` in front.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/exports/focus (the `ExportFocus` operationId).
+	ExportFocusWithResponse(ctx context.Context, params *ExportFocusParams, reqEditors ...RequestEditorFn) (*ExportFocusResponse, error)
+
 	// ExportInvoicesWithResponse The caller's invoices, a row for each line
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -24467,6 +24611,47 @@ func (r SetExchangeRateResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r SetExchangeRateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ExportFocusResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ExportFocusResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ExportFocusResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ExportFocusResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ExportFocusResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ExportFocusResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -30412,6 +30597,23 @@ func (c *ClientWithResponses) SetExchangeRateWithResponse(ctx context.Context, p
 	return ParseSetExchangeRateResponse(rsp)
 }
 
+// ExportFocusWithResponse What was invoiced and credited in a month, as a FOCUS 1.2 Cost and Usage dataset
+//
+// A row for each line and each tax of the caller's invoices for the month, and of the credit notes issued in it; an
+// operator gets everybody's. Void invoices are left out. The columns are those of the FinOps Open Cost and Usage
+// Specification 1.2, and Crossbill's own with `x_` in front.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/exports/focus (the `ExportFocus` operationId).
+func (c *ClientWithResponses) ExportFocusWithResponse(ctx context.Context, params *ExportFocusParams, reqEditors ...RequestEditorFn) (*ExportFocusResponse, error) {
+	rsp, err := c.ExportFocus(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExportFocusResponse(rsp)
+}
+
 // ExportInvoicesWithResponse The caller's invoices, a row for each line
 //
 // Returns a wrapper object for the known response body format(s).
@@ -34015,6 +34217,32 @@ func ParseSetExchangeRateResponse(rsp *http.Response) (*SetExchangeRateResponse,
 			headers.CrossbillPosition = &value
 		}
 		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseExportFocusResponse parses an HTTP response from a ExportFocusWithResponse call
+func ParseExportFocusResponse(rsp *http.Response) (*ExportFocusResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ExportFocusResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
 	}
 
 	return response, nil

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"crossbill/billing"
 	"crossbill/domain"
 	"crossbill/domain/creditnote"
 	"crossbill/domain/invoice"
@@ -191,7 +190,7 @@ func (b *Book) line(i invoice.State, l invoice.Line) (*Row, error) {
 	row.ListingCategory = offer.Category
 	row.LineKind, row.InvoiceLine, row.ItemID, row.ChargeID = l.Kind, l.Number, l.ItemID, l.ChargeID
 	row.ProviderID, row.ListingID, row.PlanVersion, row.QuoteID = l.ProviderID, l.Plan.ListingID, l.Plan.Version, l.QuoteID
-	row.EvidenceDigest, row.TaxCategory = billing.EvidenceDigest(l.Evidence), l.TaxCategory
+	row.EvidenceDigest, row.TaxCategory = invoice.EvidenceDigest(l.Evidence), l.TaxCategory
 	row.LogPosition, row.RunID, row.PurchaseOrder = i.LogPosition, i.RunID, i.PurchaseOrder
 	row.settle(b.Items[Item{i.InvoiceID, l.ItemID}])
 	row.bill(l.Amount)

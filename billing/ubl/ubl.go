@@ -14,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"crossbill/billing"
 	"crossbill/billing/document"
 	"crossbill/domain"
 	"crossbill/domain/invoice"
@@ -407,7 +406,7 @@ func properties(x *writer, d *document.Document, l document.Line) {
 	}
 	property("Item", l.ItemID)
 	if len(l.Evidence) > 0 {
-		property("Evidence digest", billing.EvidenceDigest(l.Evidence))
+		property("Evidence digest", invoice.EvidenceDigest(l.Evidence))
 	}
 }
 
