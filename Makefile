@@ -14,7 +14,7 @@ PACKAGES_GENERATE := clang llvm libbpf-dev
 # Tests whose name matches may not be skipped; .ci/run sets it.
 FORBID_SKIPS :=
 
-.PHONY: help demo run test soak-log bench-log bench-api check generate check-generated check-contract clean deps-demo deps-test deps-generate deps-contract $(BIN)
+.PHONY: help demo run test soak-log bench-log bench-api bench-billing check generate check-generated check-contract clean deps-demo deps-test deps-generate deps-contract $(BIN)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -40,6 +40,9 @@ bench-log: deps-demo ## the log's speed beside what PostgreSQL does with the sam
 
 bench-api: deps-demo ## the API's speed beside the least that could do the same; docs/performance.md
 	$(GO) run ./cmd/bench-api $(BENCH_FLAGS)
+
+bench-billing: deps-demo ## invoices per second beside the least that could do the same; docs/performance.md
+	$(GO) run ./cmd/bench-billing $(BENCH_FLAGS)
 
 check: check-generated check-contract ## the contract linted, gofmt, go vet, staticcheck, generated code is current
 	@unformatted=$$(gofmt -l $(GOFILES)); if [ -n "$$unformatted" ]; then echo "not gofmt'ed: $$unformatted"; exit 1; fi

@@ -1,15 +1,9 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -36,25 +30,13 @@ type rebuilt struct {
 
 // rebuildMemory rebuilds the read model of readings from a log in a process of its own.
 func rebuildMemory(ctx context.Context, b *run, log *testLog, name string) (bench.Figure, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return bench.Figure{}, err
-	}
 	head, err := log.head(ctx)
 	if err != nil {
 		return bench.Figure{}, err
 	}
-	cmd := exec.CommandContext(ctx, self)
-	cmd.Env = append(os.Environ(), asRebuild+"="+b.URLFor(name))
-	var errs bytes.Buffer
-	cmd.Stderr = &errs
-	out, err := cmd.Output()
+	r, err := bench.Self[rebuilt](ctx, asRebuild, b.URLFor(name))
 	if err != nil {
-		return bench.Figure{}, fmt.Errorf("rebuild: %w: %s", err, errs.Bytes())
-	}
-	var r rebuilt
-	if err := json.Unmarshal(out, &r); err != nil {
-		return bench.Figure{}, fmt.Errorf("rebuild: %w: %s", err, out)
+		return bench.Figure{}, err
 	}
 	var rows int64
 	if err := log.pool.QueryRow(ctx, `SELECT count(*) FROM read_readings`).Scan(&rows); err != nil {
@@ -71,14 +53,7 @@ func rebuildMemory(ctx context.Context, b *run, log *testLog, name string) (benc
 // rebuildHere is the process that rebuilds.
 func rebuildHere(ctx context.Context, url string, stdout, stderr io.Writer) (exitCode int) {
 	r, err := rebuild(ctx, url)
-	if err == nil {
-		err = json.NewEncoder(stdout).Encode(r)
-	}
-	if err != nil {
-		fmt.Fprintln(stderr, err)
-		return 1
-	}
-	return 0
+	return bench.Say(stdout, stderr, r, err)
 }
 
 func rebuild(ctx context.Context, url string) (r rebuilt, err error) {
@@ -106,22 +81,6 @@ func rebuild(ctx context.Context, url string) (r rebuilt, err error) {
 		return r, err
 	}
 	r.Events, r.Seconds = int64(position), time.Since(begun).Seconds()
-	r.PeakKB, err = peakResident()
+	r.PeakKB, err = bench.PeakResident()
 	return r, err
-}
-
-// peakResident is the most memory this process had at once. (man 5 proc, VmHWM.)
-func peakResident() (kB int64, err error) {
-	status, err := os.Open("/proc/self/status")
-	if err != nil {
-		return 0, fmt.Errorf("peak memory is measured on Linux only: %w", err)
-	}
-	defer status.Close()
-	for lines := bufio.NewScanner(status); lines.Scan(); {
-		if value, ok := strings.CutPrefix(lines.Text(), "VmHWM:"); ok {
-			_, err := fmt.Sscanf(value, "%d kB", &kB)
-			return kB, err
-		}
-	}
-	return 0, fmt.Errorf("/proc/self/status has no VmHWM")
 }

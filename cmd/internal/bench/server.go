@@ -105,6 +105,22 @@ func (s *Server) Database(ctx context.Context, name string) (*pgxpool.Pool, erro
 	return pgxpool.New(ctx, s.server.URLFor(name))
 }
 
+// Copy makes a database that is like another, which nobody may be connected to.
+func (s *Server) Copy(ctx context.Context, name, of string) error {
+	return s.create(ctx, name, of+" STRATEGY file_copy") // the pages of a large one, not a log of them
+}
+
+// Drop removes a database that nobody is connected to.
+func (s *Server) Drop(ctx context.Context, name string) error {
+	conn, err := pgx.Connect(ctx, s.server.URL)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, `DROP DATABASE `+name)
+	return err
+}
+
 func (s *Server) migrate(ctx context.Context) error {
 	if err := s.create(ctx, migrated, "template1"); err != nil {
 		return err
