@@ -90,12 +90,12 @@ func (r *run) next(ctx context.Context, after usage.Billable, numbers *series, r
 
 // bill is one try at a batch. What it appended before it lost a race stays, and is found when it looks again.
 func (r *run) bill(ctx context.Context, after usage.Billable, numbers *series, result *RunResult) (_ usage.Billable, last bool, err error) {
-	some, err := r.candidates(ctx, after, maxBatch+1)
+	some, err := r.candidates(ctx, after, r.request.batch+1)
 	if err != nil || len(some) == 0 {
 		return after, true, err
 	}
-	last = len(some) <= maxBatch
-	some = wholeCustomers(some[:min(len(some), maxBatch)], last)
+	last = len(some) <= r.request.batch
+	some = wholeCustomers(some[:min(len(some), r.request.batch)], last)
 	b, err := r.survey(ctx, some)
 	if err != nil {
 		return after, false, err

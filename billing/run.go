@@ -26,6 +26,8 @@ type RunRequest struct {
 	// Grace is how long after its end a period stays open for readings that are under way. Closed before, it is refused;
 	// what comes later still is billed as an adjustment.
 	Grace time.Duration
+
+	batch int // connections that are billed together; 0: maxBatch
 }
 
 // DefaultGrace is for meters that were cut off for a while.
@@ -88,6 +90,9 @@ func Run(ctx context.Context, log Log, meters Meters, request RunRequest) (RunRe
 	}
 	if request.RunID != "" && !domain.ValidID(domain.PrefixBillingRun, request.RunID) {
 		return RunResult{}, domain.Errorf(domain.Invalid, op, "%.60q is no id of a billing run", request.RunID)
+	}
+	if request.batch == 0 {
+		request.batch = maxBatch
 	}
 	r := run{log: log, meters: meters, request: request}
 	return r.close(ctx)
