@@ -34,6 +34,7 @@ func accessOperations(m *market) []operation {
 		{"suspendOrganisation", "POST", org + ":suspend", m.operatorKey, client.Reason{Reason: "unpaid"}},
 		{"reactivateOrganisation", "POST", org + ":reactivate", m.operatorKey, nil},
 		{"closeOrganisation", "POST", org + ":close", m.operatorKey, nil},
+		{"recoverOrganisation", "POST", org + ":recover", m.operatorKey, client.NewRecovery{Reason: "lost"}},
 		{"listMembers", "GET", org + "/members", m.customerKey, nil},
 		{"addMember", "POST", org + "/members", m.customerKey, client.NewMember{Name: "Bob", Email: &email, Role: client.MemberRoleTrader}},
 		{"setMemberRole", "POST", org + "/members/" + unknownID("mem") + ":set-role", m.customerKey, client.NewMemberRole{Role: client.MemberRoleViewer}},

@@ -7,13 +7,19 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"crossbill/domain"
 	"crossbill/domain/apikey"
 	"crossbill/domain/order"
 	"crossbill/domain/organisation"
 	"crossbill/events"
+	"crossbill/projections"
 	"crossbill/provisioning"
 )
+
+// MaxLiveKeys is how many keys of an organisation can be neither revoked nor expired, those of edge nodes aside.
+const MaxLiveKeys = 500
 
 // WhoAmI shows the caller itself, and what it may still commit to.
 func (s *Server) WhoAmI(ctx context.Context, _ WhoAmIRequestObject) (WhoAmIResponseObject, error) {
@@ -97,8 +103,12 @@ func (s *Server) CreateApiKey(ctx context.Context, req CreateApiKeyRequestObject
 	issued := stream.Events[0].Event.(apikey.Issued)
 	answer := ApiKeyIssued{ApiKey: keyView(apikey.Evolve(apikey.State{}, issued), issue.At)}
 	position, err := s.commit(ctx, events.Append{
-		Streams: []events.StreamAppend{stream},
-		Ask:     caller.unchangedAsk(), // a member who was removed, or a maker who was limited, a moment before
+		// A member may have been removed, or a maker limited or revoked, a moment before: both streams are as they were read.
+		Streams: []events.StreamAppend{
+			stream, appendTo(apikey.Stream(caller.KeyID), caller.account.keyVersion),
+			appendTo(organisation.Stream(caller.OrganisationID), caller.account.orgVersion),
+		},
+		Ask: func(ctx context.Context, tx pgx.Tx) error { return takeKey(ctx, tx, caller.OrganisationID, issue.At) },
 	}, http.StatusCreated, answer, caller.OrganisationID) // the kept answer is without the secret
 	if err != nil {
 		return nil, err
@@ -106,6 +116,21 @@ func (s *Server) CreateApiKey(ctx context.Context, req CreateApiKeyRequestObject
 	s.Logger.InfoContext(ctx, "API key issued", "key", id, "by", caller.KeyID)
 	answer.Secret = token
 	return CreateApiKey201JSONResponse{Body: answer, Headers: CreateApiKey201ResponseHeaders{CrossbillPosition: position}}, nil
+}
+
+// takeKey returns a Conflict if the organisation has as many keys as it can have. The log's head is held, so that none
+// comes in between.
+func takeKey(ctx context.Context, tx pgx.Tx, organisationID string, at time.Time) error {
+	q := projections.Queries{DB: tx}
+	live, ahead, err := q.LiveKeys(ctx, organisationID, at)
+	if err != nil {
+		return err
+	}
+	if len(live)+ahead >= MaxLiveKeys {
+		return domain.Errorf(domain.Conflict, "api.CreateApiKey", "the organisation has %d keys that are neither revoked nor expired, which is all it can have", MaxLiveKeys).
+			WithHint("revoke those that are no longer used; give programs keys that expire")
+	}
+	return q.KeyIssued(ctx, organisationID)
 }
 
 // memberFor returns the name of the member that a key is for, or what of the request does not fit the member.

@@ -141,15 +141,8 @@ func (s *Server) CloseOrganisation(ctx context.Context, req CloseOrganisationReq
 		_, err := organisation.Decide(before, organisation.Close{At: s.now()})
 		return nil, err
 	}
-	head, err := s.Log.Head(ctx)
-	if err != nil {
+	if err := s.level(ctx, "connections"); err != nil {
 		return nil, err
-	}
-	wait, cancel := context.WithTimeout(ctx, MaxWait)
-	defer cancel()
-	if err := s.Waiter.WaitFor(wait, head.Position, "connections"); err != nil {
-		return nil, domain.Errorf(domain.Unavailable, "api.CloseOrganisation", "the read models have not reached position %d yet", head.Position).
-			WithHint("try again in a moment")
 	}
 	live, err := s.Platform.LiveConnections(ctx, req.OrganisationId)
 	if err != nil {
@@ -160,6 +153,21 @@ func (s *Server) CloseOrganisation(ctx context.Context, req CloseOrganisationReq
 		return nil, err
 	}
 	return CloseOrganisation200JSONResponse{Body: view, Headers: CloseOrganisation200ResponseHeaders{CrossbillPosition: position}}, nil
+}
+
+// level waits until a read model has what is in the log now.
+func (s *Server) level(ctx context.Context, readModel string) error {
+	head, err := s.Log.Head(ctx)
+	if err != nil {
+		return err
+	}
+	wait, cancel := context.WithTimeout(ctx, MaxWait)
+	defer cancel()
+	if err := s.Waiter.WaitFor(wait, head.Position, readModel); err != nil {
+		return domain.Errorf(domain.Unavailable, "api.level", "the read models have not reached position %d yet", head.Position).
+			WithHint("try again in a moment")
+	}
+	return nil
 }
 
 func (s *Server) changeOrganisation(ctx context.Context, id string, ifMatch *string, command organisation.Command) (view Organisation, position *int64, _ error) {

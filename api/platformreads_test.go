@@ -53,6 +53,7 @@ var platformReads = map[string]string{
 	"redeem":               "decided by the secret of the key; who has it not learns nothing",
 	"replay":               "the caller's own answer, by its organisation and key",
 	"ReportObservations":   "an agent reports of its own node, which provisioning checks; agents are parties of no event",
+	"revokeAll":            "an operator's",
 	"scopeOf":              "decided by whose the connection is; of another's nothing is said",
 	"SetExchangeRate":      "an operator's",
 	"SetMarketPolicy":      "an operator's",

@@ -2809,6 +2809,24 @@ type NewQuote struct {
 	ValidForHours *int `json:"valid_for_hours,omitempty"`
 }
 
+// NewRecovery defines model for NewRecovery.
+type NewRecovery struct {
+	// Owner A new owner, whom the key is for; absent, it is for the owner who came first.
+	Owner *struct {
+		// Email Personal: encrypted in the log, and erased with the person.
+		Email *Email `json:"email,omitempty"`
+
+		// Name Personal: encrypted in the log, and erased with the person.
+		Name PersonName `json:"name"`
+	} `json:"owner,omitempty"`
+
+	// Reason Why; the organisation reads it.
+	Reason string `json:"reason"`
+
+	// RevokeKeys Revoke all other keys of the organisation, for they may be in the wrong hands.
+	RevokeKeys *bool `json:"revoke_keys,omitempty"`
+}
+
 // NewRedundancyGroup defines model for NewRedundancyGroup.
 type NewRedundancyGroup struct {
 	// Diversity What two members must not share: a port on either side, nor an edge node, nor its building.
@@ -4972,6 +4990,21 @@ type ReactivateOrganisationParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// RecoverOrganisationParams defines parameters for RecoverOrganisation.
+type RecoverOrganisationParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// CrossbillOnBehalfOf For whom the caller acts: a member's id, or a pseudonym without `@`. Recorded for good with the events of the request; it gives no right.
+	CrossbillOnBehalfOf *OnBehalfOf `json:"Crossbill-On-Behalf-Of,omitempty"`
+
+	// CrossbillReason Why the caller acts; nothing about a person. Recorded for good with the events of the request.
+	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // RenameOrganisationParams defines parameters for RenameOrganisation.
 type RenameOrganisationParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
@@ -5534,6 +5567,9 @@ type AddMemberJSONRequestBody = NewMember
 // SetMemberRoleJSONRequestBody defines body for SetMemberRole for application/json ContentType.
 type SetMemberRoleJSONRequestBody = NewMemberRole
 
+// RecoverOrganisationJSONRequestBody defines body for RecoverOrganisation for application/json ContentType.
+type RecoverOrganisationJSONRequestBody = NewRecovery
+
 // RenameOrganisationJSONRequestBody defines body for RenameOrganisation for application/json ContentType.
 type RenameOrganisationJSONRequestBody = NewName
 
@@ -5996,6 +6032,9 @@ type ServerInterface interface {
 	// ReactivateOrganisation End a suspension
 	// (POST /v1/organisations/{organisation_id}:reactivate)
 	ReactivateOrganisation(w http.ResponseWriter, r *http.Request, organisationId OrganisationID, params ReactivateOrganisationParams)
+	// RecoverOrganisation Issue an owner's key to an organisation that has lost its own
+	// (POST /v1/organisations/{organisation_id}:recover)
+	RecoverOrganisation(w http.ResponseWriter, r *http.Request, organisationId OrganisationID, params RecoverOrganisationParams)
 	// RenameOrganisation Give the organisation another name; its slug stays
 	// (POST /v1/organisations/{organisation_id}:rename)
 	RenameOrganisation(w http.ResponseWriter, r *http.Request, organisationId OrganisationID, params RenameOrganisationParams)
@@ -13041,6 +13080,113 @@ func (siw *ServerInterfaceWrapper) ReactivateOrganisation(w http.ResponseWriter,
 	handler.ServeHTTP(w, r)
 }
 
+// RecoverOrganisation operation middleware
+func (siw *ServerInterfaceWrapper) RecoverOrganisation(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "organisation_id" -------------
+	var organisationId OrganisationID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "organisation_id", mux.Vars(r)["organisation_id"], &organisationId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "organisation_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RecoverOrganisationParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Crossbill-On-Behalf-Of" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Crossbill-On-Behalf-Of")]; found {
+		var CrossbillOnBehalfOf OnBehalfOf
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Crossbill-On-Behalf-Of", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Crossbill-On-Behalf-Of", valueList[0], &CrossbillOnBehalfOf, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Crossbill-On-Behalf-Of", Err: err})
+			return
+		}
+
+		params.CrossbillOnBehalfOf = &CrossbillOnBehalfOf
+
+	}
+
+	// ------------- Optional header parameter "Crossbill-Reason" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Crossbill-Reason")]; found {
+		var CrossbillReason ActingReason
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Crossbill-Reason", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Crossbill-Reason", valueList[0], &CrossbillReason, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Crossbill-Reason", Err: err})
+			return
+		}
+
+		params.CrossbillReason = &CrossbillReason
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RecoverOrganisation(w, r, organisationId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // RenameOrganisation operation middleware
 func (siw *ServerInterfaceWrapper) RenameOrganisation(w http.ResponseWriter, r *http.Request) {
 
@@ -16355,6 +16501,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 	r.HandleFunc(options.BaseURL+"/v1/organisations/{organisation_id}:reactivate", wrapper.ReactivateOrganisation).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/organisations/{organisation_id}:close", wrapper.CloseOrganisation).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/organisations/{organisation_id}:recover", wrapper.RecoverOrganisation).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/organisations/{organisation_id}/members", wrapper.ListMembers).Methods(http.MethodGet)
 
@@ -21148,6 +21296,57 @@ func (response ReactivateOrganisationdefaultApplicationProblemPlusJSONResponse) 
 	return err
 }
 
+type RecoverOrganisationRequestObject struct {
+	OrganisationId OrganisationID `json:"organisation_id"`
+	Params         RecoverOrganisationParams
+	Body           *RecoverOrganisationJSONRequestBody
+}
+
+type RecoverOrganisationResponseObject interface {
+	VisitRecoverOrganisationResponse(w http.ResponseWriter) error
+}
+
+type RecoverOrganisation200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type RecoverOrganisation200JSONResponse struct {
+	Body    OrganisationWithKey
+	Headers RecoverOrganisation200ResponseHeaders
+}
+
+func (response RecoverOrganisation200JSONResponse) VisitRecoverOrganisationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RecoverOrganisationdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RecoverOrganisationdefaultApplicationProblemPlusJSONResponse) VisitRecoverOrganisationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RenameOrganisationRequestObject struct {
 	OrganisationId OrganisationID `json:"organisation_id"`
 	Params         RenameOrganisationParams
@@ -23445,6 +23644,9 @@ type StrictServerInterface interface {
 	// ReactivateOrganisation End a suspension
 	// (POST /v1/organisations/{organisation_id}:reactivate)
 	ReactivateOrganisation(ctx context.Context, request ReactivateOrganisationRequestObject) (ReactivateOrganisationResponseObject, error)
+	// RecoverOrganisation Issue an owner's key to an organisation that has lost its own
+	// (POST /v1/organisations/{organisation_id}:recover)
+	RecoverOrganisation(ctx context.Context, request RecoverOrganisationRequestObject) (RecoverOrganisationResponseObject, error)
 	// RenameOrganisation Give the organisation another name; its slug stays
 	// (POST /v1/organisations/{organisation_id}:rename)
 	RenameOrganisation(ctx context.Context, request RenameOrganisationRequestObject) (RenameOrganisationResponseObject, error)
@@ -26372,6 +26574,40 @@ func (sh *strictHandler) ReactivateOrganisation(w http.ResponseWriter, r *http.R
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ReactivateOrganisationResponseObject); ok {
 		if err := validResponse.VisitReactivateOrganisationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RecoverOrganisation operation middleware
+func (sh *strictHandler) RecoverOrganisation(w http.ResponseWriter, r *http.Request, organisationId OrganisationID, params RecoverOrganisationParams) {
+	var request RecoverOrganisationRequestObject
+
+	request.OrganisationId = organisationId
+	request.Params = params
+
+	var body RecoverOrganisationJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RecoverOrganisation(ctx, request.(RecoverOrganisationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RecoverOrganisation")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RecoverOrganisationResponseObject); ok {
+		if err := validResponse.VisitRecoverOrganisationResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -174,6 +174,7 @@ func marketplaceSamples() []domain.Event {
 		organisation.MemberAdded{OrganisationID: customer, MemberID: "mem_1", Name: "Ada Lovelace", Email: "ada@example.org", Role: organisation.MemberOwner, At: at},
 		organisation.MemberRoleChanged{OrganisationID: customer, MemberID: "mem_1", Role: organisation.MemberTrader, At: at},
 		organisation.MemberRemoved{OrganisationID: customer, MemberID: "mem_1", At: at},
+		organisation.Recovered{OrganisationID: customer, MemberID: "mem_1", KeyID: keyID, Reason: "Every key was lost in a fire", At: at},
 		apikey.Issued{KeyID: keyID, OrganisationID: customer, Principal: apikey.Principal{Kind: apikey.KindProgram, ID: "bot", Name: "Bot"},
 			Scopes: []string{"trade"}, SecretHash: hash, At: at, Limits: &limits, ExpiresAt: &april, IssuedBy: &apikey.PrincipalRef{Kind: apikey.KindPerson, ID: "mem_1"}},
 		apikey.LimitsSet{KeyID: keyID, Limits: limits, By: &apikey.PrincipalRef{Kind: apikey.KindPerson, ID: "mem_1"}, At: at},

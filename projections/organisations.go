@@ -2,6 +2,8 @@ package projections
 
 import (
 	"context"
+	"encoding/json"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -98,6 +100,63 @@ func (q Queries) APIKeys(ctx context.Context, organisationID string, limit int, 
 	return docsPage[apikey.State](ctx, q.DB, op, p, `
 		SELECT position, doc FROM read_api_keys -- read_api_keys_organisation
 		WHERE organisation_id = $1 AND position < $2 ORDER BY position DESC LIMIT $3`, organisationID, p.place, p.ask())
+}
+
+// VersionedKey is a key and its stream's version.
+type VersionedKey struct {
+	Version int64
+	apikey.State
+}
+
+// LiveKeys returns the keys of an organisation, without hashes and persons' names, that are neither revoked nor expired at
+// a time, in no order, but for the keys of edge nodes, which their operator has by the thousand. ahead is how many more have
+// been issued past what the read model has. Looked at in an append's transaction nothing is missed, if those that issue keys
+// in the same transaction, whose events are not written yet, say so ([Queries.KeyIssued]).
+func (q Queries) LiveKeys(ctx context.Context, organisationID string, at time.Time) (live []VersionedKey, ahead int, _ error) {
+	const op = "projections.LiveKeys"
+	rows, err := q.DB.Query(ctx, `
+		SELECT version, doc, 0 FROM read_api_keys -- read_api_keys_organisation
+		 WHERE organisation_id = $1 AND doc ->> 'revoked' = 'false' AND doc -> 'principal' ->> 'kind' <> $2
+		   AND coalesce((doc ->> 'expires_at')::timestamptz > $3, true)
+		UNION ALL
+		SELECT 0, NULL, count(*) + (SELECT count(*) FROM string_to_table(current_setting('`+keysIssued+`', true), ' ') AS t (id) WHERE id = $1)
+		  FROM events -- events_category
+		 WHERE split_part(stream, '-', 1) = 'api_key' AND type = $4
+		   AND position > coalesce((SELECT position FROM subscriptions WHERE name = 'api_keys'), 0)
+		   AND convert_from(metadata, 'UTF8')::jsonb -> 'parties' ? $1`,
+		organisationID, apikey.KindEdgeNode, at, apikey.Issued{}.EventType())
+	if err != nil {
+		return nil, 0, unavailable(op, err)
+	}
+	var version int64
+	var doc []byte
+	var issued int
+	_, err = pgx.ForEachRow(rows, []any{&version, &doc, &issued}, func() error {
+		if doc == nil {
+			ahead = issued
+			return nil
+		}
+		key := VersionedKey{Version: version}
+		if err := json.Unmarshal(doc, &key.State); err != nil {
+			return broken(op, err)
+		}
+		live = append(live, key)
+		return nil
+	})
+	return live, ahead, unavailable(op, err)
+}
+
+// keysIssued is a setting of a transaction: the organisations, one for each key that is issued in it.
+const keysIssued = "crossbill.keys_issued"
+
+// KeyIssued says that the transaction issues a key of an organisation.
+func (q Queries) KeyIssued(ctx context.Context, organisationID string) error {
+	rows, err := q.DB.Query(ctx, `SELECT set_config('`+keysIssued+`', concat_ws(' ', nullif(current_setting('`+keysIssued+`', true), ''), $1::text), true)`, organisationID)
+	if err == nil {
+		rows.Close()
+		err = rows.Err()
+	}
+	return unavailable("projections.KeyIssued", err)
 }
 
 // LiveConnections returns how many connections that have not ended the organisation is a party of.

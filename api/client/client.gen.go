@@ -2808,6 +2808,24 @@ type NewQuote struct {
 	ValidForHours *int `json:"valid_for_hours,omitempty"`
 }
 
+// NewRecovery defines model for NewRecovery.
+type NewRecovery struct {
+	// Owner A new owner, whom the key is for; absent, it is for the owner who came first.
+	Owner *struct {
+		// Email Personal: encrypted in the log, and erased with the person.
+		Email *Email `json:"email,omitempty"`
+
+		// Name Personal: encrypted in the log, and erased with the person.
+		Name PersonName `json:"name"`
+	} `json:"owner,omitempty"`
+
+	// Reason Why; the organisation reads it.
+	Reason string `json:"reason"`
+
+	// RevokeKeys Revoke all other keys of the organisation, for they may be in the wrong hands.
+	RevokeKeys *bool `json:"revoke_keys,omitempty"`
+}
+
 // NewRedundancyGroup defines model for NewRedundancyGroup.
 type NewRedundancyGroup struct {
 	// Diversity What two members must not share: a port on either side, nor an edge node, nor its building.
@@ -4971,6 +4989,21 @@ type ReactivateOrganisationParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// RecoverOrganisationParams defines parameters for RecoverOrganisation.
+type RecoverOrganisationParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// CrossbillOnBehalfOf For whom the caller acts: a member's id, or a pseudonym without `@`. Recorded for good with the events of the request; it gives no right.
+	CrossbillOnBehalfOf *OnBehalfOf `json:"Crossbill-On-Behalf-Of,omitempty"`
+
+	// CrossbillReason Why the caller acts; nothing about a person. Recorded for good with the events of the request.
+	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // RenameOrganisationParams defines parameters for RenameOrganisation.
 type RenameOrganisationParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
@@ -5533,6 +5566,9 @@ type AddMemberJSONRequestBody = NewMember
 // SetMemberRoleJSONRequestBody defines body for SetMemberRole for application/json ContentType.
 type SetMemberRoleJSONRequestBody = NewMemberRole
 
+// RecoverOrganisationJSONRequestBody defines body for RecoverOrganisation for application/json ContentType.
+type RecoverOrganisationJSONRequestBody = NewRecovery
+
 // RenameOrganisationJSONRequestBody defines body for RenameOrganisation for application/json ContentType.
 type RenameOrganisationJSONRequestBody = NewName
 
@@ -5788,6 +5824,7 @@ type ClientInterface interface {
 	//
 	// The secret is in this answer and nowhere else. Nobody gives away more than they have: neither a scope, nor wider limits
 	// than those of the key that is called with. A program's key has neither `admin` nor `approve`.
+	// An organisation has at most 500 keys that are neither revoked nor expired.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -5798,6 +5835,7 @@ type ClientInterface interface {
 	//
 	// The secret is in this answer and nowhere else. Nobody gives away more than they have: neither a scope, nor wider limits
 	// than those of the key that is called with. A program's key has neither `admin` nor `approve`.
+	// An organisation has at most 500 keys that are neither revoked nor expired.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -6744,6 +6782,26 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/organisations/{organisation_id}:reactivate (the `ReactivateOrganisation` operationId).
 	ReactivateOrganisation(ctx context.Context, organisationId OrganisationID, params *ReactivateOrganisationParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// RecoverOrganisationWithBody Issue an owner's key to an organisation that has lost its own
+	//
+	// For operators, who make sure beforehand whom they give it to. The key is for the owner who came first, or for a
+	// new one. The organisation finds who did it and why among its events, as `organisation.recovered`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}:recover (the `RecoverOrganisation` operationId).
+	RecoverOrganisationWithBody(ctx context.Context, organisationId OrganisationID, params *RecoverOrganisationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RecoverOrganisation Issue an owner's key to an organisation that has lost its own
+	//
+	// For operators, who make sure beforehand whom they give it to. The key is for the owner who came first, or for a
+	// new one. The organisation finds who did it and why among its events, as `organisation.recovered`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}:recover (the `RecoverOrganisation` operationId).
+	RecoverOrganisation(ctx context.Context, organisationId OrganisationID, params *RecoverOrganisationParams, body RecoverOrganisationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// RenameOrganisationWithBody Give the organisation another name; its slug stays
 	//
 	// Takes any type of body and a specified content type.
@@ -7226,6 +7284,7 @@ func (c *Client) ListApiKeys(ctx context.Context, params *ListApiKeysParams, req
 //
 // The secret is in this answer and nowhere else. Nobody gives away more than they have: neither a scope, nor wider limits
 // than those of the key that is called with. A program's key has neither `admin` nor `approve`.
+// An organisation has at most 500 keys that are neither revoked nor expired.
 //
 // Takes any type of body and a specified content type.
 //
@@ -7246,6 +7305,7 @@ func (c *Client) CreateApiKeyWithBody(ctx context.Context, params *CreateApiKeyP
 //
 // The secret is in this answer and nowhere else. Nobody gives away more than they have: neither a scope, nor wider limits
 // than those of the key that is called with. A program's key has neither `admin` nor `approve`.
+// An organisation has at most 500 keys that are neither revoked nor expired.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -9452,6 +9512,46 @@ func (c *Client) CloseOrganisation(ctx context.Context, organisationId Organisat
 // Corresponds with POST /v1/organisations/{organisation_id}:reactivate (the `ReactivateOrganisation` operationId).
 func (c *Client) ReactivateOrganisation(ctx context.Context, organisationId OrganisationID, params *ReactivateOrganisationParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewReactivateOrganisationRequest(c.Server, organisationId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RecoverOrganisationWithBody Issue an owner's key to an organisation that has lost its own
+//
+// For operators, who make sure beforehand whom they give it to. The key is for the owner who came first, or for a
+// new one. The organisation finds who did it and why among its events, as `organisation.recovered`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/organisations/{organisation_id}:recover (the `RecoverOrganisation` operationId).
+func (c *Client) RecoverOrganisationWithBody(ctx context.Context, organisationId OrganisationID, params *RecoverOrganisationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRecoverOrganisationRequestWithBody(c.Server, organisationId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RecoverOrganisation Issue an owner's key to an organisation that has lost its own
+//
+// For operators, who make sure beforehand whom they give it to. The key is for the owner who came first, or for a
+// new one. The organisation finds who did it and why among its events, as `organisation.recovered`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/organisations/{organisation_id}:recover (the `RecoverOrganisation` operationId).
+func (c *Client) RecoverOrganisation(ctx context.Context, organisationId OrganisationID, params *RecoverOrganisationParams, body RecoverOrganisationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRecoverOrganisationRequest(c.Server, organisationId, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -17557,6 +17657,101 @@ func NewReactivateOrganisationRequest(server string, organisationId Organisation
 	return req, nil
 }
 
+// NewRecoverOrganisationRequest calls the generic RecoverOrganisation builder with application/json body
+func NewRecoverOrganisationRequest(server string, organisationId OrganisationID, params *RecoverOrganisationParams, body RecoverOrganisationJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRecoverOrganisationRequestWithBody(server, organisationId, params, "application/json", bodyReader)
+}
+
+// NewRecoverOrganisationRequestWithBody constructs an http.Request for the RecoverOrganisation method, with any body, and a specified content type
+func NewRecoverOrganisationRequestWithBody(server string, organisationId OrganisationID, params *RecoverOrganisationParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "organisation_id", organisationId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/organisations/%s:recover", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.CrossbillOnBehalfOf != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Crossbill-On-Behalf-Of", *params.CrossbillOnBehalfOf, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Crossbill-On-Behalf-Of", headerParam1)
+		}
+
+		if params.CrossbillReason != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "Crossbill-Reason", *params.CrossbillReason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Crossbill-Reason", headerParam2)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam3)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewRenameOrganisationRequest calls the generic RenameOrganisation builder with application/json body
 func NewRenameOrganisationRequest(server string, organisationId OrganisationID, params *RenameOrganisationParams, body RenameOrganisationJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -20923,6 +21118,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// The secret is in this answer and nowhere else. Nobody gives away more than they have: neither a scope, nor wider limits
 	// than those of the key that is called with. A program's key has neither `admin` nor `approve`.
+	// An organisation has at most 500 keys that are neither revoked nor expired.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -20933,6 +21129,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// The secret is in this answer and nowhere else. Nobody gives away more than they have: neither a scope, nor wider limits
 	// than those of the key that is called with. A program's key has neither `admin` nor `approve`.
+	// An organisation has at most 500 keys that are neither revoked nor expired.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -22002,6 +22199,26 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/organisations/{organisation_id}:reactivate (the `ReactivateOrganisation` operationId).
 	ReactivateOrganisationWithResponse(ctx context.Context, organisationId OrganisationID, params *ReactivateOrganisationParams, reqEditors ...RequestEditorFn) (*ReactivateOrganisationResponse, error)
+
+	// RecoverOrganisationWithBodyWithResponse Issue an owner's key to an organisation that has lost its own
+	//
+	// For operators, who make sure beforehand whom they give it to. The key is for the owner who came first, or for a
+	// new one. The organisation finds who did it and why among its events, as `organisation.recovered`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}:recover (the `RecoverOrganisation` operationId).
+	RecoverOrganisationWithBodyWithResponse(ctx context.Context, organisationId OrganisationID, params *RecoverOrganisationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RecoverOrganisationResponse, error)
+
+	// RecoverOrganisationWithResponse Issue an owner's key to an organisation that has lost its own
+	//
+	// For operators, who make sure beforehand whom they give it to. The key is for the owner who came first, or for a
+	// new one. The organisation finds who did it and why among its events, as `organisation.recovered`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/organisations/{organisation_id}:recover (the `RecoverOrganisation` operationId).
+	RecoverOrganisationWithResponse(ctx context.Context, organisationId OrganisationID, params *RecoverOrganisationParams, body RecoverOrganisationJSONRequestBody, reqEditors ...RequestEditorFn) (*RecoverOrganisationResponse, error)
 
 	// RenameOrganisationWithBodyWithResponse Give the organisation another name; its slug stays
 	//
@@ -27507,6 +27724,61 @@ func (r ReactivateOrganisationResponse) ContentType() string {
 	return ""
 }
 
+// RecoverOrganisationResponse200Headers the declared response headers of an HTTP 200 response for RecoverOrganisation
+type RecoverOrganisationResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type RecoverOrganisationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *OrganisationWithKey
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RecoverOrganisationResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RecoverOrganisationResponse) GetJSON200() *OrganisationWithKey {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RecoverOrganisationResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RecoverOrganisationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RecoverOrganisationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RecoverOrganisationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RecoverOrganisationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // RenameOrganisationResponse200Headers the declared response headers of an HTTP 200 response for RenameOrganisation
 type RenameOrganisationResponse200Headers struct {
 	CrossbillPosition *int64
@@ -29812,6 +30084,7 @@ func (c *ClientWithResponses) ListApiKeysWithResponse(ctx context.Context, param
 //
 // The secret is in this answer and nowhere else. Nobody gives away more than they have: neither a scope, nor wider limits
 // than those of the key that is called with. A program's key has neither `admin` nor `approve`.
+// An organisation has at most 500 keys that are neither revoked nor expired.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -29828,6 +30101,7 @@ func (c *ClientWithResponses) CreateApiKeyWithBodyWithResponse(ctx context.Conte
 //
 // The secret is in this answer and nowhere else. Nobody gives away more than they have: neither a scope, nor wider limits
 // than those of the key that is called with. A program's key has neither `admin` nor `approve`.
+// An organisation has at most 500 keys that are neither revoked nor expired.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -31658,6 +31932,38 @@ func (c *ClientWithResponses) ReactivateOrganisationWithResponse(ctx context.Con
 		return nil, err
 	}
 	return ParseReactivateOrganisationResponse(rsp)
+}
+
+// RecoverOrganisationWithBodyWithResponse Issue an owner's key to an organisation that has lost its own
+//
+// For operators, who make sure beforehand whom they give it to. The key is for the owner who came first, or for a
+// new one. The organisation finds who did it and why among its events, as `organisation.recovered`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/organisations/{organisation_id}:recover (the `RecoverOrganisation` operationId).
+func (c *ClientWithResponses) RecoverOrganisationWithBodyWithResponse(ctx context.Context, organisationId OrganisationID, params *RecoverOrganisationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RecoverOrganisationResponse, error) {
+	rsp, err := c.RecoverOrganisationWithBody(ctx, organisationId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRecoverOrganisationResponse(rsp)
+}
+
+// RecoverOrganisationWithResponse Issue an owner's key to an organisation that has lost its own
+//
+// For operators, who make sure beforehand whom they give it to. The key is for the owner who came first, or for a
+// new one. The organisation finds who did it and why among its events, as `organisation.recovered`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/organisations/{organisation_id}:recover (the `RecoverOrganisation` operationId).
+func (c *ClientWithResponses) RecoverOrganisationWithResponse(ctx context.Context, organisationId OrganisationID, params *RecoverOrganisationParams, body RecoverOrganisationJSONRequestBody, reqEditors ...RequestEditorFn) (*RecoverOrganisationResponse, error) {
+	rsp, err := c.RecoverOrganisation(ctx, organisationId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRecoverOrganisationResponse(rsp)
 }
 
 // RenameOrganisationWithBodyWithResponse Give the organisation another name; its slug stays
@@ -36502,6 +36808,52 @@ func ParseReactivateOrganisationResponse(rsp *http.Response) (*ReactivateOrganis
 	switch {
 	case rsp.StatusCode == 200:
 		var headers ReactivateOrganisationResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRecoverOrganisationResponse parses an HTTP response from a RecoverOrganisationWithResponse call
+func ParseRecoverOrganisationResponse(rsp *http.Response) (*RecoverOrganisationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RecoverOrganisationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest OrganisationWithKey
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RecoverOrganisationResponse200Headers
 		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
 			var value int64
 			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {

@@ -75,6 +75,15 @@ type RemoveMember struct {
 	At       time.Time
 }
 
+// Recover records that an owner was given a key by the platform's operator.
+type Recover struct {
+	MemberID string // an owner
+	KeyID    string
+	Reason   string
+	At       time.Time
+}
+
+func (Recover) command()          {}
 func (Register) command()         {}
 func (Rename) command()           {}
 func (Suspend) command()          {}
@@ -133,6 +142,8 @@ func Decide(s State, c Command) ([]domain.Event, error) {
 	case ChangeMemberRole:
 		return c.decide(op, s)
 	case RemoveMember:
+		return c.decide(op, s)
+	case Recover:
 		return c.decide(op, s)
 	}
 	return nil, domain.UnknownCommand(op, c)

@@ -71,6 +71,20 @@ func (c RemoveMember) decide(op string, s State) ([]domain.Event, error) {
 	return []domain.Event{MemberRemoved{OrganisationID: s.ID, MemberID: m.ID, At: domain.Instant(c.At)}}, nil
 }
 
+func (c Recover) decide(op string, s State) ([]domain.Event, error) {
+	var p domain.Problems
+	p.ID("/key_id", domain.PrefixAPIKey, c.KeyID)
+	p.Text("/reason", c.Reason, domain.MaxReason)
+	p.Time("/at", c.At)
+	if err := p.Err(op); err != nil {
+		return nil, err
+	}
+	if m, ok := s.Member(c.MemberID); !ok || m.Role != MemberOwner {
+		return nil, domain.Errorf(domain.Conflict, op, "there is no such owner of the organisation %s", s.ID).WithHint("name a new owner")
+	}
+	return []domain.Event{Recovered{OrganisationID: s.ID, MemberID: c.MemberID, KeyID: c.KeyID, Reason: c.Reason, At: domain.Instant(c.At)}}, nil
+}
+
 // lastOwner reports whether nobody but m owns the organisation: without m it could never again be changed by itself.
 func (s State) lastOwner(m Member) bool {
 	for _, other := range s.Members {

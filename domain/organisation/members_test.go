@@ -21,6 +21,7 @@ func TestMembersAndStates(t *testing.T) {
 	bob := MemberAdded{org, member(2), "Bob", "", MemberTrader, scenario.Noon}
 	given := func(e ...domain.Event) []domain.Event { return append([]domain.Event{registered, ada}, e...) }
 	suspended, closed := Suspended{org, "unpaid", at}, Closed{org, at}
+	key := scenario.ID(domain.PrefixAPIKey, 1)
 	owner2, gone := MemberRoleChanged{org, member(2), MemberOwner, at}, MemberRemoved{org, member(2), at}
 	add := func(change func(*AddMember)) AddMember {
 		c := AddMember{member(2), "Bob", "", MemberTrader, scenario.Noon}
@@ -48,6 +49,14 @@ func TestMembersAndStates(t *testing.T) {
 		{Name: "remove the last owner", Given: given(bob), When: RemoveMember{member(1), at}, Code: domain.Conflict},
 		{Name: "remove the last owner when another was removed", Given: given(bob, owner2, gone), When: RemoveMember{member(1), at}, Code: domain.Conflict},
 		{Name: "remove a stranger", Given: given(), When: RemoveMember{member(2), at}, Code: domain.NotFound},
+
+		{Name: "recover", Given: given(bob), When: Recover{member(1), key, "lost", at}, Then: []domain.Event{Recovered{org, member(1), key, "lost", at}}},
+		{Name: "recover what is suspended", Given: given(suspended), When: Recover{member(1), key, "lost", at}, Then: []domain.Event{Recovered{org, member(1), key, "lost", at}}},
+		{Name: "recover to a trader", Given: given(bob), When: Recover{member(2), key, "lost", at}, Code: domain.Conflict},
+		{Name: "recover to an owner who was removed", Given: given(bob, owner2, gone), When: Recover{member(2), key, "lost", at}, Code: domain.Conflict},
+		{Name: "recover to nobody", Given: given(), When: Recover{"", key, "lost", at}, Code: domain.Conflict},
+		{Name: "recover for nothing", Given: given(), When: Recover{MemberID: member(1)}, Code: domain.Invalid, Fields: []string{"/key_id", "/reason", "/at"}},
+		{Name: "recover what is closed", Given: given(suspended, closed), When: Recover{member(1), key, "lost", at}, Code: domain.Conflict},
 
 		{Name: "rename", Given: given(), When: Rename{"Haven", at}, Then: []domain.Event{Renamed{org, "Haven", at}}},
 		{Name: "rename to the same", Given: given(), When: Rename{"Harbour", at}},

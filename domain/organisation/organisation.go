@@ -90,6 +90,15 @@ type MemberRemoved struct {
 	At             time.Time `json:"at"`
 }
 
+// Recovered says that the platform's operator had a key issued to an owner, because the organisation had lost its own.
+type Recovered struct {
+	OrganisationID string    `json:"organisation_id"`
+	MemberID       string    `json:"member_id"` // the owner
+	KeyID          string    `json:"key_id"`
+	Reason         string    `json:"reason"`
+	At             time.Time `json:"at"`
+}
+
 // EventType is the name in the log.
 func (Registered) EventType() string { return "organisation.registered" }
 
@@ -114,6 +123,9 @@ func (MemberRoleChanged) EventType() string { return "organisation.member_role_c
 // EventType is the name in the log.
 func (MemberRemoved) EventType() string { return "organisation.member_removed" }
 
+// EventType is the name in the log.
+func (Recovered) EventType() string { return "organisation.recovered" }
+
 // MapPersonal maps the member's name and mail address.
 func (e MemberAdded) MapPersonal(f func(domain.PersonalField) string) domain.Event {
 	of := subject.Of(e.OrganisationID, e.MemberID)
@@ -127,7 +139,7 @@ func (e MemberAdded) MapPersonal(f func(domain.PersonalField) string) domain.Eve
 // Events returns one zero value of every event type of this package.
 func Events() []domain.Event {
 	return []domain.Event{
-		Registered{}, Renamed{}, Suspended{}, Reactivated{}, Closed{}, MemberAdded{}, MemberRoleChanged{}, MemberRemoved{},
+		Registered{}, Renamed{}, Suspended{}, Reactivated{}, Closed{}, MemberAdded{}, MemberRoleChanged{}, MemberRemoved{}, Recovered{},
 	}
 }
 
