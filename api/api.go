@@ -57,7 +57,8 @@ type Options struct {
 	Pool            *pgxpool.Pool
 	Waiter          Waiter
 	VerifierKey     string           // of the log's checkpoints
-	Stripe          *stripe.Client   // nil: invoices can't be paid through the platform
+	Stripe          *stripe.Mover    // nil: invoices can't be paid through the platform
+	StripeSecret    string           // of the webhook's endpoint at Stripe (whsec_…); "": no webhooks are taken
 	Webhooks        *webhooks.Sender // default: one that sends to public addresses only
 	Prover          *proof.Prover    // default: over the pool's own events
 	ReadingInterval time.Duration    // of the edge's meters; default 5 minutes
@@ -151,6 +152,7 @@ func (s *Server) handler() http.Handler {
 	root := http.NewServeMux()
 	root.HandleFunc("GET /openapi.yaml", serveContract)
 	root.HandleFunc("GET "+tilePrefix+"tile/", s.serveTile)
+	root.HandleFunc("POST "+stripeWebhookPath, s.stripeWebhook)
 	root.Handle("/", m)
 	return s.guard(root)
 }

@@ -109,12 +109,13 @@ func contractOperations() map[string]*openapi3.Operation {
 
 // undelegated are the operations, other than reads, that take no headers of delegation, and why.
 var undelegated = map[string]string{
-	"estimateListing":    "records nothing",
-	"qualify":            "records nothing",
-	"testWebhook":        "records nothing",
-	"payInvoice":         "records nothing; the payment service's word is what is recorded",
-	"sendReadings":       "an agent acts for its node and for nobody else",
-	"reportObservations": "likewise",
+	"estimateListing":      "records nothing",
+	"qualify":              "records nothing",
+	"testWebhook":          "records nothing",
+	"payInvoice":           "what is asked of the payment service, and recorded, is the platform's own doing",
+	"connectPayoutAccount": "likewise",
+	"sendReadings":         "an agent acts for its node and for nobody else",
+	"reportObservations":   "likewise",
 }
 
 // TestDelegationIsInTheContract finds the headers of delegation with every operation that records something, so that every

@@ -46,7 +46,6 @@ var platformReads = map[string]string{
 	"organisation":         "the name of a provider on an invoice that was read as the caller, or of its customer",
 	"openRevenue":          "usage of connections that were found as the caller",
 	"ownBillingAccount":    "decided by whose the account is; of another's nothing is said",
-	"PayInvoice":           "the payer of an invoice that was loaded as the caller",
 	"portViews":            "what is reserved on ports that were found as the caller",
 	"PublishFeeSchedule":   "an operator's",
 	"quotedListing":        "of a quote that was loaded as the caller",

@@ -738,6 +738,60 @@ func (e OrganisationState) Valid() bool {
 	}
 }
 
+// Defines values for PaymentFindingKind.
+const (
+	PaymentFindingKindDispute PaymentFindingKind = "dispute"
+	PaymentFindingKindPayment PaymentFindingKind = "payment"
+	PaymentFindingKindPayout  PaymentFindingKind = "payout"
+	PaymentFindingKindRefund  PaymentFindingKind = "refund"
+)
+
+// Valid indicates whether the value is a known member of the PaymentFindingKind enum.
+func (e PaymentFindingKind) Valid() bool {
+	switch e {
+	case PaymentFindingKindDispute:
+		return true
+	case PaymentFindingKindPayment:
+		return true
+	case PaymentFindingKindPayout:
+		return true
+	case PaymentFindingKindRefund:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PaymentFindingProblem.
+const (
+	PaymentFindingProblemGivenUp      PaymentFindingProblem = "given_up"
+	PaymentFindingProblemMissingHere  PaymentFindingProblem = "missing_here"
+	PaymentFindingProblemMissingThere PaymentFindingProblem = "missing_there"
+	PaymentFindingProblemOtherAmount  PaymentFindingProblem = "other_amount"
+	PaymentFindingProblemOtherState   PaymentFindingProblem = "other_state"
+	PaymentFindingProblemUnanswered   PaymentFindingProblem = "unanswered"
+)
+
+// Valid indicates whether the value is a known member of the PaymentFindingProblem enum.
+func (e PaymentFindingProblem) Valid() bool {
+	switch e {
+	case PaymentFindingProblemGivenUp:
+		return true
+	case PaymentFindingProblemMissingHere:
+		return true
+	case PaymentFindingProblemMissingThere:
+		return true
+	case PaymentFindingProblemOtherAmount:
+		return true
+	case PaymentFindingProblemOtherState:
+		return true
+	case PaymentFindingProblemUnanswered:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for PrincipalRefKind.
 const (
 	PrincipalRefKindEdgeNode PrincipalRefKind = "edge_node"
@@ -2768,6 +2822,18 @@ type NewOrganisation struct {
 	Slug string `json:"slug"`
 }
 
+// NewPayoutAccount defines model for NewPayoutAccount.
+type NewPayoutAccount struct {
+	// Country ISO 3166-1 alpha-2.
+	Country Country `json:"country"`
+
+	// RefreshUrl Where they lead when the link is used up; ask for another one there.
+	RefreshUrl string `json:"refresh_url"`
+
+	// ReturnUrl Where the payment service's pages lead back to.
+	ReturnUrl string `json:"return_url"`
+}
+
 // NewPort defines model for NewPort.
 type NewPort struct {
 	// CapacityMbps Bandwidth in 10⁶ bits a second.
@@ -3098,6 +3164,63 @@ type Payment struct {
 
 	// Status The payment service's word for it.
 	Status string `json:"status"`
+}
+
+// PaymentFinding defines model for PaymentFinding.
+type PaymentFinding struct {
+	// Here What the log says.
+	Here string `json:"here"`
+
+	// Id The payment's or payout's; empty if only the payment service has it.
+	Id      string                `json:"id"`
+	Kind    PaymentFindingKind    `json:"kind"`
+	Problem PaymentFindingProblem `json:"problem"`
+
+	// Reference The payment service's id; empty if there is none.
+	Reference string `json:"reference"`
+
+	// There What the payment service says.
+	There string `json:"there"`
+}
+
+// PaymentFindingKind defines model for PaymentFinding.Kind.
+type PaymentFindingKind string
+
+// PaymentFindingProblem defines model for PaymentFinding.Problem.
+type PaymentFindingProblem string
+
+// PaymentReconciliation defines model for PaymentReconciliation.
+type PaymentReconciliation struct {
+	// Compared How many payments, refunds, payouts and disputes were held against each other.
+	Compared int              `json:"compared"`
+	Findings []PaymentFinding `json:"findings"`
+	From     time.Time        `json:"from"`
+	To       time.Time        `json:"to"`
+}
+
+// PayoutAccount defines model for PayoutAccount.
+type PayoutAccount struct {
+	// BankPayouts What is on it can be paid to the provider's bank account.
+	BankPayouts bool `json:"bank_payouts"`
+
+	// Country ISO 3166-1 alpha-2.
+	Country Country `json:"country"`
+
+	// Id The payment service's own. None: it is being made.
+	Id *string `json:"id,omitempty"`
+
+	// Requirements What the payment service still waits for, as it names it.
+	Requirements []string `json:"requirements"`
+
+	// Transfers It takes payouts.
+	Transfers bool `json:"transfers"`
+}
+
+// PayoutAccountLink defines model for PayoutAccountLink.
+type PayoutAccountLink struct {
+	Account   PayoutAccount `json:"account"`
+	ExpiresAt time.Time     `json:"expires_at"`
+	Url       string        `json:"url"`
 }
 
 // Percent An exact decimal number.
@@ -5035,6 +5158,15 @@ type SuspendOrganisationParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// ReconcilePaymentsParams defines parameters for ReconcilePayments.
+type ReconcilePaymentsParams struct {
+	// From Inclusive.
+	From time.Time `form:"from" json:"from"`
+
+	// To Exclusive; at most 93 days later.
+	To time.Time `form:"to" json:"to"`
+}
+
 // ListPortsParams defines parameters for ListPorts.
 type ListPortsParams struct {
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
@@ -5576,6 +5708,9 @@ type RenameOrganisationJSONRequestBody = NewName
 // SuspendOrganisationJSONRequestBody defines body for SuspendOrganisation for application/json ContentType.
 type SuspendOrganisationJSONRequestBody = Reason
 
+// ConnectPayoutAccountJSONRequestBody defines body for ConnectPayoutAccount for application/json ContentType.
+type ConnectPayoutAccountJSONRequestBody = NewPayoutAccount
+
 // CreatePortJSONRequestBody defines body for CreatePort for application/json ContentType.
 type CreatePortJSONRequestBody = NewPort
 
@@ -6041,6 +6176,15 @@ type ServerInterface interface {
 	// SuspendOrganisation Keep an organisation from changing anything
 	// (POST /v1/organisations/{organisation_id}:suspend)
 	SuspendOrganisation(w http.ResponseWriter, r *http.Request, organisationId OrganisationID, params SuspendOrganisationParams)
+	// ReconcilePayments Every difference between the log and the payment service in a time
+	// (GET /v1/payment-reconciliation)
+	ReconcilePayments(w http.ResponseWriter, r *http.Request, params ReconcilePaymentsParams)
+	// GetPayoutAccount The caller's account at the payment service, which settlements are paid out to
+	// (GET /v1/payout-account)
+	GetPayoutAccount(w http.ResponseWriter, r *http.Request)
+	// ConnectPayoutAccount Connect an account at the payment service, or go on with it
+	// (POST /v1/payout-account)
+	ConnectPayoutAccount(w http.ResponseWriter, r *http.Request)
 	// ListPorts The ports of the caller's organisation with what connections hold of them, newest first
 	// (GET /v1/ports)
 	ListPorts(w http.ResponseWriter, r *http.Request, params ListPortsParams)
@@ -13401,6 +13545,80 @@ func (siw *ServerInterfaceWrapper) SuspendOrganisation(w http.ResponseWriter, r 
 	handler.ServeHTTP(w, r)
 }
 
+// ReconcilePayments operation middleware
+func (siw *ServerInterfaceWrapper) ReconcilePayments(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ReconcilePaymentsParams
+
+	// ------------- Required query parameter "from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "from", r.URL.Query(), &params.From, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "from"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "from", Err: err})
+		}
+		return
+	}
+
+	// ------------- Required query parameter "to" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "to", r.URL.Query(), &params.To, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "to"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "to", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ReconcilePayments(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetPayoutAccount operation middleware
+func (siw *ServerInterfaceWrapper) GetPayoutAccount(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetPayoutAccount(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ConnectPayoutAccount operation middleware
+func (siw *ServerInterfaceWrapper) ConnectPayoutAccount(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ConnectPayoutAccount(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListPorts operation middleware
 func (siw *ServerInterfaceWrapper) ListPorts(w http.ResponseWriter, r *http.Request) {
 
@@ -16673,6 +16891,12 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 	r.HandleFunc(options.BaseURL+"/v1/invoices/{invoice_id}/lines/{line}/explain", wrapper.ExplainInvoiceLine).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/invoices/{invoice_id}/lines/{line}/bundle", wrapper.BundleInvoiceLine).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/payout-account", wrapper.GetPayoutAccount).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/payout-account", wrapper.ConnectPayoutAccount).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/payment-reconciliation", wrapper.ReconcilePayments).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/settlements", wrapper.ListSettlements).Methods(http.MethodGet)
 
@@ -21449,6 +21673,122 @@ func (response SuspendOrganisationdefaultApplicationProblemPlusJSONResponse) Vis
 	return err
 }
 
+type ReconcilePaymentsRequestObject struct {
+	Params ReconcilePaymentsParams
+}
+
+type ReconcilePaymentsResponseObject interface {
+	VisitReconcilePaymentsResponse(w http.ResponseWriter) error
+}
+
+type ReconcilePayments200JSONResponse PaymentReconciliation
+
+func (response ReconcilePayments200JSONResponse) VisitReconcilePaymentsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReconcilePaymentsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ReconcilePaymentsdefaultApplicationProblemPlusJSONResponse) VisitReconcilePaymentsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetPayoutAccountRequestObject struct {
+}
+
+type GetPayoutAccountResponseObject interface {
+	VisitGetPayoutAccountResponse(w http.ResponseWriter) error
+}
+
+type GetPayoutAccount200JSONResponse PayoutAccount
+
+func (response GetPayoutAccount200JSONResponse) VisitGetPayoutAccountResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetPayoutAccountdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetPayoutAccountdefaultApplicationProblemPlusJSONResponse) VisitGetPayoutAccountResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ConnectPayoutAccountRequestObject struct {
+	Body *ConnectPayoutAccountJSONRequestBody
+}
+
+type ConnectPayoutAccountResponseObject interface {
+	VisitConnectPayoutAccountResponse(w http.ResponseWriter) error
+}
+
+type ConnectPayoutAccount200JSONResponse PayoutAccountLink
+
+func (response ConnectPayoutAccount200JSONResponse) VisitConnectPayoutAccountResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ConnectPayoutAccountdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ConnectPayoutAccountdefaultApplicationProblemPlusJSONResponse) VisitConnectPayoutAccountResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListPortsRequestObject struct {
 	Params ListPortsParams
 }
@@ -23653,6 +23993,15 @@ type StrictServerInterface interface {
 	// SuspendOrganisation Keep an organisation from changing anything
 	// (POST /v1/organisations/{organisation_id}:suspend)
 	SuspendOrganisation(ctx context.Context, request SuspendOrganisationRequestObject) (SuspendOrganisationResponseObject, error)
+	// ReconcilePayments Every difference between the log and the payment service in a time
+	// (GET /v1/payment-reconciliation)
+	ReconcilePayments(ctx context.Context, request ReconcilePaymentsRequestObject) (ReconcilePaymentsResponseObject, error)
+	// GetPayoutAccount The caller's account at the payment service, which settlements are paid out to
+	// (GET /v1/payout-account)
+	GetPayoutAccount(ctx context.Context, request GetPayoutAccountRequestObject) (GetPayoutAccountResponseObject, error)
+	// ConnectPayoutAccount Connect an account at the payment service, or go on with it
+	// (POST /v1/payout-account)
+	ConnectPayoutAccount(ctx context.Context, request ConnectPayoutAccountRequestObject) (ConnectPayoutAccountResponseObject, error)
 	// ListPorts The ports of the caller's organisation with what connections hold of them, newest first
 	// (GET /v1/ports)
 	ListPorts(ctx context.Context, request ListPortsRequestObject) (ListPortsResponseObject, error)
@@ -26676,6 +27025,87 @@ func (sh *strictHandler) SuspendOrganisation(w http.ResponseWriter, r *http.Requ
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(SuspendOrganisationResponseObject); ok {
 		if err := validResponse.VisitSuspendOrganisationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ReconcilePayments operation middleware
+func (sh *strictHandler) ReconcilePayments(w http.ResponseWriter, r *http.Request, params ReconcilePaymentsParams) {
+	var request ReconcilePaymentsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ReconcilePayments(ctx, request.(ReconcilePaymentsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReconcilePayments")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ReconcilePaymentsResponseObject); ok {
+		if err := validResponse.VisitReconcilePaymentsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetPayoutAccount operation middleware
+func (sh *strictHandler) GetPayoutAccount(w http.ResponseWriter, r *http.Request) {
+	var request GetPayoutAccountRequestObject
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetPayoutAccount(ctx, request.(GetPayoutAccountRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetPayoutAccount")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetPayoutAccountResponseObject); ok {
+		if err := validResponse.VisitGetPayoutAccountResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ConnectPayoutAccount operation middleware
+func (sh *strictHandler) ConnectPayoutAccount(w http.ResponseWriter, r *http.Request) {
+	var request ConnectPayoutAccountRequestObject
+
+	var body ConnectPayoutAccountJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ConnectPayoutAccount(ctx, request.(ConnectPayoutAccountRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ConnectPayoutAccount")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ConnectPayoutAccountResponseObject); ok {
+		if err := validResponse.VisitConnectPayoutAccountResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

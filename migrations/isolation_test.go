@@ -25,6 +25,8 @@ var unseen = map[string]string{
 	"log_tiles":           "hashes, which everybody is told",
 	"reservations":        "what an allocation is decided by",
 	"reserved_keys":       "names that are taken",
+	"stripe_shares":       "where money is to be moved, which the payments and payouts in the log tell",
+	"stripe_work":         "likewise",
 	"streams":             "what an append is decided by",
 	"subject_keys":        "keys",
 }

@@ -737,6 +737,60 @@ func (e OrganisationState) Valid() bool {
 	}
 }
 
+// Defines values for PaymentFindingKind.
+const (
+	PaymentFindingKindDispute PaymentFindingKind = "dispute"
+	PaymentFindingKindPayment PaymentFindingKind = "payment"
+	PaymentFindingKindPayout  PaymentFindingKind = "payout"
+	PaymentFindingKindRefund  PaymentFindingKind = "refund"
+)
+
+// Valid indicates whether the value is a known member of the PaymentFindingKind enum.
+func (e PaymentFindingKind) Valid() bool {
+	switch e {
+	case PaymentFindingKindDispute:
+		return true
+	case PaymentFindingKindPayment:
+		return true
+	case PaymentFindingKindPayout:
+		return true
+	case PaymentFindingKindRefund:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PaymentFindingProblem.
+const (
+	PaymentFindingProblemGivenUp      PaymentFindingProblem = "given_up"
+	PaymentFindingProblemMissingHere  PaymentFindingProblem = "missing_here"
+	PaymentFindingProblemMissingThere PaymentFindingProblem = "missing_there"
+	PaymentFindingProblemOtherAmount  PaymentFindingProblem = "other_amount"
+	PaymentFindingProblemOtherState   PaymentFindingProblem = "other_state"
+	PaymentFindingProblemUnanswered   PaymentFindingProblem = "unanswered"
+)
+
+// Valid indicates whether the value is a known member of the PaymentFindingProblem enum.
+func (e PaymentFindingProblem) Valid() bool {
+	switch e {
+	case PaymentFindingProblemGivenUp:
+		return true
+	case PaymentFindingProblemMissingHere:
+		return true
+	case PaymentFindingProblemMissingThere:
+		return true
+	case PaymentFindingProblemOtherAmount:
+		return true
+	case PaymentFindingProblemOtherState:
+		return true
+	case PaymentFindingProblemUnanswered:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for PrincipalRefKind.
 const (
 	PrincipalRefKindEdgeNode PrincipalRefKind = "edge_node"
@@ -2767,6 +2821,18 @@ type NewOrganisation struct {
 	Slug string `json:"slug"`
 }
 
+// NewPayoutAccount defines model for NewPayoutAccount.
+type NewPayoutAccount struct {
+	// Country ISO 3166-1 alpha-2.
+	Country Country `json:"country"`
+
+	// RefreshUrl Where they lead when the link is used up; ask for another one there.
+	RefreshUrl string `json:"refresh_url"`
+
+	// ReturnUrl Where the payment service's pages lead back to.
+	ReturnUrl string `json:"return_url"`
+}
+
 // NewPort defines model for NewPort.
 type NewPort struct {
 	// CapacityMbps Bandwidth in 10⁶ bits a second.
@@ -3097,6 +3163,63 @@ type Payment struct {
 
 	// Status The payment service's word for it.
 	Status string `json:"status"`
+}
+
+// PaymentFinding defines model for PaymentFinding.
+type PaymentFinding struct {
+	// Here What the log says.
+	Here string `json:"here"`
+
+	// Id The payment's or payout's; empty if only the payment service has it.
+	Id      string                `json:"id"`
+	Kind    PaymentFindingKind    `json:"kind"`
+	Problem PaymentFindingProblem `json:"problem"`
+
+	// Reference The payment service's id; empty if there is none.
+	Reference string `json:"reference"`
+
+	// There What the payment service says.
+	There string `json:"there"`
+}
+
+// PaymentFindingKind defines model for PaymentFinding.Kind.
+type PaymentFindingKind string
+
+// PaymentFindingProblem defines model for PaymentFinding.Problem.
+type PaymentFindingProblem string
+
+// PaymentReconciliation defines model for PaymentReconciliation.
+type PaymentReconciliation struct {
+	// Compared How many payments, refunds, payouts and disputes were held against each other.
+	Compared int              `json:"compared"`
+	Findings []PaymentFinding `json:"findings"`
+	From     time.Time        `json:"from"`
+	To       time.Time        `json:"to"`
+}
+
+// PayoutAccount defines model for PayoutAccount.
+type PayoutAccount struct {
+	// BankPayouts What is on it can be paid to the provider's bank account.
+	BankPayouts bool `json:"bank_payouts"`
+
+	// Country ISO 3166-1 alpha-2.
+	Country Country `json:"country"`
+
+	// Id The payment service's own. None: it is being made.
+	Id *string `json:"id,omitempty"`
+
+	// Requirements What the payment service still waits for, as it names it.
+	Requirements []string `json:"requirements"`
+
+	// Transfers It takes payouts.
+	Transfers bool `json:"transfers"`
+}
+
+// PayoutAccountLink defines model for PayoutAccountLink.
+type PayoutAccountLink struct {
+	Account   PayoutAccount `json:"account"`
+	ExpiresAt time.Time     `json:"expires_at"`
+	Url       string        `json:"url"`
 }
 
 // Percent An exact decimal number.
@@ -5034,6 +5157,15 @@ type SuspendOrganisationParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// ReconcilePaymentsParams defines parameters for ReconcilePayments.
+type ReconcilePaymentsParams struct {
+	// From Inclusive.
+	From time.Time `form:"from" json:"from"`
+
+	// To Exclusive; at most 93 days later.
+	To time.Time `form:"to" json:"to"`
+}
+
 // ListPortsParams defines parameters for ListPorts.
 type ListPortsParams struct {
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
@@ -5574,6 +5706,9 @@ type RenameOrganisationJSONRequestBody = NewName
 
 // SuspendOrganisationJSONRequestBody defines body for SuspendOrganisation for application/json ContentType.
 type SuspendOrganisationJSONRequestBody = Reason
+
+// ConnectPayoutAccountJSONRequestBody defines body for ConnectPayoutAccount for application/json ContentType.
+type ConnectPayoutAccountJSONRequestBody = NewPayoutAccount
 
 // CreatePortJSONRequestBody defines body for CreatePort for application/json ContentType.
 type CreatePortJSONRequestBody = NewPort
@@ -6833,6 +6968,39 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/organisations/{organisation_id}:suspend (the `SuspendOrganisation` operationId).
 	SuspendOrganisation(ctx context.Context, organisationId OrganisationID, params *SuspendOrganisationParams, body SuspendOrganisationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReconcilePayments Every difference between the log and the payment service in a time
+	//
+	// For operators. Compares payments, refunds, payouts with their reversals, and disputes, and changes nothing. The platform does
+	// the same by itself every night over the last 35 days, and logs what it finds.
+	//
+	// Corresponds with GET /v1/payment-reconciliation (the `ReconcilePayments` operationId).
+	ReconcilePayments(ctx context.Context, params *ReconcilePaymentsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetPayoutAccount The caller's account at the payment service, which settlements are paid out to
+	//
+	// Corresponds with GET /v1/payout-account (the `GetPayoutAccount` operationId).
+	GetPayoutAccount(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ConnectPayoutAccountWithBody Connect an account at the payment service, or go on with it
+	//
+	// For providers. Answers with a link to the payment service's own pages, which identify the provider and ask for its bank
+	// account; the link is good for one visit. The same account is answered however often it is asked for.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/payout-account (the `ConnectPayoutAccount` operationId).
+	ConnectPayoutAccountWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ConnectPayoutAccount Connect an account at the payment service, or go on with it
+	//
+	// For providers. Answers with a link to the payment service's own pages, which identify the provider and ask for its bank
+	// account; the link is good for one visit. The same account is answered however often it is asked for.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/payout-account (the `ConnectPayoutAccount` operationId).
+	ConnectPayoutAccount(ctx context.Context, body ConnectPayoutAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListPorts The ports of the caller's organisation with what connections hold of them, newest first
 	//
@@ -9624,6 +9792,79 @@ func (c *Client) SuspendOrganisationWithBody(ctx context.Context, organisationId
 // Corresponds with POST /v1/organisations/{organisation_id}:suspend (the `SuspendOrganisation` operationId).
 func (c *Client) SuspendOrganisation(ctx context.Context, organisationId OrganisationID, params *SuspendOrganisationParams, body SuspendOrganisationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSuspendOrganisationRequest(c.Server, organisationId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReconcilePayments Every difference between the log and the payment service in a time
+//
+// For operators. Compares payments, refunds, payouts with their reversals, and disputes, and changes nothing. The platform does
+// the same by itself every night over the last 35 days, and logs what it finds.
+//
+// Corresponds with GET /v1/payment-reconciliation (the `ReconcilePayments` operationId).
+func (c *Client) ReconcilePayments(ctx context.Context, params *ReconcilePaymentsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReconcilePaymentsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetPayoutAccount The caller's account at the payment service, which settlements are paid out to
+//
+// Corresponds with GET /v1/payout-account (the `GetPayoutAccount` operationId).
+func (c *Client) GetPayoutAccount(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetPayoutAccountRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ConnectPayoutAccountWithBody Connect an account at the payment service, or go on with it
+//
+// For providers. Answers with a link to the payment service's own pages, which identify the provider and ask for its bank
+// account; the link is good for one visit. The same account is answered however often it is asked for.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/payout-account (the `ConnectPayoutAccount` operationId).
+func (c *Client) ConnectPayoutAccountWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewConnectPayoutAccountRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ConnectPayoutAccount Connect an account at the payment service, or go on with it
+//
+// For providers. Answers with a link to the payment service's own pages, which identify the provider and ask for its bank
+// account; the link is good for one visit. The same account is answered however often it is asked for.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/payout-account (the `ConnectPayoutAccount` operationId).
+func (c *Client) ConnectPayoutAccount(ctx context.Context, body ConnectPayoutAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewConnectPayoutAccountRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -17942,6 +18183,131 @@ func NewSuspendOrganisationRequestWithBody(server string, organisationId Organis
 	return req, nil
 }
 
+// NewReconcilePaymentsRequest constructs an http.Request for the ReconcilePayments method
+func NewReconcilePaymentsRequest(server string, params *ReconcilePaymentsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/payment-reconciliation")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "from", params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "to", params.To, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetPayoutAccountRequest constructs an http.Request for the GetPayoutAccount method
+func NewGetPayoutAccountRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/payout-account")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewConnectPayoutAccountRequest calls the generic ConnectPayoutAccount builder with application/json body
+func NewConnectPayoutAccountRequest(server string, body ConnectPayoutAccountJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewConnectPayoutAccountRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewConnectPayoutAccountRequestWithBody constructs an http.Request for the ConnectPayoutAccount method, with any body, and a specified content type
+func NewConnectPayoutAccountRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/payout-account")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewListPortsRequest constructs an http.Request for the ListPorts method
 func NewListPortsRequest(server string, params *ListPortsParams) (*http.Request, error) {
 	var err error
@@ -22251,6 +22617,43 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/organisations/{organisation_id}:suspend (the `SuspendOrganisation` operationId).
 	SuspendOrganisationWithResponse(ctx context.Context, organisationId OrganisationID, params *SuspendOrganisationParams, body SuspendOrganisationJSONRequestBody, reqEditors ...RequestEditorFn) (*SuspendOrganisationResponse, error)
+
+	// ReconcilePaymentsWithResponse Every difference between the log and the payment service in a time
+	//
+	// For operators. Compares payments, refunds, payouts with their reversals, and disputes, and changes nothing. The platform does
+	// the same by itself every night over the last 35 days, and logs what it finds.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/payment-reconciliation (the `ReconcilePayments` operationId).
+	ReconcilePaymentsWithResponse(ctx context.Context, params *ReconcilePaymentsParams, reqEditors ...RequestEditorFn) (*ReconcilePaymentsResponse, error)
+
+	// GetPayoutAccountWithResponse The caller's account at the payment service, which settlements are paid out to
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/payout-account (the `GetPayoutAccount` operationId).
+	GetPayoutAccountWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetPayoutAccountResponse, error)
+
+	// ConnectPayoutAccountWithBodyWithResponse Connect an account at the payment service, or go on with it
+	//
+	// For providers. Answers with a link to the payment service's own pages, which identify the provider and ask for its bank
+	// account; the link is good for one visit. The same account is answered however often it is asked for.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/payout-account (the `ConnectPayoutAccount` operationId).
+	ConnectPayoutAccountWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ConnectPayoutAccountResponse, error)
+
+	// ConnectPayoutAccountWithResponse Connect an account at the payment service, or go on with it
+	//
+	// For providers. Answers with a link to the payment service's own pages, which identify the provider and ask for its bank
+	// account; the link is good for one visit. The same account is answered however often it is asked for.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/payout-account (the `ConnectPayoutAccount` operationId).
+	ConnectPayoutAccountWithResponse(ctx context.Context, body ConnectPayoutAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*ConnectPayoutAccountResponse, error)
 
 	// ListPortsWithResponse The ports of the caller's organisation with what connections hold of them, newest first
 	//
@@ -27889,6 +28292,150 @@ func (r SuspendOrganisationResponse) ContentType() string {
 	return ""
 }
 
+type ReconcilePaymentsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PaymentReconciliation
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ReconcilePaymentsResponse) GetJSON200() *PaymentReconciliation {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ReconcilePaymentsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ReconcilePaymentsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReconcilePaymentsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReconcilePaymentsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReconcilePaymentsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetPayoutAccountResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PayoutAccount
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetPayoutAccountResponse) GetJSON200() *PayoutAccount {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetPayoutAccountResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetPayoutAccountResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetPayoutAccountResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetPayoutAccountResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetPayoutAccountResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ConnectPayoutAccountResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PayoutAccountLink
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ConnectPayoutAccountResponse) GetJSON200() *PayoutAccountLink {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ConnectPayoutAccountResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ConnectPayoutAccountResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ConnectPayoutAccountResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ConnectPayoutAccountResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ConnectPayoutAccountResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListPortsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -32020,6 +32567,67 @@ func (c *ClientWithResponses) SuspendOrganisationWithResponse(ctx context.Contex
 		return nil, err
 	}
 	return ParseSuspendOrganisationResponse(rsp)
+}
+
+// ReconcilePaymentsWithResponse Every difference between the log and the payment service in a time
+//
+// For operators. Compares payments, refunds, payouts with their reversals, and disputes, and changes nothing. The platform does
+// the same by itself every night over the last 35 days, and logs what it finds.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/payment-reconciliation (the `ReconcilePayments` operationId).
+func (c *ClientWithResponses) ReconcilePaymentsWithResponse(ctx context.Context, params *ReconcilePaymentsParams, reqEditors ...RequestEditorFn) (*ReconcilePaymentsResponse, error) {
+	rsp, err := c.ReconcilePayments(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReconcilePaymentsResponse(rsp)
+}
+
+// GetPayoutAccountWithResponse The caller's account at the payment service, which settlements are paid out to
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/payout-account (the `GetPayoutAccount` operationId).
+func (c *ClientWithResponses) GetPayoutAccountWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetPayoutAccountResponse, error) {
+	rsp, err := c.GetPayoutAccount(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetPayoutAccountResponse(rsp)
+}
+
+// ConnectPayoutAccountWithBodyWithResponse Connect an account at the payment service, or go on with it
+//
+// For providers. Answers with a link to the payment service's own pages, which identify the provider and ask for its bank
+// account; the link is good for one visit. The same account is answered however often it is asked for.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/payout-account (the `ConnectPayoutAccount` operationId).
+func (c *ClientWithResponses) ConnectPayoutAccountWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ConnectPayoutAccountResponse, error) {
+	rsp, err := c.ConnectPayoutAccountWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseConnectPayoutAccountResponse(rsp)
+}
+
+// ConnectPayoutAccountWithResponse Connect an account at the payment service, or go on with it
+//
+// For providers. Answers with a link to the payment service's own pages, which identify the provider and ask for its bank
+// account; the link is good for one visit. The same account is answered however often it is asked for.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/payout-account (the `ConnectPayoutAccount` operationId).
+func (c *ClientWithResponses) ConnectPayoutAccountWithResponse(ctx context.Context, body ConnectPayoutAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*ConnectPayoutAccountResponse, error) {
+	rsp, err := c.ConnectPayoutAccount(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseConnectPayoutAccountResponse(rsp)
 }
 
 // ListPortsWithResponse The ports of the caller's organisation with what connections hold of them, newest first
@@ -36954,6 +37562,105 @@ func ParseSuspendOrganisationResponse(rsp *http.Response) (*SuspendOrganisationR
 			headers.CrossbillPosition = &value
 		}
 		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseReconcilePaymentsResponse parses an HTTP response from a ReconcilePaymentsWithResponse call
+func ParseReconcilePaymentsResponse(rsp *http.Response) (*ReconcilePaymentsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReconcilePaymentsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PaymentReconciliation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetPayoutAccountResponse parses an HTTP response from a GetPayoutAccountWithResponse call
+func ParseGetPayoutAccountResponse(rsp *http.Response) (*GetPayoutAccountResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetPayoutAccountResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PayoutAccount
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseConnectPayoutAccountResponse parses an HTTP response from a ConnectPayoutAccountWithResponse call
+func ParseConnectPayoutAccountResponse(rsp *http.Response) (*ConnectPayoutAccountResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ConnectPayoutAccountResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PayoutAccountLink
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
 	}
 
 	return response, nil

@@ -2,6 +2,9 @@ package stripe
 
 import (
 	"math"
+	"strings"
+
+	"github.com/stripe/stripe-go/v79"
 
 	"crossbill/domain"
 )
@@ -34,3 +37,19 @@ func minorUnits(m domain.Money) (int64, error) {
 	}
 	return m.Minor, nil
 }
+
+// fromMinorUnits is the other way round. It returns an Internal error for a currency that is not billed in, and for one that
+// [minorUnits] can't have made: no part of an amount is left out.
+func fromMinorUnits(amount int64, currency stripe.Currency) (domain.Money, error) {
+	m := domain.Money{Minor: amount, Currency: domain.Currency(strings.ToUpper(string(currency)))}
+	if !m.Currency.Valid() || m.Currency == "ISK" && amount%twoDigits != 0 {
+		return domain.Money{}, domain.Errorf(domain.Internal, "stripe.fromMinorUnits", "Stripe has %d %.10q, which is no amount here", amount, string(currency))
+	}
+	if m.Currency == "ISK" {
+		m.Minor /= twoDigits
+	}
+	return m, nil
+}
+
+// currencyOf is a currency as Stripe writes it.
+func currencyOf(c domain.Currency) *string { return stripe.String(strings.ToLower(string(c))) }

@@ -3,6 +3,8 @@ package stripe
 import (
 	"errors"
 	"net/http"
+	"strings"
+	"unicode"
 
 	"github.com/stripe/stripe-go/v79"
 
@@ -13,6 +15,9 @@ import (
 // safe: the key makes sure that what may have happened does not happen twice.
 func failed(op string, err error) error {
 	const again = "try again: a repetition makes nothing twice"
+	if ours := (*domain.Error)(nil); errors.As(err, &ours) { // it did not get as far as Stripe
+		return err
+	}
 	var e *stripe.Error
 	if !errors.As(err, &e) { // no answer: the network, a time-out, or the caller gave up
 		return domain.Errorf(domain.Unavailable, op, "Stripe gave no answer: %w", err).WithHint(again)
@@ -32,4 +37,45 @@ func failed(op string, err error) error {
 		return domain.Errorf(domain.Invalid, op, "Stripe can't take this amount: %w", err).WithHint("have it paid by bank transfer")
 	}
 	return domain.Errorf(domain.Internal, op, "Stripe refuses the request: %w", err)
+}
+
+// refused returns why Stripe refused what it was asked for, if it did so for good: nothing was moved, and the same request
+// would be refused again. The key and its permissions are not the request's fault.
+func refused(err error) (reason string, ok bool) {
+	var e *stripe.Error
+	if !errors.As(err, &e) || e.Type == stripe.ErrorTypeIdempotency {
+		return "", false
+	}
+	switch e.HTTPStatusCode {
+	case http.StatusBadRequest, http.StatusPaymentRequired, http.StatusNotFound:
+	default:
+		return "", false
+	}
+	if reason = string(e.Code); reason == "" {
+		reason = e.Msg
+	}
+	if reason == "" {
+		reason = string(e.Type)
+	}
+	return line(reason, domain.MaxReason), true
+}
+
+// line makes one line of bounded length of a text that somebody else wrote.
+func line(text string, limit int) string {
+	text = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?"))), " ")
+	if runes := []rune(text); len(runes) > limit {
+		text = string(runes[:limit])
+	}
+	return text
+}
+
+// isMissing reports whether Stripe has no such thing.
+func isMissing(err error) bool {
+	var e *stripe.Error
+	return errors.As(err, &e) && e.HTTPStatusCode == http.StatusNotFound
 }

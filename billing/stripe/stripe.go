@@ -1,33 +1,52 @@
-// Package stripe asks Stripe for the payment of issued invoices. It is the one place that imports stripe-go.
+// Package stripe moves money through Stripe: customers pay their invoices, providers get their shares of what was paid,
+// and what is credited goes back. It is the one place that imports stripe-go.
 //
-// It never decides what is owed (an invoice says that), never confirms a payment by itself, and keeps no state: what it
-// made is found again by the metadata it left. Every request that makes something carries an idempotency key derived
-// from the fact that it follows from, so a request that is repeated, by a retry here or by a job that runs again, makes
-// one thing. Stripe forgets keys after a day at the earliest and finds new things by search within a minute or so; a
-// request therefore searches first and then creates under its key, and the two cover each other.
+// It uses separate charges and transfers: a customer pays an invoice once, over what is due; of that, each settlement's
+// share goes to its provider's connected account as a transfer of its own; what is left, the platform's fee and the tax,
+// stays. It never decides what is owed (invoice, settlement and credit note say that) and never confirms a payment by
+// itself.
 //
-// Start reading at [Client.PaymentFor].
+// No amount is moved twice and none is lost, whatever fails when. Every act is an event of intention in the log before it
+// is asked of Stripe (payment.requested, payment.refund_requested, payout.requested, payout.reversal_requested) and is
+// asked under an idempotency key that is derived from the intention's own id, so that it can be asked again until there is
+// an answer. Stripe forgets a key after a day at the earliest; an intention of more than half a day is looked up first.
+// What Stripe tells by webhooks is taken as a hint to look: the object's present state is fetched, and what it comes to is
+// decided by the streams, so that repeated, late and reordered webhooks do no harm, and lost ones are made up for by
+// looking again ([Mover.Advance]).
+//
+// Start reading at [Mover] in mover.go, then collect.go (money in), refund.go (back), payout.go (out), webhook.go and
+// reconcile.go.
 package stripe
 
 import (
 	"context"
-	"encoding/hex"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/stripe/stripe-go/v79"
+	"github.com/stripe/stripe-go/v79/account"
+	"github.com/stripe/stripe-go/v79/accountlink"
+	"github.com/stripe/stripe-go/v79/balancetransaction"
+	"github.com/stripe/stripe-go/v79/charge"
 	"github.com/stripe/stripe-go/v79/customer"
+	"github.com/stripe/stripe-go/v79/dispute"
 	"github.com/stripe/stripe-go/v79/paymentintent"
+	"github.com/stripe/stripe-go/v79/refund"
+	"github.com/stripe/stripe-go/v79/transfer"
+	"github.com/stripe/stripe-go/v79/transferreversal"
 
 	"crossbill/domain"
-	"crossbill/domain/invoice"
 )
 
 // Limits of the conversation with Stripe.
 const (
 	DefaultTimeout = 20 * time.Second // of one request
 	DefaultRetries = 2                // of a request that may succeed when it is repeated, with the same key
+
+	// keyTrusted is the age of an intention up to which its key alone makes sure that nothing happens twice. Stripe keeps
+	// keys for at least 24 hours (docs.stripe.com/api/idempotent_requests).
+	keyTrusted = 12 * time.Hour
 )
 
 // Metadata keys of what is made at Stripe.
@@ -35,7 +54,12 @@ const (
 	MetadataOrganisation  = "crossbill_organisation_id"
 	MetadataInvoice       = "crossbill_invoice_id"
 	MetadataInvoiceNumber = "crossbill_invoice_number"
-	MetadataEvent         = "crossbill_event_id" // of invoice.issued, in hexadecimal
+	MetadataPayment       = "crossbill_payment_id"
+	MetadataRefund        = "crossbill_refund" // its number within the payment
+	MetadataCreditNote    = "crossbill_credit_note_id"
+	MetadataPayout        = "crossbill_payout_id"
+	MetadataSettlement    = "crossbill_settlement_id"
+	MetadataReversal      = "crossbill_reversal" // its number within the payout
 )
 
 // Options are what a client is made of. Key is required.
@@ -48,8 +72,16 @@ type Options struct {
 
 // Client talks to Stripe. It is safe for concurrent use.
 type Client struct {
-	customers customer.Client
-	payments  paymentintent.Client
+	customers    customer.Client
+	intents      paymentintent.Client
+	charges      charge.Client
+	refunds      refund.Client
+	transfers    transfer.Client
+	reversals    transferreversal.Client
+	disputes     dispute.Client
+	accounts     account.Client
+	links        accountlink.Client
+	transactions balancetransaction.Client
 }
 
 // New returns a client; it does not connect. It returns an Invalid error if there is no key.
@@ -70,8 +102,13 @@ func New(o Options) (*Client, error) {
 	if o.URL != "" {
 		config.URL = stripe.String(o.URL)
 	}
-	backend := stripe.GetBackendWithConfig(stripe.APIBackend, config)
-	return &Client{customers: customer.Client{B: backend, Key: o.Key}, payments: paymentintent.Client{B: backend, Key: o.Key}}, nil
+	b, key := stripe.GetBackendWithConfig(stripe.APIBackend, config), o.Key
+	return &Client{
+		customers: customer.Client{B: b, Key: key}, intents: paymentintent.Client{B: b, Key: key}, charges: charge.Client{B: b, Key: key},
+		refunds: refund.Client{B: b, Key: key}, transfers: transfer.Client{B: b, Key: key}, reversals: transferreversal.Client{B: b, Key: key},
+		disputes: dispute.Client{B: b, Key: key}, accounts: account.Client{B: b, Key: key}, links: accountlink.Client{B: b, Key: key},
+		transactions: balancetransaction.Client{B: b, Key: key},
+	}, nil
 }
 
 // Customer is an organisation that pays.
@@ -89,7 +126,9 @@ func (c *Client) CustomerFor(ctx context.Context, of Customer) (id string, err e
 	if !domain.ValidID(domain.PrefixOrganisation, of.OrganisationID) {
 		return "", domain.Errorf(domain.Invalid, op, "%.60q is no organisation", of.OrganisationID)
 	}
-	search := &stripe.CustomerSearchParams{SearchParams: searchBy(ctx, MetadataOrganisation, of.OrganisationID)}
+	search := &stripe.CustomerSearchParams{SearchParams: stripe.SearchParams{
+		Context: ctx, Query: "metadata['" + MetadataOrganisation + "']:'" + of.OrganisationID + "'", Single: true,
+	}}
 	found := c.customers.Search(search)
 	for found.Next() {
 		if one := found.Customer(); !one.Deleted && one.Metadata[MetadataOrganisation] == of.OrganisationID {
@@ -107,70 +146,4 @@ func (c *Client) CustomerFor(ctx context.Context, of Customer) (id string, err e
 		return "", failed(op, err)
 	}
 	return made.ID, nil
-}
-
-// Payment is a payment that Stripe is ready to take.
-type Payment struct {
-	ID           string
-	Status       string // as Stripe names it
-	ClientSecret string // for the payer's browser; a secret
-}
-
-// PaymentFor returns the payment intent for the total of an issued invoice, and makes it if there is none. No money
-// moves until the payer confirms it. eventID is the id of the invoice.issued event, from which the key is derived.
-//
-// Errors: Conflict for an invoice that is not to be paid, or whose payment Stripe has with another amount; Invalid for a
-// total of nothing or one that Stripe can't take; the others as [Client.CustomerFor].
-func (c *Client) PaymentFor(ctx context.Context, customerID string, i invoice.State, eventID [16]byte) (Payment, error) {
-	const op = "stripe.PaymentFor"
-	if i.State != invoice.StateIssued {
-		return Payment{}, domain.InState(op, "invoice", i.InvoiceID, i.State)
-	}
-	amount, err := minorUnits(i.Total)
-	if err != nil {
-		return Payment{}, err
-	}
-	currency := strings.ToLower(string(i.Total.Currency))
-	found := c.payments.Search(&stripe.PaymentIntentSearchParams{SearchParams: searchBy(ctx, MetadataInvoice, i.InvoiceID)})
-	for found.Next() {
-		if one := found.PaymentIntent(); one.Metadata[MetadataInvoice] == i.InvoiceID && one.Status != stripe.PaymentIntentStatusCanceled {
-			return checked(op, one, amount, currency)
-		}
-	}
-	if err := found.Err(); err != nil {
-		return Payment{}, failed(op, err)
-	}
-	params := &stripe.PaymentIntentParams{
-		Amount: stripe.Int64(amount), Currency: stripe.String(currency), Customer: stripe.String(customerID),
-		Description:             stripe.String("Invoice " + i.Number),
-		AutomaticPaymentMethods: &stripe.PaymentIntentAutomaticPaymentMethodsParams{Enabled: stripe.Bool(true)},
-		Metadata: map[string]string{
-			MetadataInvoice: i.InvoiceID, MetadataInvoiceNumber: i.Number, MetadataEvent: hex.EncodeToString(eventID[:]),
-		},
-	}
-	params.Context = ctx
-	params.SetIdempotencyKey(paymentKey(eventID))
-	made, err := c.payments.New(params)
-	if err != nil {
-		return Payment{}, failed(op, err)
-	}
-	return checked(op, made, amount, currency)
-}
-
-// paymentKey derives the idempotency key of an invoice's payment from the event that issued it.
-func paymentKey(eventID [16]byte) string {
-	return "crossbill-payment-" + hex.EncodeToString(eventID[:])
-}
-
-// checked returns the payment if it is over the amount that the invoice says.
-func checked(op string, p *stripe.PaymentIntent, amount int64, currency string) (Payment, error) {
-	if p.Amount != amount || string(p.Currency) != currency {
-		return Payment{}, domain.Errorf(domain.Conflict, op, "Stripe has the payment %s over %d %s, the invoice is over %d %s",
-			p.ID, p.Amount, p.Currency, amount, currency).WithHint("cancel that payment at Stripe")
-	}
-	return Payment{ID: p.ID, Status: string(p.Status), ClientSecret: p.ClientSecret}, nil
-}
-
-func searchBy(ctx context.Context, key, value string) stripe.SearchParams {
-	return stripe.SearchParams{Context: ctx, Query: "metadata['" + key + "']:'" + value + "'", Single: true}
 }

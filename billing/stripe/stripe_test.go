@@ -3,7 +3,7 @@ package stripe
 import (
 	"bufio"
 	"context"
-	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -18,8 +18,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stripe/stripe-go/v79"
+
 	"crossbill/domain"
+	"crossbill/domain/connectedaccount"
 	"crossbill/domain/invoice"
+	"crossbill/domain/payment"
+	"crossbill/domain/payout"
 )
 
 // stripeMock is Stripe's own mock server at the version that the tests hold; it checks requests against Stripe's OpenAPI.
@@ -148,60 +153,119 @@ func (w *wire) posts(path string) []request {
 	return all
 }
 
-var (
-	organisation = domain.DeriveID(domain.PrefixOrganisation, time.Unix(0, 0), "customer")
-	eventID      = domain.DeriveEventID("invoice.issued", "inv")
-)
-
-const wantKey = "crossbill-payment-"
-
-func issued(minor int64, currency domain.Currency) invoice.State {
-	return invoice.State{State: invoice.StateIssued, Content: invoice.Content{
-		InvoiceID: "inv_test", Number: "CB-2026-000001", Total: domain.Money{Minor: minor, Currency: currency},
-	}}
+// mockWorld is a log whose invoice is to be paid, before a Stripe that checks what it is asked against Stripe's OpenAPI.
+func mockWorld(t *testing.T, w *wire, retries int64) *world {
+	t.Helper()
+	m := newWorld(t, newMemlog(t), 3)
+	m.Client = w.client(t, retries)
+	m.bill(1, 2, 1)
+	return m
 }
 
-func TestPaymentOfAnInvoice(t *testing.T) {
+// TestShapes asks everything there is to ask, and stripe-mock finds no fault with it.
+func TestShapes(t *testing.T) {
 	t.Parallel()
 	w := newWire(t)
-	c := w.client(t, 0)
-	customerID, err := c.CustomerFor(t.Context(), Customer{organisation, "Harbour Analytics"})
-	if err != nil || !strings.HasPrefix(customerID, "cus_") {
-		t.Fatalf("the customer is %q (%v)", customerID, err)
-	}
-	customers := w.posts("/v1/customers")
-	if len(customers) != 1 || customers[0].key != "crossbill-customer-"+organisation || customers[0].form.Get("name") != "Harbour Analytics" ||
-		customers[0].form.Get("metadata["+MetadataOrganisation+"]") != organisation {
-		t.Errorf("what made the customer: %+v", customers)
-	}
-	for range 2 { // a job that runs again
-		p, err := c.PaymentFor(t.Context(), customerID, issued(632_86, "USD"), eventID)
-		if err != nil || !strings.HasPrefix(p.ID, "pi_") || p.Status == "" || p.ClientSecret == "" {
+	m := mockWorld(t, w, 0)
+	ctx := t.Context()
+	id := m.invoices[0]
+	i, version := m.invoice(id)
+	var key string
+	for range 2 { // whoever asks again
+		p, err := m.Collect(ctx, id)
+		if err != nil || !strings.HasPrefix(p.Reference, "pi_") || p.ClientSecret == "" {
 			t.Fatalf("the payment is %+v (%v)", p, err)
 		}
+		key = "crossbill-" + p.PaymentID
 	}
-	payments := w.posts("/v1/payment_intents")
-	if len(payments) != 2 {
-		t.Fatalf("%d requests", len(payments))
+	if made := w.posts("/v1/payment_intents"); len(made) != 1 || made[0].key != key || made[0].form.Get("metadata["+MetadataInvoice+"]") != id ||
+		made[0].form.Has("confirm") || made[0].form.Get("currency") != "usd" {
+		t.Errorf("what made the payment: %+v", made)
 	}
-	for _, r := range payments {
-		if r.key != paymentKey(eventID) || !regexp.MustCompile("^"+wantKey+"[0-9a-f]{32}$").MatchString(r.key) {
-			t.Errorf("the idempotency key is %q", r.key)
+	if made := w.posts("/v1/customers"); len(made) != 1 || made[0].form.Get("name") != "Customer 1" || made[0].key != "crossbill-customer-"+i.CustomerID {
+		t.Errorf("what made the customer: %+v", made)
+	}
+
+	// The payment is received, the providers' accounts are open, and then half of the invoice is credited.
+	paymentID := payment.ID(id, i.At, 1)
+	state, _, _ := load(ctx, m.log, payment.Stream(paymentID), payment.Evolve)
+	paid, err := invoice.Decide(i, invoice.Pay{Reference: state.Reference, At: m.clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.append(m.stream(payment.Stream(paymentID), payment.Received{PaymentID: paymentID, InvoiceID: id, CustomerID: i.CustomerID, Processor: payment.Stripe,
+		Reference: state.Reference, Charge: "ch_1", Amount: i.Due(), At: m.clock}), appendTo(invoice.Stream(id), version, "", nil, paid...))
+	for _, provider := range m.providers {
+		o, err := m.Connect(ctx, provider, "NL", "https://provider.example/done", "https://provider.example/again")
+		if err != nil || o.URL == "" {
+			t.Fatalf("connecting: %+v, %v", o, err)
 		}
-		for field, want := range map[string]string{
-			"amount": "63286", "currency": "usd", "customer": customerID, "metadata[" + MetadataInvoice + "]": "inv_test",
-			"metadata[" + MetadataInvoiceNumber + "]": "CB-2026-000001",
-		} {
-			if got := r.form.Get(field); got != want {
-				t.Errorf("%s is %q, not %q", field, got, want)
+		m.append(m.stream(connectedaccount.Stream(provider), connectedaccount.Changed{OrganisationID: provider, Transfers: true, Requirements: []string{}}))
+	}
+	if _, err := m.Advance(ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	m.credit(id, true)
+	m.clock = m.clock.Add(time.Hour)
+	if _, err := m.Advance(ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	for path, fields := range map[string][]string{
+		"/v1/transfers": {"amount", "currency", "destination", "source_transaction", "transfer_group"}, "/v1/refunds": {"payment_intent", "amount"},
+		"/v1/accounts": {"country"}, "/v1/account_links": {"account", "type"},
+	} {
+		made := w.posts(path)
+		if len(made) == 0 {
+			t.Errorf("nothing was posted to %s", path)
+		}
+		for _, r := range made {
+			for _, field := range fields {
+				if r.form.Get(field) == "" {
+					t.Errorf("%s has no %s: %v", path, field, r.form)
+				}
 			}
 		}
-		if r.form.Has("confirm") {
-			t.Error("the payment is confirmed without the payer")
+	}
+	reversals := 0
+	for _, r := range w.requests {
+		if r.method == http.MethodPost && strings.HasSuffix(r.path, "/reversals") {
+			reversals++
 		}
 	}
-	if other := paymentKey(domain.DeriveEventID("invoice.issued", "other")); other == payments[0].key {
-		t.Error("another invoice has the same key")
+	if reversals == 0 {
+		t.Error("nothing was reversed")
+	}
+	if _, err := m.Reconcile(ctx, began, m.clock); err != nil {
+		t.Errorf("the reconciliation: %v", err)
+	}
+	for _, kind := range []stripe.EventType{"payment_intent.succeeded", "charge.dispute.created", "refund.updated", "account.updated", "payout.paid"} {
+		if err := m.observe(ctx, stripe.Event{ID: "evt_1", Type: kind, Account: map[bool]string{true: "acct_1"}[kind == "payout.paid"]}, "x_1"); err != nil {
+			t.Errorf("looking at what %s is about: %v", kind, err)
+		}
+	}
+	// What is old is looked up before it is asked again.
+	m.clock = m.clock.Add(48 * time.Hour)
+	for _, look := range []func() error{
+		func() error {
+			_, err := m.makeRefund(ctx, payment.State{PaymentID: paymentID, Reference: "pi_1", Amount: cents(5), Refunds: []payment.Refund{{Amount: cents(5), At: began}}}, 1)
+			return err
+		},
+		func() error {
+			_, err := m.makeTransfer(ctx, payout.State{PayoutID: "x", InvoiceID: id, Destination: "acct_1", Amount: cents(5), ChangedAt: began})
+			return err
+		},
+		func() error {
+			_, err := m.makeReversal(ctx, payout.State{PayoutID: "x", Transfer: "tr_1", Reversals: []payout.Reversal{{Credit: "c", Amount: cents(5), At: began}}}, 1)
+			return err
+		},
+		func() error {
+			_, err := m.makeAccount(ctx, connectedaccount.State{OrganisationID: m.providers[0], Country: "NL", RequestedAt: began})
+			return err
+		},
+	} {
+		if err := look(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -229,7 +293,8 @@ func TestRetriesKeepTheKey(t *testing.T) {
 		}
 		return true
 	}
-	if _, err := w.client(t, 2).PaymentFor(t.Context(), "cus_1", issued(5_00, "EUR"), eventID); err != nil {
+	m := mockWorld(t, w, 2)
+	if _, err := m.Collect(t.Context(), m.invoices[0]); err != nil {
 		t.Fatal(err)
 	}
 	posts := w.posts("/v1/payment_intents")
@@ -237,52 +302,9 @@ func TestRetriesKeepTheKey(t *testing.T) {
 		t.Fatalf("%d requests", len(posts))
 	}
 	for _, r := range posts {
-		if r.key != paymentKey(eventID) {
+		if r.key == "" || r.key != posts[0].key {
 			t.Errorf("the key is %q", r.key)
 		}
-	}
-}
-
-// TestFound: what search finds is used, unless it is not ours or not over the same amount.
-func TestFound(t *testing.T) {
-	t.Parallel()
-	w := newWire(t)
-	amount, status := 5_00, "requires_payment_method"
-	w.fail = func(_ int, r request, out http.ResponseWriter) bool {
-		var object map[string]any
-		switch r.path {
-		case "/v1/customers/search":
-			if want := "metadata['" + MetadataOrganisation + "']:'" + organisation + "'"; r.form.Get("query") != want {
-				t.Errorf("the query is %q", r.form.Get("query"))
-			}
-			object = map[string]any{"object": "customer", "id": "cus_found", "metadata": map[string]string{MetadataOrganisation: organisation}}
-		case "/v1/payment_intents/search":
-			object = map[string]any{
-				"object": "payment_intent", "id": "pi_found", "amount": amount, "currency": "eur", "status": status, "metadata": map[string]string{MetadataInvoice: "inv_test"},
-			}
-		default:
-			return false
-		}
-		_ = json.NewEncoder(out).Encode(map[string]any{"object": "search_result", "url": r.path, "has_more": false, "data": []any{object}})
-		return true
-	}
-	c := w.client(t, 0)
-	if id, err := c.CustomerFor(t.Context(), Customer{organisation, "Harbour"}); err != nil || id != "cus_found" {
-		t.Errorf("the customer is %q (%v)", id, err)
-	}
-	if p, err := c.PaymentFor(t.Context(), "cus_found", issued(5_00, "EUR"), eventID); err != nil || p.ID != "pi_found" {
-		t.Errorf("the payment is %+v (%v)", p, err)
-	}
-	if len(w.posts("/v1/customers"))+len(w.posts("/v1/payment_intents")) != 0 {
-		t.Error("what was found was made again")
-	}
-	amount = 4_99
-	if _, err := c.PaymentFor(t.Context(), "cus_found", issued(5_00, "EUR"), eventID); domain.CodeOf(err) != domain.Conflict {
-		t.Errorf("a payment over another amount: %v", err)
-	}
-	status = "canceled"
-	if p, err := c.PaymentFor(t.Context(), "cus_found", issued(5_00, "EUR"), eventID); err != nil || p.ID == "pi_found" {
-		t.Errorf("after one was cancelled, the payment is %+v (%v)", p, err)
 	}
 }
 
@@ -316,10 +338,7 @@ func TestErrors(t *testing.T) {
 				}
 				return r.method == http.MethodPost
 			}
-			if _, err := w.client(t, 0).PaymentFor(t.Context(), "cus_1", issued(5_00, "EUR"), eventID); domain.CodeOf(err) != test.code {
-				t.Errorf("it is %v", err)
-			}
-			if _, err := w.client(t, 0).CustomerFor(t.Context(), Customer{organisation, "x"}); domain.CodeOf(err) != test.code {
+			if _, err := w.client(t, 0).CustomerFor(t.Context(), Customer{testID(domain.PrefixOrganisation, 1), "x"}); domain.CodeOf(err) != test.code {
 				t.Errorf("for a customer it is %v", err)
 			}
 		})
@@ -327,7 +346,7 @@ func TestErrors(t *testing.T) {
 	w := newWire(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := w.client(t, 2).PaymentFor(ctx, "cus_1", issued(5_00, "EUR"), eventID); domain.CodeOf(err) != domain.Unavailable {
+	if _, err := w.client(t, 2).CustomerFor(ctx, Customer{testID(domain.PrefixOrganisation, 1), "x"}); domain.CodeOf(err) != domain.Unavailable {
 		t.Errorf("the caller gave up: %v", err)
 	}
 }
@@ -335,20 +354,15 @@ func TestErrors(t *testing.T) {
 func TestRefusedBeforeStripeIsAsked(t *testing.T) {
 	t.Parallel()
 	w := newWire(t)
-	c := w.client(t, 0)
-	paid := issued(5_00, "USD")
-	paid.State = invoice.StatePaid
-	for name, test := range map[string]struct {
-		invoice invoice.State
-		code    domain.Code
-	}{
-		"paid": {paid, domain.Conflict}, "nothing to pay": {issued(0, "USD"), domain.Invalid}, "not there": {invoice.State{}, domain.Conflict},
-	} {
-		if _, err := c.PaymentFor(t.Context(), "cus_1", test.invoice, eventID); domain.CodeOf(err) != test.code {
-			t.Errorf("%s: %v", name, err)
-		}
+	m := mockWorld(t, w, 0)
+	if _, err := m.Collect(t.Context(), testID(domain.PrefixInvoice, 99)); domain.CodeOf(err) != domain.NotFound {
+		t.Errorf("no invoice: %v", err)
 	}
-	if _, err := c.CustomerFor(t.Context(), Customer{OrganisationID: "' OR"}); domain.CodeOf(err) != domain.Invalid {
+	m.credit(m.invoices[0], true)
+	if _, err := m.Collect(t.Context(), m.invoices[0]); domain.CodeOf(err) != domain.Invalid {
+		t.Errorf("nothing is due: %v", err)
+	}
+	if _, err := m.Client.CustomerFor(t.Context(), Customer{OrganisationID: "' OR"}); domain.CodeOf(err) != domain.Invalid {
 		t.Errorf("no organisation: %v", err)
 	}
 	if len(w.requests) != 0 {
@@ -379,6 +393,29 @@ func TestMinorUnits(t *testing.T) {
 		got, err := minorUnits(test.money)
 		if got != test.want || (test.want == 0) != (domain.CodeOf(err) == domain.Invalid) {
 			t.Errorf("%s is %d for Stripe (%v), not %d", test.money, got, err, test.want)
+		}
+	}
+}
+
+func TestFromMinorUnits(t *testing.T) {
+	t.Parallel()
+	for amount, want := range map[string]domain.Money{"63286 usd": cents(632_86), "500 isk": {Minor: 5, Currency: "ISK"}, "5120 kwd": {Minor: 5120, Currency: "KWD"}} {
+		var minor int64
+		var currency string
+		if _, err := fmt.Sscan(amount, &minor, &currency); err != nil {
+			t.Fatal(err)
+		}
+		got, err := fromMinorUnits(minor, stripe.Currency(currency))
+		if there, back := minorUnits(got); err != nil || got != want || back != nil || there != minor {
+			t.Errorf("%s is %s (%v), and back %d (%v)", amount, got, err, there, back)
+		}
+	}
+	for _, wrong := range []struct {
+		amount   int64
+		currency stripe.Currency
+	}{{501, "isk"}, {1, "xxx"}, {1, ""}} {
+		if m, err := fromMinorUnits(wrong.amount, wrong.currency); err == nil {
+			t.Errorf("%d %s is %s", wrong.amount, wrong.currency, m)
 		}
 	}
 }

@@ -20,12 +20,14 @@ import (
 func serveCommand() *cobra.Command {
 	c := platformConfig{
 		DatabaseURL: os.Getenv("DATABASE_URL"), StripeKey: os.Getenv("STRIPE_API_KEY"), StripeURL: os.Getenv("STRIPE_API_URL"),
+		StripeSecret: os.Getenv("STRIPE_WEBHOOK_SECRET"),
 	}
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run a node of the platform",
 		Long: "Runs a node until it is interrupted. With DATABASE_URL unset it starts a private PostgreSQL in the data directory.\n" +
-			"The operator's API key is in the data directory, in operator.key. With STRIPE_API_KEY set, invoices can be paid;\n" +
+			"The operator's API key is in the data directory, in operator.key. With STRIPE_API_KEY set, invoices can be paid and\n" +
+			"providers are paid out; STRIPE_WEBHOOK_SECRET is that of the endpoint /v1/stripe/webhook at Stripe (docs/payments.md);\n" +
 			"STRIPE_API_URL is for a Stripe that is not the real one, such as stripe-mock.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

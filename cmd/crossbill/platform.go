@@ -54,6 +54,7 @@ type platformConfig struct {
 	ReadingInterval time.Duration
 	StripeKey       string // "" leaves payments out
 	StripeURL       string // "" is Stripe's own
+	StripeSecret    string // of the webhook endpoint at Stripe; "": no webhooks are taken, and payments are noticed hourly
 	// WebhooksAnywhere lets webhooks be sent by plain HTTP and into private networks.
 	WebhooksAnywhere bool
 	Logger           *slog.Logger
@@ -99,9 +100,15 @@ func startPlatform(ctx context.Context, c platformConfig) (_ *platform, err erro
 	if err != nil {
 		return nil, err
 	}
-	runner, err := projections.NewRunner(projections.RunnerOptions{
-		Pool: p.Pool, Log: p.Log, Logger: c.Logger, Projections: append(projections.All(), provisioner.Projection()),
-	})
+	follow := append(projections.All(), provisioner.Projection())
+	money, err := moneyWorker(c, p.Log, p.Pool)
+	if err != nil {
+		return nil, err
+	}
+	if money != nil {
+		follow = append(follow, money.Projection())
+	}
+	runner, err := projections.NewRunner(projections.RunnerOptions{Pool: p.Pool, Log: p.Log, Logger: c.Logger, Projections: follow})
 	if err != nil {
 		return nil, err
 	}
@@ -117,25 +124,36 @@ func startPlatform(ctx context.Context, c platformConfig) (_ *platform, err erro
 	if p.OperatorKey, err = operatorKey(ctx, p.Log, filepath.Join(c.DataDir, operatorKeyFile)); err != nil {
 		return nil, err
 	}
-	var payments *stripe.Client
-	if c.StripeKey != "" {
-		if payments, err = stripe.New(stripe.Options{Key: c.StripeKey, URL: c.StripeURL}); err != nil {
-			return nil, err
-		}
-	}
 	prover := proof.NewProver(p.Pool, p.Log.Records())
 	p.background(func(ctx context.Context) error { return prover.Follow(ctx, p.Log, c.Logger) })
 	sender := webhooks.NewSender(c.WebhooksAnywhere)
 	p.background(webhooks.New(webhooks.Options{Log: p.Log, Pool: p.Pool, Sender: sender, Waiter: runner, Logger: c.Logger}).Run)
+	var mover *stripe.Mover
+	if money != nil {
+		mover = money.Mover
+		p.background(money.Run)
+	}
 	handler, err := api.New(api.Options{
 		Webhooks: sender,
 		Log:      p.Log, Pool: p.Pool, Waiter: runner, VerifierKey: p.verifierKey, Prover: prover,
-		Stripe: payments, ReadingInterval: c.ReadingInterval, Logger: c.Logger,
+		Stripe: mover, StripeSecret: c.StripeSecret, ReadingInterval: c.ReadingInterval, Logger: c.Logger,
 	})
 	if err != nil {
 		return nil, err
 	}
 	return p, p.serve(handler, c)
+}
+
+// moneyWorker returns what moves money through Stripe, nil if there is no key.
+func moneyWorker(c platformConfig, log *events.Log, pool *pgxpool.Pool) (*stripe.Worker, error) {
+	if c.StripeKey == "" {
+		return nil, nil
+	}
+	client, err := stripe.New(stripe.Options{Key: c.StripeKey, URL: c.StripeURL})
+	if err != nil {
+		return nil, err
+	}
+	return stripe.NewWorker(client, log, pool, c.Logger), nil
 }
 
 // vanished makes PostgreSQL give up a connection within four seconds when the machine at its other end is gone without a
