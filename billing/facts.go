@@ -341,12 +341,18 @@ func (f *Facts) addDays(ctx context.Context, log Log, days []usage.Day) error {
 		f.Stretches[n].usage.addDays(days)
 	}
 	for _, d := range days {
-		cut := f.cutBuckets(d.Interval())
-		if s := f.holding(d.Interval()); s != nil && f.buckets == nil {
+		if s := f.holding(d.Interval()); s != nil { // nearly all are
 			s.Usage.AddBytes(d.In, d.Out)
 			f.Usage.AddBytes(d.In, d.Out)
+			if f.buckets == nil {
+				continue
+			}
+			if err := d.Buckets(func(from time.Time, b usage.Bucket) error { return f.buckets.AddBucket(from, b.In, b.Out) }); err != nil {
+				return err
+			}
 			continue
 		}
+		cut := f.cutBuckets(d.Interval())
 		err := d.Buckets(func(from time.Time, b usage.Bucket) error {
 			whole := rating.Interval{From: from, To: from.Add(rating.BucketLength)}
 			s := f.holding(whole)
