@@ -179,8 +179,25 @@ func (b *batch) invoices() ([]invoice.Issued, error) {
 		i.DueAt = b.open[i.Lines[0].ConnectionID].Terms.dueAt(i.At)
 		// A run that is continued after a crash meets the same customer again with other connections.
 		i.InvoiceID = domain.DeriveID(domain.PrefixInvoice, i.PeriodStart, i.RunID, i.CustomerID, string(i.Currency), i.Lines[0].ConnectionID)
+		i.Reissue = b.replaced(*i)
 	}
 	return all, nil
+}
+
+// replaced returns the newest void invoice in whose place an invoice comes; "" if it does not.
+func (b *batch) replaced(i invoice.Issued) string {
+	var newest billingrun.PeriodReopened
+	for _, id := range connectionsOf(i) {
+		c := b.open[id]
+		billed := [][2]time.Time{{i.PeriodStart, i.PeriodEnd}}
+		for _, a := range c.Adjustments {
+			billed = append(billed, [2]time.Time{a.Period.From, a.Period.To})
+		}
+		if r, ok := c.periods.Replaces(billed...); ok && r.At.After(newest.At) {
+			newest = r
+		}
+	}
+	return newest.InvoiceID
 }
 
 // fitting returns how many of the invoices fit into one append.

@@ -260,9 +260,17 @@ func (f *Facts) hasFreeTier() bool {
 
 func (f *Facts) addAllowance(e events.Recorded) (err error) {
 	f.freeVersion = e.Version
-	if u, ok := e.Event.(feeallowance.Used); ok && u.Counts(f.Period.From, f.Currency()) {
-		f.allowance.add(e)
-		f.FreeBefore, err = f.FreeBefore.Add(u.Connections, u.Passthrough)
+	switch u := e.Event.(type) {
+	case feeallowance.Used:
+		if u.Counts(f.Period.From, f.Currency()) {
+			f.allowance.add(e)
+			f.FreeBefore, err = f.FreeBefore.Add(u.Connections, u.Passthrough)
+		}
+	case feeallowance.Released:
+		if u.Counts(f.Period.From, f.Currency()) {
+			f.allowance.add(e)
+			f.FreeBefore, err = f.FreeBefore.Add(-u.Connections, u.Passthrough.Neg())
+		}
 	}
 	return err
 }

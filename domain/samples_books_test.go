@@ -79,6 +79,8 @@ func laterBooks() []domain.Event {
 			Contact: &billingaccount.Contact{Email: "billing@platform.example", Name: "Billing"}, EndpointScheme: "0106", EndpointID: "12345678",
 			IBAN: "NL91ABNA0417164300", BIC: "ABNANL2A", TermsDays: 30,
 		}},
+		billingrun.Completed{RunID: runID, PeriodStart: march, PeriodEnd: april, LogPosition: 99, Invoices: []string{}, Settlements: []string{}, At: april,
+			InvoiceCount: 20000, SettlementCount: 300},
 		billingrun.PeriodAdjusted{ConnectionID: connectionID, PeriodStart: february, PeriodEnd: march, UsageVersion: 120, InvoiceID: invoiceID,
 			SettlementID: settlementID, RunID: runID, At: april},
 		billingrun.PeriodReopened{ConnectionID: connectionID, PeriodStart: february, PeriodEnd: march, InvoiceID: invoiceID, At: april},

@@ -129,6 +129,7 @@ func later() []domain.Event {
 			FreeBefore: &pricing.FreeUse{Connections: 1, Passthrough: usd(100)},
 		},
 		feeallowance.Used{CustomerID: customer, PeriodStart: march, InvoiceID: invoiceID, Connections: 1, Passthrough: usd(20000), RunID: runID, At: april},
+		feeallowance.Released{CustomerID: customer, PeriodStart: march, InvoiceID: invoiceID, Connections: 1, Passthrough: usd(20000), At: april},
 		quote.Issued{
 			QuoteID: quoteID, CustomerID: customer, ProviderID: provider, ListingID: listingID, ListingVersion: 2, BandwidthMbps: 100,
 			Plan: everyCharge(), FeeScheduleID: feeID, FeeScheduleVersion: 3, BasisPoints: 300,

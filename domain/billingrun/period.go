@@ -60,6 +60,7 @@ func PeriodStream(connectionID string) string { return "billed_period-" + connec
 type PeriodState struct {
 	Closed      []PeriodClosed   `json:"closed"`
 	Adjustments []PeriodAdjusted `json:"adjustments,omitempty"` // of the closed periods
+	Reopened    []PeriodReopened `json:"reopened,omitempty"`    // of void invoices in whose place no other has come yet
 }
 
 // EvolvePeriod returns the state after the event.
@@ -67,13 +68,42 @@ func EvolvePeriod(s PeriodState, e domain.Event) PeriodState {
 	switch e := e.(type) { // an earlier state must not see what is added, nor miss what is taken away
 	case PeriodClosed:
 		s.Closed = append(slices.Clip(s.Closed), e)
+		s.Reopened = s.notReplaced(e.PeriodStart, e.PeriodEnd)
 	case PeriodAdjusted:
 		s.Adjustments = append(slices.Clip(s.Adjustments), e)
+		s.Reopened = s.notReplaced(e.PeriodStart, e.PeriodEnd)
 	case PeriodReopened:
+		s.Reopened = append(slices.Clip(s.Reopened), e)
 		s.Closed = slices.DeleteFunc(slices.Clone(s.Closed), func(c PeriodClosed) bool { return c.InvoiceID == e.InvoiceID })
 		s.Adjustments = slices.DeleteFunc(slices.Clone(s.Adjustments), func(a PeriodAdjusted) bool { return a.InvoiceID == e.InvoiceID })
 	}
 	return s
+}
+
+// notReplaced returns what is reopened but for the void invoices that billed a period which is billed now.
+func (s PeriodState) notReplaced(start, end time.Time) []PeriodReopened {
+	replaced := make(map[string]bool)
+	for _, r := range s.Reopened {
+		replaced[r.InvoiceID] = replaced[r.InvoiceID] || r.PeriodStart.Equal(start) && r.PeriodEnd.Equal(end)
+	}
+	var rest []PeriodReopened
+	for _, r := range s.Reopened {
+		if !replaced[r.InvoiceID] {
+			rest = append(rest, r)
+		}
+	}
+	return rest
+}
+
+// Replaces returns the newest void invoice that billed one of the periods and in whose place no other has come yet; ok is
+// false if there is none. The periods are the starts and ends.
+func (s PeriodState) Replaces(periods ...[2]time.Time) (newest PeriodReopened, ok bool) {
+	for _, r := range s.Reopened {
+		if slices.ContainsFunc(periods, func(p [2]time.Time) bool { return r.PeriodStart.Equal(p[0]) && r.PeriodEnd.Equal(p[1]) }) {
+			newest, ok = r, true
+		}
+	}
+	return newest, ok
 }
 
 // Billed returns up to which version of the readings' stream a closed period is billed, and by which invoices, the first

@@ -15,7 +15,8 @@ import (
 	"crossbill/domain/tax"
 )
 
-// Line is what is taken off one line of the invoice. Amounts are positive: they are what is given back.
+// Line is what is taken off one line of the invoice. Amounts are what is given back: positive, but for a line that is
+// negative on the invoice, an adjustment.
 type Line struct {
 	Number       int          `json:"number"`       // counts from 1
 	InvoiceLine  int          `json:"invoice_line"` // the line's number on the invoice
@@ -135,7 +136,6 @@ func (i Issued) checkLines(p *domain.Problems) {
 		p.ID(at+"/connection_id", domain.PrefixConnection, l.ConnectionID)
 		p.Text(at+"/description", l.Description, invoice.MaxDescription)
 		p.Check(l.Amount.Currency == i.Currency, at+"/amount/currency", "must be the credit note's, %s", i.Currency)
-		p.Check(l.Amount.Minor >= 0, at+"/amount", "must not be negative: it is what is given back")
 		exact, err := domain.ParseDecimal(strings.TrimSuffix(l.Exact, "…"))
 		if err != nil {
 			p.Add(at+"/exact", "must be a decimal number, with … at its end if it is cut")
@@ -173,4 +173,5 @@ func (i Issued) checkTotals(p *domain.Problems) {
 	p.Check(i.Passthrough == sums[invoice.LinePassthrough], "/passthrough", "must be the sum of its lines, %s", sums[invoice.LinePassthrough])
 	p.Check(i.Fee == sums[invoice.LineFee], "/fee", "must be the sum of its lines, %s", sums[invoice.LineFee])
 	p.Check(i.Total == total, "/total", "must be the sum of all lines and the tax, %s", total)
+	p.Check(total.Minor > 0, "/total", "must be above 0: it is what is given back")
 }

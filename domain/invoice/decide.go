@@ -119,7 +119,7 @@ func (c Credit) decide(op string, s State) ([]domain.Event, error) {
 		seen[l.Line] = true
 		left := domain.Money{Minor: s.Lines[l.Line-1].Amount.Minor - s.ByLine[l.Line].Minor, Currency: s.Currency}
 		p.Check(l.Amount.Currency == s.Currency, at+"/amount/currency", "must be the invoice's, %s", s.Currency)
-		p.Check(l.Amount.Minor >= 0 && l.Amount.Minor <= left.Minor, at+"/amount", "must be 0 to %s, which is left of the line", left)
+		p.Check(min(left.Minor, 0) <= l.Amount.Minor && l.Amount.Minor <= max(left.Minor, 0), at+"/amount", "must be between nothing and %s, which is left of the line", left)
 	}
 	p.Check(c.Total.Currency == s.Currency, "/total/currency", "must be the invoice's, %s", s.Currency)
 	p.Check(c.Total.Minor > 0 && c.Total.Minor <= s.Total.Minor-s.Credited.Minor, "/total", "must be above 0, and no more than is left of the invoice")

@@ -25,7 +25,7 @@ func line(number int, kind, charge, exact string, minor int64) Line {
 		Number: number, ItemID: "item-" + charge, Kind: kind, ProviderID: provider, ConnectionID: scenario.ID(domain.PrefixConnection, 1),
 		ChargeID: charge, Description: charge, Quantity: "1", Unit: "month", Exact: exact, Amount: usd(minor), Steps: []string{"a × b = c"},
 		Plan: PlanRef{scenario.ID(domain.PrefixListing, 1), 1}, QuoteID: scenario.ID(domain.PrefixQuote, 1),
-		Evidence: []Evidence{{"usage-con_1", 1, 9, 9, strings.Repeat("0a", 32)}},
+		Evidence: []Evidence{{Stream: "usage-con_1", FromVersion: 1, ToVersion: 9, Count: 9, Digest: strings.Repeat("0a", 32)}},
 	}
 }
 
@@ -74,7 +74,7 @@ func TestIssue(t *testing.T) {
 		wrong("total in another currency", func(i *Issued) { i.Total.Currency = "EUR" }, "/total"),
 		wrong("a fee passed off as the provider's", func(i *Issued) { i.Lines[2].Kind = LinePassthrough }, "/passthrough", "/fee"),
 		wrong("a line without a plan", func(i *Issued) { i.Lines[0].Plan = PlanRef{} }, "/lines/0/plan/listing_id", "/lines/0/plan/version"),
-		wrong("evidence", func(i *Issued) { i.Lines[0].Evidence = []Evidence{{"", 0, -1, 0, "x"}} },
+		wrong("evidence", func(i *Issued) { i.Lines[0].Evidence = []Evidence{{ToVersion: -1, Digest: "x"}} },
 			"/lines/0/evidence/0/stream", "/lines/0/evidence/0/from_version", "/lines/0/evidence/0/to_version", "/lines/0/evidence/0/count", "/lines/0/evidence/0/digest"),
 		wrong("more evidence than the range holds", func(i *Issued) { i.Lines[0].Evidence[0].Count = 10 }, "/lines/0/evidence/0/count"),
 		wrong("more than can be added", func(i *Issued) {

@@ -20,7 +20,7 @@ const (
 
 var letters = map[string]string{CreditNotes: "CN", SelfBilled: "ST", SelfCredits: "SC"}
 
-const maxDocumentID = 60 // characters
+const maxDocumentID = 80 // characters: two ids and what is between them
 
 // Taken says that a document has the series' next number.
 type Taken struct {
