@@ -162,7 +162,7 @@ func (s *Server) quotedListing(ctx context.Context, q quote.State) (listing.Stat
 }
 
 // stuckAfter is how long the platform tries a step of an order by itself (see provisioning), and some more: an order that
-// it has been at for longer needs an operator.
+// it should have moved on earlier needs an operator.
 const stuckAfter = 2 * time.Hour
 
 // ListOrders lists the orders the caller's organisation placed or received; an operator sees all.
@@ -185,13 +185,21 @@ func (s *Server) ListOrders(ctx context.Context, req ListOrdersRequestObject) (L
 	return ListOrders200JSONResponse(page), nil
 }
 
-// GetOrder shows an order to its customer and its provider.
+// GetOrder shows an order to its customer and its provider; an operator also sees why it could not be carried out.
 func (s *Server) GetOrder(ctx context.Context, req GetOrderRequestObject) (GetOrderResponseObject, error) {
 	state, version, err := s.loadOrder(ctx, req.OrderId)
 	if err != nil {
 		return nil, err
 	}
-	return GetOrder200JSONResponse{Body: orderView(state), Headers: GetOrder200ResponseHeaders{ETag: etag(version)}}, nil
+	view := orderView(state)
+	if callerFrom(ctx).Operator() {
+		detail, err := s.Queries.OrderObstacle(ctx, state.ID)
+		if err != nil {
+			return nil, err
+		}
+		view.Obstacle = optional(detail)
+	}
+	return GetOrder200JSONResponse{Body: view, Headers: GetOrder200ResponseHeaders{ETag: etag(version)}}, nil
 }
 
 func (s *Server) loadOrder(ctx context.Context, id string) (order.State, int64, error) {

@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -174,6 +175,39 @@ func TestNobodyAnswers(t *testing.T) {
 	m.ahead.Add(int64(api.CustomerAnswerDelay))
 	if left := tooLate(m.customerKey, ":answer", asking, client.NewOrderAnswer{Number: 1, Answer: "Rack 7"}); left.Questions[0].Answer != nil {
 		t.Errorf("the late answer stands: %+v", left.Questions)
+	}
+}
+
+// TestOrdersForOperators: an order that was not moved on is listed for operators, and they alone read what stood in its way.
+func TestOrdersForOperators(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t).open()
+	ctx := context.Background()
+	placed := m.place()
+	if _, err := m.pool.Exec(ctx, `INSERT INTO order_obstacles VALUES ($1, 'the port is full')`, placed.Id); err != nil {
+		t.Fatal(err)
+	}
+	needs, position := client.ListOrdersParamsNeedsOperator, int64(m.head())
+	listed := func(by *client.Client) bool {
+		found, _, err := client.Decode[client.OrderPage](by.ListOrders(ctx, &client.ListOrdersParams{Needs: &needs, AtPosition: &position}))
+		must(t, err)
+		return slices.ContainsFunc(found.Items, func(o client.Order) bool { return o.Id == placed.Id })
+	}
+	if listed(m.operator) {
+		t.Error("an order that waits for its provider is listed")
+	}
+	m.ahead.Add(int64(listing.DefaultAnswerHours*time.Hour + 3*time.Hour))
+	shown := listed(m.operator)
+	for who, by := range map[string]*client.Client{"operator": m.operator, "customer": m.customer, "provider": m.provider} {
+		o, _, err := client.Decode[client.Order](by.GetOrder(ctx, placed.Id))
+		must(t, err)
+		if (o.Obstacle != nil) != (by == m.operator) || by == m.operator && *o.Obstacle != "the port is full" {
+			t.Errorf("the %s reads of the obstacle %v", who, o.Obstacle)
+		}
+		// The platform ends it by itself, at a moment of its own.
+		if o.State == client.OrderStateAwaitingProvider && !shown {
+			t.Error("an order that nobody ended after its deadline is not listed")
+		}
 	}
 }
 

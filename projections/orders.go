@@ -30,24 +30,36 @@ func applyOrders(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error 
 		return err
 	}
 	_, err = tx.Exec(ctx, `
-		INSERT INTO read_orders (order_id, position, version, customer_id, provider_id, state, needs, since, doc, connection_id, last_position)
-		SELECT id, position, version, customer_id, provider_id, state, needs, since, doc::json, connection_id, last_position
+		INSERT INTO read_orders (order_id, position, version, customer_id, provider_id, state, needs, due, doc, connection_id, last_position)
+		SELECT id, position, version, customer_id, provider_id, state, needs, due, doc::json, connection_id, last_position
 		FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::text[],
 				$10::text[], $11::bigint[])
-			AS t (id, position, version, customer_id, provider_id, state, needs, since, doc, connection_id, last_position)
+			AS t (id, position, version, customer_id, provider_id, state, needs, due, doc, connection_id, last_position)
 		ON CONFLICT (order_id) DO UPDATE SET
-			version = EXCLUDED.version, state = EXCLUDED.state, needs = EXCLUDED.needs, since = EXCLUDED.since, doc = EXCLUDED.doc,
+			version = EXCLUDED.version, state = EXCLUDED.state, needs = EXCLUDED.needs, due = EXCLUDED.due, doc = EXCLUDED.doc,
 			last_position = EXCLUDED.last_position`,
 		c.ids, c.positions, c.versions,
 		each(rows, func(s order.State) string { return s.CustomerID }),
 		each(rows, func(s order.State) string { return s.ProviderID }),
 		each(rows, func(s order.State) string { return s.State }),
 		each(rows, func(s order.State) string { who, _ := s.Needs(); return who }),
-		each(rows, func(s order.State) time.Time { return s.Since }),
+		each(rows, due),
 		c.docs,
 		each(rows, func(s order.State) string { return s.ConnectionID }),
 		each(rows, func(s order.State) int64 { return last[s.ID] }))
 	return err
+}
+
+// due returns from when on the platform has to move the order on: at once, or when who is asked has not answered; nil at its
+// end.
+func due(s order.State) *time.Time {
+	if s.Final() {
+		return nil
+	}
+	if who, by := s.Needs(); who != order.NeedsNobody {
+		return &by
+	}
+	return &s.Since
 }
 
 // OrdersOfConnection returns the ids of the orders for a connection that have events past a position, in the order that they
@@ -76,7 +88,7 @@ func (q Queries) OrdersOfConnection(ctx context.Context, connectionID string, af
 type OrderFilter struct {
 	State      string    // of the order; "" for any
 	Needs      string    // who has to act; "" for anybody or nobody
-	StuckSince time.Time // only those that the platform has been at without an end since before then; zero for all
+	StuckSince time.Time // only those that the platform had to move on before then; zero for all
 }
 
 // conditions returns what the filter adds to a query whose last parameter so far is number n.
@@ -92,7 +104,11 @@ func (f OrderFilter) conditions(n int) (sql string, args []any) {
 		add(` AND needs = $%d AND needs <> ''`, f.Needs) // read_orders_…needs
 	}
 	if !f.StuckSince.IsZero() {
-		add(` AND state IN ('in_progress', 'cancelling') AND since < $%d`, f.StuckSince) // read_orders_under_way
+		// read_orders_due. One that ends a connection at a date has nothing to do before; primary key of read_connections.
+		add(` AND due < $%[1]d AND NOT EXISTS (
+			SELECT FROM read_connections AS c
+			 WHERE c.connection_id = o.connection_id AND c.doc ->> 'termination_order_id' = o.order_id
+			   AND coalesce(c.doc -> 'termination' ->> 'effective_at', c.doc ->> 'billing_to')::timestamptz >= $%[1]d)`, f.StuckSince)
 	}
 	return sql, args
 }
@@ -111,6 +127,21 @@ func (q Queries) OrdersOf(ctx context.Context, viewer Viewer, f OrderFilter, lim
 	return partyPage[order.State](ctx, q.DB, "projections.OrdersOf", "read_orders", viewer, f.key(), f.conditions, limit, token)
 }
 
+// OrderObstacle returns in an operator's words why the order could not be carried out; "" if there is no more to say than
+// its reason, and for every viewer but an operator.
+func (q Queries) OrderObstacle(ctx context.Context, orderID string) (string, error) {
+	const op = "projections.OrderObstacle"
+	rows, err := q.DB.Query(ctx, `SELECT detail FROM order_obstacles WHERE order_id = $1`, orderID) // primary key
+	if err != nil {
+		return "", unavailable(op, err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return "", unavailable(op, err)
+	}
+	return strings.Join(found, ""), nil
+}
+
 // partyPage returns a page of a table whose rows have a customer and a provider, newest first: of those that the viewer is
 // either of. filter returns conditions and their parameters, numbered from after the last one that it is given.
 func partyPage[S any](ctx context.Context, db Database, op, table string, viewer Viewer, filterKey string, filter func(n int) (string, []any), limit int, token string) ([]S, string, error) {
@@ -124,17 +155,17 @@ func partyPage[S any](ctx context.Context, db Database, op, table string, viewer
 	if viewer.operator {
 		where, args := filter(2)
 		return docsPage[S](ctx, db, op, p, `
-			SELECT position, doc FROM `+table+` -- by position, which is unique, or by an index of the filter's own
+			SELECT position, doc FROM `+table+` AS o -- by position, which is unique, or by an index of the filter's own
 			WHERE position < $1`+where+` ORDER BY position DESC LIMIT $2`, append([]any{p.place, p.ask()}, args...)...)
 	}
 	where, args := filter(3)
 	// A party may be both sides; the second arm leaves those to the first.
 	return docsPage[S](ctx, db, op, p, `
 		SELECT position, doc FROM (
-			(SELECT position, doc FROM `+table+` -- index …_customer, or one of the filter's own
+			(SELECT position, doc FROM `+table+` AS o -- index …_customer, or one of the filter's own
 			 WHERE customer_id = $1 AND position < $2`+where+` ORDER BY position DESC LIMIT $3)
 			UNION ALL
-			(SELECT position, doc FROM `+table+` -- index …_provider, likewise
+			(SELECT position, doc FROM `+table+` AS o -- index …_provider, likewise
 			 WHERE provider_id = $1 AND customer_id <> $1 AND position < $2`+where+` ORDER BY position DESC LIMIT $3)
 		) AS mine ORDER BY position DESC LIMIT $3`, append([]any{viewer.organisation, p.place, p.ask()}, args...)...)
 }

@@ -181,7 +181,7 @@ func TestDoor_UsesIndexes(t *testing.T) {
 	b := newBench(t)
 	if _, err := b.pool.Exec(t.Context(), `
 		INSERT INTO read_orders SELECT n, n, 1, 'org_' || n % 1000, 'org_' || n % 7, '{}',
-			CASE WHEN n % 300 < 5 THEN 'awaiting_provider' ELSE 'completed' END, CASE WHEN n % 300 < 5 THEN 'provider' ELSE '' END, now(), 'con_' || n % 5000, n FROM generate_series(1, 20000) AS n; ANALYZE read_orders;
+			CASE WHEN n % 300 < 5 THEN 'awaiting_provider' ELSE 'completed' END, CASE WHEN n % 300 < 5 THEN 'provider' ELSE '' END, CASE WHEN n % 300 < 5 THEN now() END, 'con_' || n % 5000, n FROM generate_series(1, 20000) AS n; ANALYZE read_orders;
 		INSERT INTO read_listings (listing_id, position, provider_id, version, effective_from, category, metro, metro_name, bandwidths_mbps,
 				title, description, terms)
 			SELECT n, n, 'org_1', 1, now(), 'voice', 'ams', 'AMS', '{100}', 'word' || n, 'text', '{}' FROM generate_series(1, 20000) AS n;
@@ -194,6 +194,7 @@ func TestDoor_UsesIndexes(t *testing.T) {
 		"read_orders_provider_needs": `SELECT position, doc FROM read_orders WHERE provider_id = 'org_5' AND position < 20001 AND needs = 'provider' AND needs <> '' ORDER BY position DESC LIMIT 10`,
 		"read_orders_connection":     `SELECT order_id, position FROM read_orders WHERE connection_id = 'con_5' AND position > 10 ORDER BY position LIMIT 10`,
 		"read_orders_needs":          `SELECT position, doc FROM read_orders WHERE position < 20001 AND needs = 'provider' AND needs <> '' ORDER BY position DESC LIMIT 10`,
+		"read_orders_due":            `SELECT position, doc FROM read_orders WHERE position < 20001 AND due < now() ORDER BY position DESC LIMIT 10`,
 		"read_orders_pkey":           `SELECT doc FROM read_orders WHERE order_id = '77'`,
 		"read_listings_search":       `SELECT listing_id FROM read_listings WHERE search @@ websearch_to_tsquery('english', 'word77')`,
 	} {

@@ -33,6 +33,24 @@ func (p *Provisioner) refuse(ctx context.Context, s saga, o obstacle) string {
 	return short(o.told)
 }
 
+// keepObstacle makes an append keep for the operators what the order's parties are not told.
+func (s saga) keepObstacle(a *events.Append, o obstacle) {
+	if o.detail == "" {
+		return
+	}
+	ask := a.Ask
+	a.Ask = func(ctx context.Context, tx pgx.Tx) error {
+		if ask != nil {
+			if err := ask(ctx, tx); err != nil {
+				return err
+			}
+		}
+		_, err := tx.Exec(ctx, `INSERT INTO order_obstacles (order_id, detail) VALUES ($1, $2) ON CONFLICT (order_id) DO NOTHING`,
+			s.order.ID, o.detail)
+		return err
+	}
+}
+
 // parties are whose the two ports of a connection are, in words.
 var parties = [2]string{"customer", "provider"}
 
@@ -73,7 +91,7 @@ func (p *Provisioner) allocate(ctx context.Context, s saga, races int) error {
 		}
 	}
 	if why != (obstacle{}) {
-		return p.undo(ctx, s, p.refuse(ctx, s, why))
+		return p.undo(ctx, s, p.refuse(ctx, s, why), why)
 	}
 	capacity := map[string]int{place.a.ID: place.a.CapacityMbps, place.z.ID: place.z.CapacityMbps}
 	return p.append(ctx, s, change{

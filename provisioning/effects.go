@@ -24,6 +24,7 @@ type change struct {
 	order      []order.Command
 	connection []connection.Command
 	ask        func(ctx context.Context, tx pgx.Tx) error
+	obstacle   obstacle // why the order can't be carried out, if that is so
 }
 
 // do carries one step out. It returns a Conflict if the saga is no longer as it was loaded; then nothing was done.
@@ -71,7 +72,7 @@ func (p *Provisioner) do(ctx context.Context, s saga, step Step, races int) erro
 		}
 		return p.append(ctx, s, c)
 	case Undo:
-		return p.undo(ctx, s, step.Reason)
+		return p.undo(ctx, s, step.Reason, obstacle{})
 	case FinishDecommission:
 		c := change{
 			connection: []connection.Command{connection.Decommission{At: now}},
@@ -85,10 +86,11 @@ func (p *Provisioner) do(ctx context.Context, s saga, step Step, races int) erro
 	return domain.Errorf(domain.Internal, op, "there is no rule for the step %q", step.Kind)
 }
 
-// undo ends a connection of which no edge node has anything, and the order with it if that has not ended already.
-func (p *Provisioner) undo(ctx context.Context, s saga, reason string) error {
+// undo ends a connection of which no edge node has anything, and the order with it if that has not ended already. why is what
+// kept the connection from coming about, if anything did.
+func (p *Provisioner) undo(ctx context.Context, s saga, reason string, why obstacle) error {
 	now, id := p.now(), s.connection.ID
-	c := change{ask: func(ctx context.Context, tx pgx.Tx) error { return release(ctx, tx, id) }}
+	c := change{obstacle: why, ask: func(ctx context.Context, tx pgx.Tx) error { return release(ctx, tx, id) }}
 	if s.connection.State != connection.StateCancelling {
 		c.connection = append(c.connection, connection.RequestCancellation{Reason: reason, At: now})
 	}
@@ -128,6 +130,7 @@ func (p *Provisioner) append(ctx context.Context, s saga, c change) error {
 		a.Streams = append(a.Streams, s.streamAppend(connection.Stream(s.connection.ID), s.connectionVersion, decided))
 	}
 	KeepCommitments(&a)
+	s.keepObstacle(&a, c.obstacle)
 	_, err := p.appender.Append(ctx, a)
 	return err
 }

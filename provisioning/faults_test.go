@@ -273,6 +273,9 @@ var scenarios = []scenario{
 	{name: "a change that there is no room for", acts: []func(*line){quiet, reorder(20_000, listing.ApprovalAutomatic)},
 		then: func(l *line) {
 			wants("failed: the customer's port has not enough bandwidth left")(l)
+			if kept := l.obstacle(l.more[0]); !strings.HasSuffix(kept, "has 9900 Mbps of its 10000 left, and 19900 more are needed") {
+				l.Errorf("what is kept for operators is %q", kept)
+			}
 			l.sold(100, 1, 0)
 		},
 		order: order.StateCompleted, connection: connection.StateProduction, appends: 11},

@@ -90,7 +90,7 @@ func (p *Provisioner) requestChange(ctx context.Context, s saga, now time.Time) 
 		return err
 	}
 	if why != (obstacle{}) {
-		return p.append(ctx, s, change{order: []order.Command{s.giveUp(p.refuse(ctx, s, why), now)}})
+		return p.append(ctx, s, change{order: []order.Command{s.giveUp(p.refuse(ctx, s, why), now)}, obstacle: why})
 	}
 	step := change{connection: []connection.Command{connection.RequestChange{
 		OrderID: o.ID, QuoteID: o.QuoteID, ListingVersion: o.ListingVersion, BandwidthMbps: o.BandwidthMbps, InPlace: true, At: now}}}

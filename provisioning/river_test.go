@@ -332,6 +332,16 @@ func (s *syncBuffer) Write(p []byte) (int, error) {
 }
 func (s *syncBuffer) String() string { s.mu.Lock(); defer s.mu.Unlock(); return s.b.String() }
 
+// obstacle returns what is kept for operators of an order.
+func (w *world) obstacle(orderID string) (detail string) {
+	w.Helper()
+	err := w.pool.QueryRow(context.Background(), `SELECT coalesce(max(detail), '') FROM order_obstacles WHERE order_id = $1`, orderID).Scan(&detail)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return detail
+}
+
 // Many orders for one port at once: all that fit are delivered, each with numbers of its own, and the others fail.
 func TestOrdersRaceForTheLastOfAPort(t *testing.T) {
 	t.Parallel()
@@ -382,11 +392,17 @@ func TestOrdersRaceForTheLastOfAPort(t *testing.T) {
 					if text := log.String(); !strings.Contains(text, "the port "+z+" "+c.detail) || !strings.Contains(text, d.order) {
 						t.Errorf("operators are not told %q of %s:\n%s", c.detail, d.order, text)
 					}
+					if kept := w.obstacle(d.order); !strings.HasSuffix(kept, z+" "+c.detail) {
+						t.Errorf("what is kept for operators is %q, want the port %s %s", kept, z, c.detail)
+					}
 					continue
 				}
 				w.check(d, order.StateCompleted, connection.StateProduction)
 				if tags[s.Tag] || vlans[s.Z.VLAN] {
 					t.Errorf("tag %d or VLAN %d was given twice", s.Tag, s.Z.VLAN)
+				}
+				if kept := w.obstacle(d.order); kept != "" {
+					t.Errorf("what stood in the way of a delivered order is %q", kept)
 				}
 				fit, tags[s.Tag], vlans[s.Z.VLAN] = fit+1, true, true
 			}

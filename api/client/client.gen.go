@@ -3055,8 +3055,11 @@ type Order struct {
 	Needs *OrderNeeds `json:"needs,omitempty"`
 
 	// NeedsBy Until when that is waited for; then the order fails.
-	NeedsBy  *time.Time `json:"needs_by,omitempty"`
-	PlacedAt time.Time  `json:"placed_at"`
+	NeedsBy *time.Time `json:"needs_by,omitempty"`
+
+	// Obstacle To operators only, where one order is read: what stood in the way of one that failed, with the port and the figures.
+	Obstacle *string   `json:"obstacle,omitempty"`
+	PlacedAt time.Time `json:"placed_at"`
 
 	// PlacedBy Who called, within an organisation.
 	PlacedBy      *PrincipalRef  `json:"placed_by,omitempty"`
@@ -4870,7 +4873,8 @@ type ListOrdersParams struct {
 	State *OrderState `form:"state,omitempty" json:"state,omitempty"`
 
 	// Needs Only orders that wait for somebody: `approval` by a person of the customer's, the `provider`, the `customer`, or an
-	// `operator`, which are those that the platform has been carrying out or undoing for longer than it tries by itself.
+	// `operator`, which are those that the platform should have moved on, for longer than it tries by itself: two hours
+	// after they were its to carry out, after nobody answered in time, or after the date that a connection was to end at.
 	Needs *ListOrdersParamsNeeds `form:"needs,omitempty" json:"needs,omitempty"`
 	Limit *Limit                 `form:"limit,omitempty" json:"limit,omitempty"`
 
