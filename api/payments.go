@@ -9,6 +9,7 @@ import (
 	"crossbill/domain"
 	"crossbill/domain/connectedaccount"
 	"crossbill/domain/organisation"
+	"crossbill/events"
 )
 
 // stripeWebhookPath is where Stripe tells what happened. What it sends is by its own contract, and is signed instead of
@@ -83,9 +84,7 @@ func (s *Server) ConnectPayoutAccount(ctx context.Context, req ConnectPayoutAcco
 
 // GetPayoutAccount answers with the caller's account at Stripe.
 func (s *Server) GetPayoutAccount(ctx context.Context, _ GetPayoutAccountRequestObject) (GetPayoutAccountResponseObject, error) {
-	of := callerFrom(ctx).OrganisationID
-	state, _, err := load(ctx, s, "payout account of", of, connectedaccount.Stream(of), connectedaccount.Evolve,
-		func(a connectedaccount.State) []string { return []string{a.OrganisationID} })
+	state, _, err := events.Load(ctx, s.seen(ctx), connectedaccount.Stream(callerFrom(ctx).OrganisationID), connectedaccount.Evolve)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +92,11 @@ func (s *Server) GetPayoutAccount(ctx context.Context, _ GetPayoutAccountRequest
 }
 
 func payoutAccountView(a connectedaccount.State) PayoutAccount {
-	view := PayoutAccount{Country: Country(a.Country), Transfers: a.Transfers, BankPayouts: a.BankPayouts, Requirements: append([]string{}, a.Requirements...)}
+	view := PayoutAccount{Transfers: a.Transfers, BankPayouts: a.BankPayouts, Requirements: append([]string{}, a.Requirements...)}
+	if a.Country != "" {
+		country := Country(a.Country)
+		view.Country = &country
+	}
 	if a.Account != "" {
 		view.Id = &a.Account
 	}

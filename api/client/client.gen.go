@@ -3200,15 +3200,15 @@ type PaymentReconciliation struct {
 	To       time.Time        `json:"to"`
 }
 
-// PayoutAccount defines model for PayoutAccount.
+// PayoutAccount Without a country there is no account.
 type PayoutAccount struct {
 	// BankPayouts What is on it can be paid to the provider's bank account.
 	BankPayouts bool `json:"bank_payouts"`
 
 	// Country ISO 3166-1 alpha-2.
-	Country Country `json:"country"`
+	Country *Country `json:"country,omitempty"`
 
-	// Id The payment service's own. None: it is being made.
+	// Id The payment service's own. None: it is being made, or there is none.
 	Id *string `json:"id,omitempty"`
 
 	// Requirements What the payment service still waits for, as it names it.
@@ -3220,6 +3220,7 @@ type PayoutAccount struct {
 
 // PayoutAccountLink defines model for PayoutAccountLink.
 type PayoutAccountLink struct {
+	// Account Without a country there is no account.
 	Account   PayoutAccount `json:"account"`
 	ExpiresAt time.Time     `json:"expires_at"`
 	Url       string        `json:"url"`

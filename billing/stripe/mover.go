@@ -3,7 +3,6 @@ package stripe
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"time"
 
 	"crossbill/domain"
@@ -46,7 +45,6 @@ type Mover struct {
 	// SettlementsOf names the settlements that have lines of an invoice.
 	SettlementsOf func(ctx context.Context, invoiceID string) ([]string, error)
 	Now           func() time.Time // default time.Now
-	Logger        *slog.Logger     // default: discard
 }
 
 func (m *Mover) now() time.Time {
@@ -54,13 +52,6 @@ func (m *Mover) now() time.Time {
 		return time.Now()
 	}
 	return m.Now()
-}
-
-func (m *Mover) logger() *slog.Logger {
-	if m.Logger == nil {
-		return slog.New(slog.DiscardHandler)
-	}
-	return m.Logger
 }
 
 // Advance does what is to be done for an invoice now: it looks at its open payment, gives back what was paid too much, pays

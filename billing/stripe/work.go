@@ -48,7 +48,7 @@ func NewWorker(client *Client, log *events.Log, pool *pgxpool.Pool, logger *slog
 	if w.Logger == nil {
 		w.Logger = slog.New(slog.DiscardHandler)
 	}
-	w.Mover = &Mover{Client: client, Log: log, SettlementsOf: w.settlementsOf, Logger: w.Logger}
+	w.Mover = &Mover{Client: client, Log: log, SettlementsOf: w.settlementsOf}
 	return w
 }
 
