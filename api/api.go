@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -27,6 +28,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"crossbill/api/webhooks"
+	"crossbill/billing/pdf"
 	"crossbill/billing/stripe"
 	"crossbill/domain"
 	"crossbill/events"
@@ -59,6 +61,7 @@ type Options struct {
 	VerifierKey     string           // of the log's checkpoints
 	Stripe          *stripe.Mover    // nil: invoices can't be paid through the platform
 	StripeSecret    string           // of the webhook's endpoint at Stripe (whsec_…); "": no webhooks are taken
+	PublicURL       string           // where this API is reached from outside, without a slash at its end; "": documents lead nowhere
 	Webhooks        *webhooks.Sender // default: one that sends to public addresses only
 	Prover          *proof.Prover    // default: over the pool's own events
 	ReadingInterval time.Duration    // of the edge's meters; default 5 minutes
@@ -81,6 +84,7 @@ type Server struct {
 	router   routers.Router
 	streams  chan struct{} // a token per open event stream
 	metered  meteredStates
+	fonts    func() (*pdf.Fonts, error) // of documents; read once they are needed
 }
 
 var _ StrictServerInterface = (*Server)(nil)
@@ -129,6 +133,7 @@ func newServer(o Options) (*Server, error) {
 	return &Server{
 		Options: o, Queries: &projections.Queries{DB: door}, Platform: &projections.Queries{DB: o.Pool}, door: door,
 		doc: doc, router: router, streams: make(chan struct{}, maxStreams),
+		fonts: sync.OnceValues(func() (*pdf.Fonts, error) { return pdf.NewFonts(o.Logger, pdf.SystemFontDirs...) }),
 	}, nil
 }
 

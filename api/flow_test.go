@@ -132,12 +132,14 @@ func (m *market) bill(order client.Order, opened time.Time) {
 			m.t.Errorf("line %d: %+v", i+1, explained)
 		}
 	}
+	m.checkDocuments(invoice, settlement)
 	csv, err := client.Text(m.customer.ExportInvoices(ctx, &client.ExportInvoicesParams{AtPosition: &position}))
 	must(m.t, err)
 	if lines := strings.Count(csv, "\n"); lines != len(invoice.Lines)+1 {
 		m.t.Errorf("the CSV has %d lines:\n%s", lines, csv)
 	}
-	for _, what := range []string{"/v1/invoices/" + invoice.Id, "/v1/invoices/" + invoice.Id + "/lines/1/explain", "/v1/settlements/" + settlement.Id} {
+	for _, what := range []string{"/v1/invoices/" + invoice.Id, "/v1/invoices/" + invoice.Id + "/lines/1/explain", "/v1/settlements/" + settlement.Id,
+		"/v1/invoices/" + invoice.Id + "/document", "/v1/settlements/" + settlement.Id + "/document?format=ubl"} {
 		if status, _, _ := m.do(m.strangerKey, "GET", what, nil); status != http.StatusNotFound {
 			m.t.Errorf("a stranger gets %d for %s", status, what)
 		}

@@ -1353,6 +1353,24 @@ func (e WebhookDeliveryOutcome) Valid() bool {
 	}
 }
 
+// Defines values for DocumentFormat.
+const (
+	DocumentFormatPdf DocumentFormat = "pdf"
+	DocumentFormatUbl DocumentFormat = "ubl"
+)
+
+// Valid indicates whether the value is a known member of the DocumentFormat enum.
+func (e DocumentFormat) Valid() bool {
+	switch e {
+	case DocumentFormatPdf:
+		return true
+	case DocumentFormatUbl:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ExportFocusParamsFormat.
 const (
 	ExportFocusParamsFormatCsv     ExportFocusParamsFormat = "csv"
@@ -1407,6 +1425,24 @@ func (e ListInvoicesParamsState) Valid() bool {
 	case ListInvoicesParamsStatePaid:
 		return true
 	case ListInvoicesParamsStateVoid:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GetInvoiceDocumentParamsFormat.
+const (
+	GetInvoiceDocumentParamsFormatPdf GetInvoiceDocumentParamsFormat = "pdf"
+	GetInvoiceDocumentParamsFormatUbl GetInvoiceDocumentParamsFormat = "ubl"
+)
+
+// Valid indicates whether the value is a known member of the GetInvoiceDocumentParamsFormat enum.
+func (e GetInvoiceDocumentParamsFormat) Valid() bool {
+	switch e {
+	case GetInvoiceDocumentParamsFormatPdf:
+		return true
+	case GetInvoiceDocumentParamsFormatUbl:
 		return true
 	default:
 		return false
@@ -1476,6 +1512,24 @@ func (e GetRevenueParamsGroupBy) Valid() bool {
 	case GetRevenueParamsGroupByListing:
 		return true
 	case GetRevenueParamsGroupByMonth:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GetSettlementDocumentParamsFormat.
+const (
+	GetSettlementDocumentParamsFormatPdf GetSettlementDocumentParamsFormat = "pdf"
+	GetSettlementDocumentParamsFormatUbl GetSettlementDocumentParamsFormat = "ubl"
+)
+
+// Valid indicates whether the value is a known member of the GetSettlementDocumentParamsFormat enum.
+func (e GetSettlementDocumentParamsFormat) Valid() bool {
+	switch e {
+	case GetSettlementDocumentParamsFormatPdf:
+		return true
+	case GetSettlementDocumentParamsFormatUbl:
 		return true
 	default:
 		return false
@@ -4135,6 +4189,9 @@ type ActingReason = string
 // AtPosition defines model for AtPosition.
 type AtPosition = int64
 
+// DocumentFormat defines model for DocumentFormat.
+type DocumentFormat string
+
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
 
@@ -4642,6 +4699,14 @@ type ListInvoicesParams struct {
 
 // ListInvoicesParamsState defines parameters for ListInvoices.
 type ListInvoicesParamsState string
+
+// GetInvoiceDocumentParams defines parameters for GetInvoiceDocument.
+type GetInvoiceDocumentParams struct {
+	Format *GetInvoiceDocumentParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+}
+
+// GetInvoiceDocumentParamsFormat defines parameters for GetInvoiceDocument.
+type GetInvoiceDocumentParamsFormat string
 
 // SetIssuerParams defines parameters for SetIssuer.
 type SetIssuerParams struct {
@@ -5400,6 +5465,17 @@ type ListSettlementsParams struct {
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
+// GetSettlementDocumentParams defines parameters for GetSettlementDocument.
+type GetSettlementDocumentParams struct {
+	Format *GetSettlementDocumentParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+
+	// Credit The number of a self-billed credit note of the settlement; absent: the settlement itself.
+	Credit *string `form:"credit,omitempty" json:"credit,omitempty"`
+}
+
+// GetSettlementDocumentParamsFormat defines parameters for GetSettlementDocument.
+type GetSettlementDocumentParamsFormat string
+
 // GetSpendParams defines parameters for GetSpend.
 type GetSpendParams struct {
 	// Month Absent: the present month.
@@ -6028,6 +6104,9 @@ type ServerInterface interface {
 	// GetInvoice One invoice with its lines
 	// (GET /v1/invoices/{invoice_id})
 	GetInvoice(w http.ResponseWriter, r *http.Request, invoiceId InvoiceID)
+	// GetInvoiceDocument The invoice as a document, for people (PDF) or for accounting systems (UBL 2.1)
+	// (GET /v1/invoices/{invoice_id}/document)
+	GetInvoiceDocument(w http.ResponseWriter, r *http.Request, invoiceId InvoiceID, params GetInvoiceDocumentParams)
 	// BundleInvoiceLine The invoice and the events behind a line as a bundle that proves them, for `crossbill log verify --bundle`
 	// (GET /v1/invoices/{invoice_id}/lines/{line}/bundle)
 	BundleInvoiceLine(w http.ResponseWriter, r *http.Request, invoiceId InvoiceID, line int)
@@ -6259,6 +6338,9 @@ type ServerInterface interface {
 	// GetSettlement One settlement with its lines
 	// (GET /v1/settlements/{settlement_id})
 	GetSettlement(w http.ResponseWriter, r *http.Request, settlementId SettlementID)
+	// GetSettlementDocument The settlement as a self-billed invoice, or what was taken off it as a self-billed credit note
+	// (GET /v1/settlements/{settlement_id}/document)
+	GetSettlementDocument(w http.ResponseWriter, r *http.Request, settlementId SettlementID, params GetSettlementDocumentParams)
 	// GetSpend What the caller, a customer, has spent in a month until now
 	// (GET /v1/spend)
 	GetSpend(w http.ResponseWriter, r *http.Request, params GetSpendParams)
@@ -9740,6 +9822,48 @@ func (siw *ServerInterfaceWrapper) GetInvoice(w http.ResponseWriter, r *http.Req
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetInvoice(w, r, invoiceId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetInvoiceDocument operation middleware
+func (siw *ServerInterfaceWrapper) GetInvoiceDocument(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "invoice_id" -------------
+	var invoiceId InvoiceID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "invoice_id", mux.Vars(r)["invoice_id"], &invoiceId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "invoice_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetInvoiceDocumentParams
+
+	// ------------- Optional query parameter "format" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "format", r.URL.Query(), &params.Format, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "format"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "format", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetInvoiceDocument(w, r, invoiceId, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -15191,6 +15315,61 @@ func (siw *ServerInterfaceWrapper) GetSettlement(w http.ResponseWriter, r *http.
 	handler.ServeHTTP(w, r)
 }
 
+// GetSettlementDocument operation middleware
+func (siw *ServerInterfaceWrapper) GetSettlementDocument(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "settlement_id" -------------
+	var settlementId SettlementID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "settlement_id", mux.Vars(r)["settlement_id"], &settlementId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "settlement_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetSettlementDocumentParams
+
+	// ------------- Optional query parameter "format" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "format", r.URL.Query(), &params.Format, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "format"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "format", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "credit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "credit", r.URL.Query(), &params.Credit, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "credit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "credit", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetSettlementDocument(w, r, settlementId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetSpend operation middleware
 func (siw *ServerInterfaceWrapper) GetSpend(w http.ResponseWriter, r *http.Request) {
 
@@ -16891,6 +17070,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/invoices/{invoice_id}", wrapper.GetInvoice).Methods(http.MethodGet)
 
+	r.HandleFunc(options.BaseURL+"/v1/invoices/{invoice_id}/document", wrapper.GetInvoiceDocument).Methods(http.MethodGet)
+
 	r.HandleFunc(options.BaseURL+"/v1/invoices/{invoice_id}:pay", wrapper.PayInvoice).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/invoices/{invoice_id}/lines/{line}/explain", wrapper.ExplainInvoiceLine).Methods(http.MethodGet)
@@ -16906,6 +17087,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 	r.HandleFunc(options.BaseURL+"/v1/settlements", wrapper.ListSettlements).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/settlements/{settlement_id}", wrapper.GetSettlement).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/settlements/{settlement_id}/document", wrapper.GetSettlementDocument).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/billing-accounts", wrapper.ListBillingAccounts).Methods(http.MethodGet)
 
@@ -16996,6 +17179,17 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 	r.HandleFunc(options.BaseURL+"/v1/log/key", wrapper.GetLogKey).Methods(http.MethodGet)
 
 	return r
+}
+
+type DocumentApplicationpdfResponse struct {
+	Body io.Reader
+
+	ContentLength int64
+}
+type DocumentApplicationxmlResponse struct {
+	Body io.Reader
+
+	ContentLength int64
 }
 
 type ProblemApplicationProblemPlusJSONResponse Problem
@@ -19257,6 +19451,66 @@ type GetInvoicedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetInvoicedefaultApplicationProblemPlusJSONResponse) VisitGetInvoiceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetInvoiceDocumentRequestObject struct {
+	InvoiceId InvoiceID `json:"invoice_id"`
+	Params    GetInvoiceDocumentParams
+}
+
+type GetInvoiceDocumentResponseObject interface {
+	VisitGetInvoiceDocumentResponse(w http.ResponseWriter) error
+}
+
+type GetInvoiceDocument200ApplicationpdfResponse struct{ DocumentApplicationpdfResponse }
+
+func (response GetInvoiceDocument200ApplicationpdfResponse) VisitGetInvoiceDocumentResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/pdf")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetInvoiceDocument200ApplicationxmlResponse struct{ DocumentApplicationxmlResponse }
+
+func (response GetInvoiceDocument200ApplicationxmlResponse) VisitGetInvoiceDocumentResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/xml")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetInvoiceDocumentdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetInvoiceDocumentdefaultApplicationProblemPlusJSONResponse) VisitGetInvoiceDocumentResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -22848,6 +23102,66 @@ func (response GetSettlementdefaultApplicationProblemPlusJSONResponse) VisitGetS
 	return err
 }
 
+type GetSettlementDocumentRequestObject struct {
+	SettlementId SettlementID `json:"settlement_id"`
+	Params       GetSettlementDocumentParams
+}
+
+type GetSettlementDocumentResponseObject interface {
+	VisitGetSettlementDocumentResponse(w http.ResponseWriter) error
+}
+
+type GetSettlementDocument200ApplicationpdfResponse struct{ DocumentApplicationpdfResponse }
+
+func (response GetSettlementDocument200ApplicationpdfResponse) VisitGetSettlementDocumentResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/pdf")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetSettlementDocument200ApplicationxmlResponse struct{ DocumentApplicationxmlResponse }
+
+func (response GetSettlementDocument200ApplicationxmlResponse) VisitGetSettlementDocumentResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/xml")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetSettlementDocumentdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetSettlementDocumentdefaultApplicationProblemPlusJSONResponse) VisitGetSettlementDocumentResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetSpendRequestObject struct {
 	Params GetSpendParams
 }
@@ -23845,6 +24159,9 @@ type StrictServerInterface interface {
 	// GetInvoice One invoice with its lines
 	// (GET /v1/invoices/{invoice_id})
 	GetInvoice(ctx context.Context, request GetInvoiceRequestObject) (GetInvoiceResponseObject, error)
+	// GetInvoiceDocument The invoice as a document, for people (PDF) or for accounting systems (UBL 2.1)
+	// (GET /v1/invoices/{invoice_id}/document)
+	GetInvoiceDocument(ctx context.Context, request GetInvoiceDocumentRequestObject) (GetInvoiceDocumentResponseObject, error)
 	// BundleInvoiceLine The invoice and the events behind a line as a bundle that proves them, for `crossbill log verify --bundle`
 	// (GET /v1/invoices/{invoice_id}/lines/{line}/bundle)
 	BundleInvoiceLine(ctx context.Context, request BundleInvoiceLineRequestObject) (BundleInvoiceLineResponseObject, error)
@@ -24076,6 +24393,9 @@ type StrictServerInterface interface {
 	// GetSettlement One settlement with its lines
 	// (GET /v1/settlements/{settlement_id})
 	GetSettlement(ctx context.Context, request GetSettlementRequestObject) (GetSettlementResponseObject, error)
+	// GetSettlementDocument The settlement as a self-billed invoice, or what was taken off it as a self-billed credit note
+	// (GET /v1/settlements/{settlement_id}/document)
+	GetSettlementDocument(ctx context.Context, request GetSettlementDocumentRequestObject) (GetSettlementDocumentResponseObject, error)
 	// GetSpend What the caller, a customer, has spent in a month until now
 	// (GET /v1/spend)
 	GetSpend(ctx context.Context, request GetSpendRequestObject) (GetSpendResponseObject, error)
@@ -25544,6 +25864,33 @@ func (sh *strictHandler) GetInvoice(w http.ResponseWriter, r *http.Request, invo
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetInvoiceResponseObject); ok {
 		if err := validResponse.VisitGetInvoiceResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetInvoiceDocument operation middleware
+func (sh *strictHandler) GetInvoiceDocument(w http.ResponseWriter, r *http.Request, invoiceId InvoiceID, params GetInvoiceDocumentParams) {
+	var request GetInvoiceDocumentRequestObject
+
+	request.InvoiceId = invoiceId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetInvoiceDocument(ctx, request.(GetInvoiceDocumentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetInvoiceDocument")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetInvoiceDocumentResponseObject); ok {
+		if err := validResponse.VisitGetInvoiceDocumentResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -27769,6 +28116,33 @@ func (sh *strictHandler) GetSettlement(w http.ResponseWriter, r *http.Request, s
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetSettlementResponseObject); ok {
 		if err := validResponse.VisitGetSettlementResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetSettlementDocument operation middleware
+func (sh *strictHandler) GetSettlementDocument(w http.ResponseWriter, r *http.Request, settlementId SettlementID, params GetSettlementDocumentParams) {
+	var request GetSettlementDocumentRequestObject
+
+	request.SettlementId = settlementId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetSettlementDocument(ctx, request.(GetSettlementDocumentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetSettlementDocument")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetSettlementDocumentResponseObject); ok {
+		if err := validResponse.VisitGetSettlementDocumentResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/xml"
 	"fmt"
 	"io"
 	"net/http"
@@ -1352,6 +1353,24 @@ func (e WebhookDeliveryOutcome) Valid() bool {
 	}
 }
 
+// Defines values for DocumentFormat.
+const (
+	DocumentFormatPdf DocumentFormat = "pdf"
+	DocumentFormatUbl DocumentFormat = "ubl"
+)
+
+// Valid indicates whether the value is a known member of the DocumentFormat enum.
+func (e DocumentFormat) Valid() bool {
+	switch e {
+	case DocumentFormatPdf:
+		return true
+	case DocumentFormatUbl:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ExportFocusParamsFormat.
 const (
 	ExportFocusParamsFormatCsv     ExportFocusParamsFormat = "csv"
@@ -1406,6 +1425,24 @@ func (e ListInvoicesParamsState) Valid() bool {
 	case ListInvoicesParamsStatePaid:
 		return true
 	case ListInvoicesParamsStateVoid:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GetInvoiceDocumentParamsFormat.
+const (
+	GetInvoiceDocumentParamsFormatPdf GetInvoiceDocumentParamsFormat = "pdf"
+	GetInvoiceDocumentParamsFormatUbl GetInvoiceDocumentParamsFormat = "ubl"
+)
+
+// Valid indicates whether the value is a known member of the GetInvoiceDocumentParamsFormat enum.
+func (e GetInvoiceDocumentParamsFormat) Valid() bool {
+	switch e {
+	case GetInvoiceDocumentParamsFormatPdf:
+		return true
+	case GetInvoiceDocumentParamsFormatUbl:
 		return true
 	default:
 		return false
@@ -1475,6 +1512,24 @@ func (e GetRevenueParamsGroupBy) Valid() bool {
 	case GetRevenueParamsGroupByListing:
 		return true
 	case GetRevenueParamsGroupByMonth:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GetSettlementDocumentParamsFormat.
+const (
+	GetSettlementDocumentParamsFormatPdf GetSettlementDocumentParamsFormat = "pdf"
+	GetSettlementDocumentParamsFormatUbl GetSettlementDocumentParamsFormat = "ubl"
+)
+
+// Valid indicates whether the value is a known member of the GetSettlementDocumentParamsFormat enum.
+func (e GetSettlementDocumentParamsFormat) Valid() bool {
+	switch e {
+	case GetSettlementDocumentParamsFormatPdf:
+		return true
+	case GetSettlementDocumentParamsFormatUbl:
 		return true
 	default:
 		return false
@@ -4134,6 +4189,9 @@ type ActingReason = string
 // AtPosition defines model for AtPosition.
 type AtPosition = int64
 
+// DocumentFormat defines model for DocumentFormat.
+type DocumentFormat string
+
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
 
@@ -4641,6 +4699,14 @@ type ListInvoicesParams struct {
 
 // ListInvoicesParamsState defines parameters for ListInvoices.
 type ListInvoicesParamsState string
+
+// GetInvoiceDocumentParams defines parameters for GetInvoiceDocument.
+type GetInvoiceDocumentParams struct {
+	Format *GetInvoiceDocumentParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+}
+
+// GetInvoiceDocumentParamsFormat defines parameters for GetInvoiceDocument.
+type GetInvoiceDocumentParamsFormat string
 
 // SetIssuerParams defines parameters for SetIssuer.
 type SetIssuerParams struct {
@@ -5398,6 +5464,17 @@ type ListSettlementsParams struct {
 	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
+
+// GetSettlementDocumentParams defines parameters for GetSettlementDocument.
+type GetSettlementDocumentParams struct {
+	Format *GetSettlementDocumentParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+
+	// Credit The number of a self-billed credit note of the settlement; absent: the settlement itself.
+	Credit *string `form:"credit,omitempty" json:"credit,omitempty"`
+}
+
+// GetSettlementDocumentParamsFormat defines parameters for GetSettlementDocument.
+type GetSettlementDocumentParamsFormat string
 
 // GetSpendParams defines parameters for GetSpend.
 type GetSpendParams struct {
@@ -6438,6 +6515,14 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/invoices/{invoice_id} (the `GetInvoice` operationId).
 	GetInvoice(ctx context.Context, invoiceId InvoiceID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetInvoiceDocument The invoice as a document, for people (PDF) or for accounting systems (UBL 2.1)
+	//
+	// As it was issued, with the names, addresses and tax identifiers of that time; what became of it since is said in words.
+	// UBL claims what it meets, Peppol BIS Billing 3, EN 16931 or neither, and docs/invoices.md says what each needs.
+	//
+	// Corresponds with GET /v1/invoices/{invoice_id}/document (the `GetInvoiceDocument` operationId).
+	GetInvoiceDocument(ctx context.Context, invoiceId InvoiceID, params *GetInvoiceDocumentParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// BundleInvoiceLine The invoice and the events behind a line as a bundle that proves them, for `crossbill log verify --bundle`
 	//
 	// Everything that `explainInvoiceLine` computes from, in a file that can be verified without the platform (docs/proofs.md).
@@ -7221,6 +7306,14 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/settlements/{settlement_id} (the `GetSettlement` operationId).
 	GetSettlement(ctx context.Context, settlementId SettlementID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetSettlementDocument The settlement as a self-billed invoice, or what was taken off it as a self-billed credit note
+	//
+	// The platform makes it out in the provider's name: PDF, or UBL 2.1 for Peppol BIS Self-Billing 3 where both parties have
+	// an electronic address (docs/invoices.md).
+	//
+	// Corresponds with GET /v1/settlements/{settlement_id}/document (the `GetSettlementDocument` operationId).
+	GetSettlementDocument(ctx context.Context, settlementId SettlementID, params *GetSettlementDocumentParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetSpend What the caller, a customer, has spent in a month until now
 	//
@@ -8551,6 +8644,24 @@ func (c *Client) ListInvoices(ctx context.Context, params *ListInvoicesParams, r
 // Corresponds with GET /v1/invoices/{invoice_id} (the `GetInvoice` operationId).
 func (c *Client) GetInvoice(ctx context.Context, invoiceId InvoiceID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetInvoiceRequest(c.Server, invoiceId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetInvoiceDocument The invoice as a document, for people (PDF) or for accounting systems (UBL 2.1)
+//
+// As it was issued, with the names, addresses and tax identifiers of that time; what became of it since is said in words.
+// UBL claims what it meets, Peppol BIS Billing 3, EN 16931 or neither, and docs/invoices.md says what each needs.
+//
+// Corresponds with GET /v1/invoices/{invoice_id}/document (the `GetInvoiceDocument` operationId).
+func (c *Client) GetInvoiceDocument(ctx context.Context, invoiceId InvoiceID, params *GetInvoiceDocumentParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetInvoiceDocumentRequest(c.Server, invoiceId, params)
 	if err != nil {
 		return nil, err
 	}
@@ -10395,6 +10506,24 @@ func (c *Client) ListSettlements(ctx context.Context, params *ListSettlementsPar
 // Corresponds with GET /v1/settlements/{settlement_id} (the `GetSettlement` operationId).
 func (c *Client) GetSettlement(ctx context.Context, settlementId SettlementID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetSettlementRequest(c.Server, settlementId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetSettlementDocument The settlement as a self-billed invoice, or what was taken off it as a self-billed credit note
+//
+// The platform makes it out in the provider's name: PDF, or UBL 2.1 for Peppol BIS Self-Billing 3 where both parties have
+// an electronic address (docs/invoices.md).
+//
+// Corresponds with GET /v1/settlements/{settlement_id}/document (the `GetSettlementDocument` operationId).
+func (c *Client) GetSettlementDocument(ctx context.Context, settlementId SettlementID, params *GetSettlementDocumentParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetSettlementDocumentRequest(c.Server, settlementId, params)
 	if err != nil {
 		return nil, err
 	}
@@ -14465,6 +14594,67 @@ func NewGetInvoiceRequest(server string, invoiceId InvoiceID) (*http.Request, er
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetInvoiceDocumentRequest constructs an http.Request for the GetInvoiceDocument method
+func NewGetInvoiceDocumentRequest(server string, invoiceId InvoiceID, params *GetInvoiceDocumentParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "invoice_id", invoiceId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/invoices/%s/document", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Format != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "format", *params.Format, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -19995,6 +20185,79 @@ func NewGetSettlementRequest(server string, settlementId SettlementID) (*http.Re
 	return req, nil
 }
 
+// NewGetSettlementDocumentRequest constructs an http.Request for the GetSettlementDocument method
+func NewGetSettlementDocumentRequest(server string, settlementId SettlementID, params *GetSettlementDocumentParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "settlement_id", settlementId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/settlements/%s/document", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Format != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "format", *params.Format, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Credit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "credit", *params.Credit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetSpendRequest constructs an http.Request for the GetSpend method
 func NewGetSpendRequest(server string, params *GetSpendParams) (*http.Request, error) {
 	var err error
@@ -22025,6 +22288,16 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/invoices/{invoice_id} (the `GetInvoice` operationId).
 	GetInvoiceWithResponse(ctx context.Context, invoiceId InvoiceID, reqEditors ...RequestEditorFn) (*GetInvoiceResponse, error)
 
+	// GetInvoiceDocumentWithResponse The invoice as a document, for people (PDF) or for accounting systems (UBL 2.1)
+	//
+	// As it was issued, with the names, addresses and tax identifiers of that time; what became of it since is said in words.
+	// UBL claims what it meets, Peppol BIS Billing 3, EN 16931 or neither, and docs/invoices.md says what each needs.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/invoices/{invoice_id}/document (the `GetInvoiceDocument` operationId).
+	GetInvoiceDocumentWithResponse(ctx context.Context, invoiceId InvoiceID, params *GetInvoiceDocumentParams, reqEditors ...RequestEditorFn) (*GetInvoiceDocumentResponse, error)
+
 	// BundleInvoiceLineWithResponse The invoice and the events behind a line as a bundle that proves them, for `crossbill log verify --bundle`
 	//
 	// Everything that `explainInvoiceLine` computes from, in a file that can be verified without the platform (docs/proofs.md).
@@ -22904,6 +23177,16 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/settlements/{settlement_id} (the `GetSettlement` operationId).
 	GetSettlementWithResponse(ctx context.Context, settlementId SettlementID, reqEditors ...RequestEditorFn) (*GetSettlementResponse, error)
+
+	// GetSettlementDocumentWithResponse The settlement as a self-billed invoice, or what was taken off it as a self-billed credit note
+	//
+	// The platform makes it out in the provider's name: PDF, or UBL 2.1 for Peppol BIS Self-Billing 3 where both parties have
+	// an electronic address (docs/invoices.md).
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/settlements/{settlement_id}/document (the `GetSettlementDocument` operationId).
+	GetSettlementDocumentWithResponse(ctx context.Context, settlementId SettlementID, params *GetSettlementDocumentParams, reqEditors ...RequestEditorFn) (*GetSettlementDocumentResponse, error)
 
 	// GetSpendWithResponse What the caller, a customer, has spent in a month until now
 	//
@@ -25613,6 +25896,54 @@ func (r GetInvoiceResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetInvoiceResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetInvoiceDocumentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// XML200 the response for an HTTP 200 `application/xml` response
+	XML200 *string
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetXML200 returns the response for an HTTP 200 `application/xml` response
+func (r GetInvoiceDocumentResponse) GetXML200() *string {
+	return r.XML200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetInvoiceDocumentResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetInvoiceDocumentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetInvoiceDocumentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetInvoiceDocumentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetInvoiceDocumentResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -29644,6 +29975,54 @@ func (r GetSettlementResponse) ContentType() string {
 	return ""
 }
 
+type GetSettlementDocumentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// XML200 the response for an HTTP 200 `application/xml` response
+	XML200 *string
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetXML200 returns the response for an HTTP 200 `application/xml` response
+func (r GetSettlementDocumentResponse) GetXML200() *string {
+	return r.XML200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetSettlementDocumentResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetSettlementDocumentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetSettlementDocumentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetSettlementDocumentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetSettlementDocumentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetSpendResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -31550,6 +31929,22 @@ func (c *ClientWithResponses) GetInvoiceWithResponse(ctx context.Context, invoic
 	return ParseGetInvoiceResponse(rsp)
 }
 
+// GetInvoiceDocumentWithResponse The invoice as a document, for people (PDF) or for accounting systems (UBL 2.1)
+//
+// As it was issued, with the names, addresses and tax identifiers of that time; what became of it since is said in words.
+// UBL claims what it meets, Peppol BIS Billing 3, EN 16931 or neither, and docs/invoices.md says what each needs.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/invoices/{invoice_id}/document (the `GetInvoiceDocument` operationId).
+func (c *ClientWithResponses) GetInvoiceDocumentWithResponse(ctx context.Context, invoiceId InvoiceID, params *GetInvoiceDocumentParams, reqEditors ...RequestEditorFn) (*GetInvoiceDocumentResponse, error) {
+	rsp, err := c.GetInvoiceDocument(ctx, invoiceId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetInvoiceDocumentResponse(rsp)
+}
+
 // BundleInvoiceLineWithResponse The invoice and the events behind a line as a bundle that proves them, for `crossbill log verify --bundle`
 //
 // Everything that `explainInvoiceLine` computes from, in a file that can be verified without the platform (docs/proofs.md).
@@ -33064,6 +33459,22 @@ func (c *ClientWithResponses) GetSettlementWithResponse(ctx context.Context, set
 		return nil, err
 	}
 	return ParseGetSettlementResponse(rsp)
+}
+
+// GetSettlementDocumentWithResponse The settlement as a self-billed invoice, or what was taken off it as a self-billed credit note
+//
+// The platform makes it out in the provider's name: PDF, or UBL 2.1 for Peppol BIS Self-Billing 3 where both parties have
+// an electronic address (docs/invoices.md).
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/settlements/{settlement_id}/document (the `GetSettlementDocument` operationId).
+func (c *ClientWithResponses) GetSettlementDocumentWithResponse(ctx context.Context, settlementId SettlementID, params *GetSettlementDocumentParams, reqEditors ...RequestEditorFn) (*GetSettlementDocumentResponse, error) {
+	rsp, err := c.GetSettlementDocument(ctx, settlementId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetSettlementDocumentResponse(rsp)
 }
 
 // GetSpendWithResponse What the caller, a customer, has spent in a month until now
@@ -35405,6 +35816,42 @@ func ParseGetInvoiceResponse(rsp *http.Response) (*GetInvoiceResponse, error) {
 			headers.ETag = &value
 		}
 		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetInvoiceDocumentResponse parses an HTTP response from a GetInvoiceDocumentWithResponse call
+func ParseGetInvoiceDocumentResponse(rsp *http.Response) (*GetInvoiceDocumentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetInvoiceDocumentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "xml") && rsp.StatusCode == 200:
+		var dest string
+		if err := xml.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.XML200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	case rsp.StatusCode == 200:
+		// Content-type (application/pdf) unsupported
+
 	}
 
 	return response, nil
@@ -38614,6 +39061,42 @@ func ParseGetSettlementResponse(rsp *http.Response) (*GetSettlementResponse, err
 			headers.ETag = &value
 		}
 		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetSettlementDocumentResponse parses an HTTP response from a GetSettlementDocumentWithResponse call
+func ParseGetSettlementDocumentResponse(rsp *http.Response) (*GetSettlementDocumentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetSettlementDocumentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "xml") && rsp.StatusCode == 200:
+		var dest string
+		if err := xml.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.XML200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	case rsp.StatusCode == 200:
+		// Content-type (application/pdf) unsupported
+
 	}
 
 	return response, nil

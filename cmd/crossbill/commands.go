@@ -45,6 +45,7 @@ func serveCommand() *cobra.Command {
 	addArchiveDir(cmd.Flags(), &c.ArchiveDir)
 	cmd.Flags().StringSliceVar(&c.Listen, "listen", []string{"127.0.0.1:8080"}, "addresses to serve on")
 	cmd.Flags().BoolVar(&c.WebhooksAnywhere, "webhooks-anywhere", false, "let webhooks be plain HTTP and in private networks: for tests")
+	cmd.Flags().StringVar(&c.PublicURL, "public-url", os.Getenv("CROSSBILL_PUBLIC_URL"), "address under which the API is reached from outside; invoices lead there")
 	cmd.Flags().DurationVar(&c.ReadingInterval, "reading-interval", 5*time.Minute, "length of a meter reading")
 	return cmd
 }

@@ -52,6 +52,7 @@ type platformConfig struct {
 	DatabaseURL     string   // "" starts a private PostgreSQL
 	Listen          []string // host:port; port 0 takes a free one
 	ReadingInterval time.Duration
+	PublicURL       string // of the API as it is reached from outside; "": documents lead nowhere
 	StripeKey       string // "" leaves payments out
 	StripeURL       string // "" is Stripe's own
 	StripeSecret    string // of the webhook endpoint at Stripe; "": no webhooks are taken, and payments are noticed hourly
@@ -137,6 +138,7 @@ func startPlatform(ctx context.Context, c platformConfig) (_ *platform, err erro
 		Webhooks: sender,
 		Log:      p.Log, Pool: p.Pool, Waiter: runner, VerifierKey: p.verifierKey, Prover: prover,
 		Stripe: mover, StripeSecret: c.StripeSecret, ReadingInterval: c.ReadingInterval, Logger: c.Logger,
+		PublicURL: strings.TrimSuffix(c.PublicURL, "/"),
 	})
 	if err != nil {
 		return nil, err
