@@ -36,6 +36,7 @@ var platformReads = map[string]string{
 	"GetMarketPolicy":      "an operator's",
 	"issuer":               "whose market it is, is everybody's to know",
 	"keepAfter":            "the id of the caller's own event",
+	"ListCustomers":        "the names of organisations whose orders were found as the caller's",
 	"ListEdgeNodes":        "an operator's",
 	"listingOnOffer":       "the market is everybody's, and private offers are checked by OnOffer; the events name the provider only",
 	"loadBillingDefault":   "of the organisation that is asked for: the caller's",

@@ -1986,6 +1986,23 @@ type Country = string
 // Currency ISO 4217 alphabetic code.
 type Currency = domain.Currency
 
+// Customer defines model for Customer.
+type Customer struct {
+	// Connections How many connections are in each state that any is in.
+	Connections  map[string]int `json:"connections"`
+	FirstOrderAt time.Time      `json:"first_order_at"`
+	Id           OrganisationID `json:"id"`
+	LastOrderAt  time.Time      `json:"last_order_at"`
+	Name         *string        `json:"name,omitempty"`
+	Orders       int            `json:"orders"`
+}
+
+// CustomerPage defines model for CustomerPage.
+type CustomerPage struct {
+	Items         []Customer `json:"items"`
+	NextPageToken *string    `json:"next_page_token,omitempty"`
+}
+
 // Decimal An exact decimal number.
 type Decimal = domain.Decimal
 
@@ -4535,6 +4552,17 @@ type UnscheduleTerminationParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// ListCustomersParams defines parameters for ListCustomers.
+type ListCustomersParams struct {
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
 // ListEdgeNodesParams defines parameters for ListEdgeNodes.
 type ListEdgeNodesParams struct {
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
@@ -6050,6 +6078,9 @@ type ServerInterface interface {
 	// UnscheduleTermination Take a termination back whose date has not come
 	// (POST /v1/connections/{connection_id}:unschedule-termination)
 	UnscheduleTermination(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params UnscheduleTerminationParams)
+	// ListCustomers The organisations that ever ordered of the caller, a provider, the first one first
+	// (GET /v1/customers)
+	ListCustomers(w http.ResponseWriter, r *http.Request, params ListCustomersParams)
 	// ListEdgeNodes All edge nodes and when their agents were last heard of
 	// (GET /v1/edge-nodes)
 	ListEdgeNodes(w http.ResponseWriter, r *http.Request, params ListEdgeNodesParams)
@@ -8734,6 +8765,65 @@ func (siw *ServerInterfaceWrapper) UnscheduleTermination(w http.ResponseWriter, 
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.UnscheduleTermination(w, r, connectionId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListCustomers operation middleware
+func (siw *ServerInterfaceWrapper) ListCustomers(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListCustomersParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_token", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListCustomers(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -17042,6 +17132,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/redundancy-groups/{redundancy_group_id}:terminate", wrapper.TerminateRedundancyGroup).Methods(http.MethodPost)
 
+	r.HandleFunc(options.BaseURL+"/v1/customers", wrapper.ListCustomers).Methods(http.MethodGet)
+
 	r.HandleFunc(options.BaseURL+"/v1/connections", wrapper.ListConnections).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}", wrapper.GetConnection).Methods(http.MethodGet)
@@ -18603,6 +18695,45 @@ type UnscheduleTerminationdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response UnscheduleTerminationdefaultApplicationProblemPlusJSONResponse) VisitUnscheduleTerminationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCustomersRequestObject struct {
+	Params ListCustomersParams
+}
+
+type ListCustomersResponseObject interface {
+	VisitListCustomersResponse(w http.ResponseWriter) error
+}
+
+type ListCustomers200JSONResponse CustomerPage
+
+func (response ListCustomers200JSONResponse) VisitListCustomersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCustomersdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListCustomersdefaultApplicationProblemPlusJSONResponse) VisitListCustomersResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -24105,6 +24236,9 @@ type StrictServerInterface interface {
 	// UnscheduleTermination Take a termination back whose date has not come
 	// (POST /v1/connections/{connection_id}:unschedule-termination)
 	UnscheduleTermination(ctx context.Context, request UnscheduleTerminationRequestObject) (UnscheduleTerminationResponseObject, error)
+	// ListCustomers The organisations that ever ordered of the caller, a provider, the first one first
+	// (GET /v1/customers)
+	ListCustomers(ctx context.Context, request ListCustomersRequestObject) (ListCustomersResponseObject, error)
 	// ListEdgeNodes All edge nodes and when their agents were last heard of
 	// (GET /v1/edge-nodes)
 	ListEdgeNodes(ctx context.Context, request ListEdgeNodesRequestObject) (ListEdgeNodesResponseObject, error)
@@ -25361,6 +25495,32 @@ func (sh *strictHandler) UnscheduleTermination(w http.ResponseWriter, r *http.Re
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(UnscheduleTerminationResponseObject); ok {
 		if err := validResponse.VisitUnscheduleTerminationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListCustomers operation middleware
+func (sh *strictHandler) ListCustomers(w http.ResponseWriter, r *http.Request, params ListCustomersParams) {
+	var request ListCustomersRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListCustomers(ctx, request.(ListCustomersRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListCustomers")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListCustomersResponseObject); ok {
+		if err := validResponse.VisitListCustomersResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
