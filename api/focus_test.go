@@ -63,7 +63,7 @@ func TestFocus(t *testing.T) {
 	month := billing.MonthOf(m.now().AddDate(0, 2, 0))
 	m.ahead.Add(int64(time.Until(month.From)))
 	m.sellFrom(month.From)
-	m.ahead.Add(int64(month.To.Sub(month.From) + time.Hour))
+	m.ahead.Add(int64(month.To.Sub(month.From) + 72*time.Hour)) // past the time in which readings may come late
 	run, _, err := client.Decode[client.BillingRun](m.operator.CreateBillingRun(ctx, nil, client.NewBillingRun{PeriodStart: month.From, PeriodEnd: month.To}))
 	must(t, err)
 
