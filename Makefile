@@ -8,7 +8,7 @@ GOFILES   := $(shell git ls-files -co --exclude-standard '*.go' 2>/dev/null | gr
 # Debian packages. The edge's lab needs Linux; without it the demo runs on the software edge and needs PostgreSQL only.
 PACKAGES_POSTGRES := postgresql
 PACKAGES_LAB      := iproute2 iputils-ping ethtool bird2 iperf3
-PACKAGES_TEST     := frr procps
+PACKAGES_TEST     := frr procps hledger
 PACKAGES_GENERATE := clang llvm libbpf-dev
 
 # Tests whose name matches may not be skipped; .ci/run sets it.

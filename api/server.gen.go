@@ -2003,6 +2003,11 @@ type CustomerPage struct {
 	NextPageToken *string    `json:"next_page_token,omitempty"`
 }
 
+// Day A day, UTC.
+//
+// Example: 2026-03-01
+type Day = string
+
 // Decimal An exact decimal number.
 type Decimal = domain.Decimal
 
@@ -2469,6 +2474,24 @@ type Issuer struct {
 
 // IssuerDetails defines model for IssuerDetails.
 type IssuerDetails = issuer.Details
+
+// LedgerBalance What an account comes to in a currency. A debit, or below zero a credit.
+type LedgerBalance struct {
+	// Account Example: receivable:org_01kjkb3q00gaxrb6ygvgmm51cw
+	Account string `json:"account"`
+
+	// Amount An amount in major units with all the digits of its currency.
+	Amount Money `json:"amount"`
+}
+
+// LedgerTotal The sums of the debit balances and of the credit balances in a currency. They are the same, or something is wrong.
+type LedgerTotal struct {
+	// Credits An amount in major units with all the digits of its currency.
+	Credits Money `json:"credits"`
+
+	// Debits An amount in major units with all the digits of its currency.
+	Debits Money `json:"debits"`
+}
 
 // Limits What a principal may commit its organisation to on its own word. An order above it, or in another currency, waits for a
 // person. What is absent is unlimited.
@@ -3977,6 +4000,18 @@ type TimelineEntry struct {
 	Type string `json:"type"`
 }
 
+// TrialBalance defines model for TrialBalance.
+type TrialBalance struct {
+	// Balances By account, and then by currency.
+	Balances []LedgerBalance `json:"balances"`
+
+	// Position The log position that it is of.
+	Position int64 `json:"position"`
+
+	// Totals By currency.
+	Totals []LedgerTotal `json:"totals"`
+}
+
 // Usage defines model for Usage.
 type Usage struct {
 	BytesIn      int64             `json:"bytes_in"`
@@ -4217,6 +4252,9 @@ type IfMatch = string
 
 // KeyID defines model for KeyID.
 type KeyID = string
+
+// LedgerPosition defines model for LedgerPosition.
+type LedgerPosition = int64
 
 // Limit defines model for Limit.
 type Limit = int
@@ -4746,6 +4784,24 @@ type SetIssuerParams struct {
 
 	// CrossbillReason Why the caller acts; nothing about a person. Recorded for good with the events of the request.
 	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
+}
+
+// ExportJournalParams defines parameters for ExportJournal.
+type ExportJournalParams struct {
+	// From The first day, UTC; absent: from the beginning.
+	From *Day `form:"from,omitempty" json:"from,omitempty"`
+
+	// To The day after the last, UTC; absent: to the end.
+	To *Day `form:"to,omitempty" json:"to,omitempty"`
+
+	// AtPosition The last log position that counts, which is waited for, for a few seconds at most; absent: the log's end.
+	AtPosition *LedgerPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// GetTrialBalanceParams defines parameters for GetTrialBalance.
+type GetTrialBalanceParams struct {
+	// AtPosition The last log position that counts, which is waited for, for a few seconds at most; absent: the log's end.
+	AtPosition *LedgerPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
 // ListListingReviewsParams defines parameters for ListListingReviews.
@@ -6153,6 +6209,12 @@ type ServerInterface interface {
 	// SetIssuer Record who makes out the invoices
 	// (POST /v1/issuer)
 	SetIssuer(w http.ResponseWriter, r *http.Request, params SetIssuerParams)
+	// ExportJournal The ledger as a plain-text accounting journal
+	// (GET /v1/ledger/journal)
+	ExportJournal(w http.ResponseWriter, r *http.Request, params ExportJournalParams)
+	// GetTrialBalance What every account of the ledger comes to
+	// (GET /v1/ledger/trial-balance)
+	GetTrialBalance(w http.ResponseWriter, r *http.Request, params GetTrialBalanceParams)
 	// ListListingReviews What providers submitted and no operator has decided on, longest waiting first
 	// (GET /v1/listing-reviews)
 	ListListingReviews(w http.ResponseWriter, r *http.Request, params ListListingReviewsParams)
@@ -10143,6 +10205,98 @@ func (siw *ServerInterfaceWrapper) SetIssuer(w http.ResponseWriter, r *http.Requ
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.SetIssuer(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ExportJournal operation middleware
+func (siw *ServerInterfaceWrapper) ExportJournal(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ExportJournalParams
+
+	// ------------- Optional query parameter "from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "from", r.URL.Query(), &params.From, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "from"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "from", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "to" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "to", r.URL.Query(), &params.To, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "to"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "to", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ExportJournal(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetTrialBalance operation middleware
+func (siw *ServerInterfaceWrapper) GetTrialBalance(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetTrialBalanceParams
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetTrialBalance(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -17232,6 +17386,10 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/exports/focus", wrapper.ExportFocus).Methods(http.MethodGet)
 
+	r.HandleFunc(options.BaseURL+"/v1/ledger/trial-balance", wrapper.GetTrialBalance).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/ledger/journal", wrapper.ExportJournal).Methods(http.MethodGet)
+
 	r.HandleFunc(options.BaseURL+"/v1/events", wrapper.ListEvents).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/events/{position}/proof", wrapper.GetEventProof).Methods(http.MethodGet)
@@ -19846,6 +20004,81 @@ type SetIssuerdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response SetIssuerdefaultApplicationProblemPlusJSONResponse) VisitSetIssuerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExportJournalRequestObject struct {
+	Params ExportJournalParams
+}
+
+type ExportJournalResponseObject interface {
+	VisitExportJournalResponse(w http.ResponseWriter) error
+}
+
+type ExportJournal200TextResponse string
+
+func (response ExportJournal200TextResponse) VisitExportJournalResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(200)
+
+	_, err := w.Write([]byte(fmt.Sprint(response)))
+	return err
+}
+
+type ExportJournaldefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ExportJournaldefaultApplicationProblemPlusJSONResponse) VisitExportJournalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetTrialBalanceRequestObject struct {
+	Params GetTrialBalanceParams
+}
+
+type GetTrialBalanceResponseObject interface {
+	VisitGetTrialBalanceResponse(w http.ResponseWriter) error
+}
+
+type GetTrialBalance200JSONResponse TrialBalance
+
+func (response GetTrialBalance200JSONResponse) VisitGetTrialBalanceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetTrialBalancedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetTrialBalancedefaultApplicationProblemPlusJSONResponse) VisitGetTrialBalanceResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -24311,6 +24544,12 @@ type StrictServerInterface interface {
 	// SetIssuer Record who makes out the invoices
 	// (POST /v1/issuer)
 	SetIssuer(ctx context.Context, request SetIssuerRequestObject) (SetIssuerResponseObject, error)
+	// ExportJournal The ledger as a plain-text accounting journal
+	// (GET /v1/ledger/journal)
+	ExportJournal(ctx context.Context, request ExportJournalRequestObject) (ExportJournalResponseObject, error)
+	// GetTrialBalance What every account of the ledger comes to
+	// (GET /v1/ledger/trial-balance)
+	GetTrialBalance(ctx context.Context, request GetTrialBalanceRequestObject) (GetTrialBalanceResponseObject, error)
 	// ListListingReviews What providers submitted and no operator has decided on, longest waiting first
 	// (GET /v1/listing-reviews)
 	ListListingReviews(ctx context.Context, request ListListingReviewsRequestObject) (ListListingReviewsResponseObject, error)
@@ -26188,6 +26427,58 @@ func (sh *strictHandler) SetIssuer(w http.ResponseWriter, r *http.Request, param
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(SetIssuerResponseObject); ok {
 		if err := validResponse.VisitSetIssuerResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ExportJournal operation middleware
+func (sh *strictHandler) ExportJournal(w http.ResponseWriter, r *http.Request, params ExportJournalParams) {
+	var request ExportJournalRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ExportJournal(ctx, request.(ExportJournalRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ExportJournal")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ExportJournalResponseObject); ok {
+		if err := validResponse.VisitExportJournalResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetTrialBalance operation middleware
+func (sh *strictHandler) GetTrialBalance(w http.ResponseWriter, r *http.Request, params GetTrialBalanceParams) {
+	var request GetTrialBalanceRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetTrialBalance(ctx, request.(GetTrialBalanceRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetTrialBalance")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetTrialBalanceResponseObject); ok {
+		if err := validResponse.VisitGetTrialBalanceResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -19,6 +19,7 @@ var unseen = map[string]string{
 	"goose_db_version":    "which migrations were applied",
 	"idempotency_keys":    "the answers to a caller's own requests, found by its organisation and key (api/idempotency.go)",
 	"key_vault":           "keys",
+	"ledger_transactions": "the journal, which operators are told through the platform's own rights (api/ledger.go)",
 	"log_archived_ids":    "what an append is compared with",
 	"log_archives":        "where events went; what is read there is filtered by their parties (events/view.go)",
 	"log_head":            "the size and the root of the log, which everybody is told",

@@ -2003,6 +2003,11 @@ type CustomerPage struct {
 	NextPageToken *string    `json:"next_page_token,omitempty"`
 }
 
+// Day A day, UTC.
+//
+// Example: 2026-03-01
+type Day = string
+
 // Decimal An exact decimal number.
 type Decimal = domain.Decimal
 
@@ -2469,6 +2474,24 @@ type Issuer struct {
 
 // IssuerDetails defines model for IssuerDetails.
 type IssuerDetails = issuer.Details
+
+// LedgerBalance What an account comes to in a currency. A debit, or below zero a credit.
+type LedgerBalance struct {
+	// Account Example: receivable:org_01kjkb3q00gaxrb6ygvgmm51cw
+	Account string `json:"account"`
+
+	// Amount An amount in major units with all the digits of its currency.
+	Amount Money `json:"amount"`
+}
+
+// LedgerTotal The sums of the debit balances and of the credit balances in a currency. They are the same, or something is wrong.
+type LedgerTotal struct {
+	// Credits An amount in major units with all the digits of its currency.
+	Credits Money `json:"credits"`
+
+	// Debits An amount in major units with all the digits of its currency.
+	Debits Money `json:"debits"`
+}
 
 // Limits What a principal may commit its organisation to on its own word. An order above it, or in another currency, waits for a
 // person. What is absent is unlimited.
@@ -3977,6 +4000,18 @@ type TimelineEntry struct {
 	Type string `json:"type"`
 }
 
+// TrialBalance defines model for TrialBalance.
+type TrialBalance struct {
+	// Balances By account, and then by currency.
+	Balances []LedgerBalance `json:"balances"`
+
+	// Position The log position that it is of.
+	Position int64 `json:"position"`
+
+	// Totals By currency.
+	Totals []LedgerTotal `json:"totals"`
+}
+
 // Usage defines model for Usage.
 type Usage struct {
 	BytesIn      int64             `json:"bytes_in"`
@@ -4217,6 +4252,9 @@ type IfMatch = string
 
 // KeyID defines model for KeyID.
 type KeyID = string
+
+// LedgerPosition defines model for LedgerPosition.
+type LedgerPosition = int64
 
 // Limit defines model for Limit.
 type Limit = int
@@ -4746,6 +4784,24 @@ type SetIssuerParams struct {
 
 	// CrossbillReason Why the caller acts; nothing about a person. Recorded for good with the events of the request.
 	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
+}
+
+// ExportJournalParams defines parameters for ExportJournal.
+type ExportJournalParams struct {
+	// From The first day, UTC; absent: from the beginning.
+	From *Day `form:"from,omitempty" json:"from,omitempty"`
+
+	// To The day after the last, UTC; absent: to the end.
+	To *Day `form:"to,omitempty" json:"to,omitempty"`
+
+	// AtPosition The last log position that counts, which is waited for, for a few seconds at most; absent: the log's end.
+	AtPosition *LedgerPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
+// GetTrialBalanceParams defines parameters for GetTrialBalance.
+type GetTrialBalanceParams struct {
+	// AtPosition The last log position that counts, which is waited for, for a few seconds at most; absent: the log's end.
+	AtPosition *LedgerPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
 // ListListingReviewsParams defines parameters for ListListingReviews.
@@ -6597,6 +6653,24 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/issuer (the `SetIssuer` operationId).
 	SetIssuer(ctx context.Context, params *SetIssuerParams, body SetIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ExportJournal The ledger as a plain-text accounting journal
+	//
+	// For operators. The format is hledger's. Commodities and accounts are declared, transactions come by date, each with the
+	// document's number for a code and the tags `event` and `position`. Of a range there are no opening balances.
+	//
+	// Corresponds with GET /v1/ledger/journal (the `ExportJournal` operationId).
+	ExportJournal(ctx context.Context, params *ExportJournalParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetTrialBalance What every account of the ledger comes to
+	//
+	// For operators. Every event that moves money is a transaction of the double-entry ledger; this is what its accounts come to
+	// after the event at `at_position`, which is waited for, or now. Accounts at zero are left out, and in each currency debits
+	// and credits are the same. `pass-through:` accounts are left out, then, unless the platform keeps something of what is a
+	// provider's.
+	//
+	// Corresponds with GET /v1/ledger/trial-balance (the `GetTrialBalance` operationId).
+	GetTrialBalance(ctx context.Context, params *GetTrialBalanceParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListListingReviews What providers submitted and no operator has decided on, longest waiting first
 	//
@@ -8812,6 +8886,44 @@ func (c *Client) SetIssuerWithBody(ctx context.Context, params *SetIssuerParams,
 // Corresponds with POST /v1/issuer (the `SetIssuer` operationId).
 func (c *Client) SetIssuer(ctx context.Context, params *SetIssuerParams, body SetIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSetIssuerRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ExportJournal The ledger as a plain-text accounting journal
+//
+// For operators. The format is hledger's. Commodities and accounts are declared, transactions come by date, each with the
+// document's number for a code and the tags `event` and `position`. Of a range there are no opening balances.
+//
+// Corresponds with GET /v1/ledger/journal (the `ExportJournal` operationId).
+func (c *Client) ExportJournal(ctx context.Context, params *ExportJournalParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExportJournalRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetTrialBalance What every account of the ledger comes to
+//
+// For operators. Every event that moves money is a transaction of the double-entry ledger; this is what its accounts come to
+// after the event at `at_position`, which is waited for, or now. Accounts at zero are left out, and in each currency debits
+// and credits are the same. `pass-through:` accounts are left out, then, unless the platform keeps something of what is a
+// provider's.
+//
+// Corresponds with GET /v1/ledger/trial-balance (the `GetTrialBalance` operationId).
+func (c *Client) GetTrialBalance(ctx context.Context, params *GetTrialBalanceParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetTrialBalanceRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -15006,6 +15118,138 @@ func NewSetIssuerRequestWithBody(server string, params *SetIssuerParams, content
 			req.Header.Set("Crossbill-Reason", headerParam2)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewExportJournalRequest constructs an http.Request for the ExportJournal method
+func NewExportJournalRequest(server string, params *ExportJournalParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/ledger/journal")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.From != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "from", *params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.To != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "to", *params.To, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetTrialBalanceRequest constructs an http.Request for the GetTrialBalance method
+func NewGetTrialBalanceRequest(server string, params *GetTrialBalanceParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/ledger/trial-balance")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -22481,6 +22725,28 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/issuer (the `SetIssuer` operationId).
 	SetIssuerWithResponse(ctx context.Context, params *SetIssuerParams, body SetIssuerJSONRequestBody, reqEditors ...RequestEditorFn) (*SetIssuerResponse, error)
 
+	// ExportJournalWithResponse The ledger as a plain-text accounting journal
+	//
+	// For operators. The format is hledger's. Commodities and accounts are declared, transactions come by date, each with the
+	// document's number for a code and the tags `event` and `position`. Of a range there are no opening balances.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/ledger/journal (the `ExportJournal` operationId).
+	ExportJournalWithResponse(ctx context.Context, params *ExportJournalParams, reqEditors ...RequestEditorFn) (*ExportJournalResponse, error)
+
+	// GetTrialBalanceWithResponse What every account of the ledger comes to
+	//
+	// For operators. Every event that moves money is a transaction of the double-entry ledger; this is what its accounts come to
+	// after the event at `at_position`, which is waited for, or now. Accounts at zero are left out, and in each currency debits
+	// and credits are the same. `pass-through:` accounts are left out, then, unless the platform keeps something of what is a
+	// provider's.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/ledger/trial-balance (the `GetTrialBalance` operationId).
+	GetTrialBalanceWithResponse(ctx context.Context, params *GetTrialBalanceParams, reqEditors ...RequestEditorFn) (*GetTrialBalanceResponse, error)
+
 	// ListListingReviewsWithResponse What providers submitted and no operator has decided on, longest waiting first
 	//
 	// For operators.
@@ -26365,6 +26631,95 @@ func (r SetIssuerResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r SetIssuerResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ExportJournalResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ExportJournalResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ExportJournalResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ExportJournalResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ExportJournalResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ExportJournalResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetTrialBalanceResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *TrialBalance
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetTrialBalanceResponse) GetJSON200() *TrialBalance {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetTrialBalanceResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetTrialBalanceResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetTrialBalanceResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetTrialBalanceResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetTrialBalanceResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -32225,6 +32580,40 @@ func (c *ClientWithResponses) SetIssuerWithResponse(ctx context.Context, params 
 	return ParseSetIssuerResponse(rsp)
 }
 
+// ExportJournalWithResponse The ledger as a plain-text accounting journal
+//
+// For operators. The format is hledger's. Commodities and accounts are declared, transactions come by date, each with the
+// document's number for a code and the tags `event` and `position`. Of a range there are no opening balances.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/ledger/journal (the `ExportJournal` operationId).
+func (c *ClientWithResponses) ExportJournalWithResponse(ctx context.Context, params *ExportJournalParams, reqEditors ...RequestEditorFn) (*ExportJournalResponse, error) {
+	rsp, err := c.ExportJournal(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExportJournalResponse(rsp)
+}
+
+// GetTrialBalanceWithResponse What every account of the ledger comes to
+//
+// For operators. Every event that moves money is a transaction of the double-entry ledger; this is what its accounts come to
+// after the event at `at_position`, which is waited for, or now. Accounts at zero are left out, and in each currency debits
+// and credits are the same. `pass-through:` accounts are left out, then, unless the platform keeps something of what is a
+// provider's.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/ledger/trial-balance (the `GetTrialBalance` operationId).
+func (c *ClientWithResponses) GetTrialBalanceWithResponse(ctx context.Context, params *GetTrialBalanceParams, reqEditors ...RequestEditorFn) (*GetTrialBalanceResponse, error) {
+	rsp, err := c.GetTrialBalance(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetTrialBalanceResponse(rsp)
+}
+
 // ListListingReviewsWithResponse What providers submitted and no operator has decided on, longest waiting first
 //
 // For operators.
@@ -36250,6 +36639,65 @@ func ParseSetIssuerResponse(rsp *http.Response) (*SetIssuerResponse, error) {
 			headers.CrossbillPosition = &value
 		}
 		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseExportJournalResponse parses an HTTP response from a ExportJournalWithResponse call
+func ParseExportJournalResponse(rsp *http.Response) (*ExportJournalResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ExportJournalResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetTrialBalanceResponse parses an HTTP response from a GetTrialBalanceWithResponse call
+func ParseGetTrialBalanceResponse(rsp *http.Response) (*GetTrialBalanceResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetTrialBalanceResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest TrialBalance
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
 	}
 
 	return response, nil

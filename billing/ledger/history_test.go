@@ -75,9 +75,13 @@ func (w *world) decided(all []domain.Event, err error) ([]domain.Event, bool) {
 	return all, err == nil && len(all) > 0
 }
 
+// pick takes one of them, mostly one of the last few, so that much happens to each.
 func pick[T any](w *world, all []T) (one T, ok bool) {
 	if len(all) == 0 {
 		return one, false
+	}
+	if w.random.IntN(4) > 0 {
+		all = all[max(0, len(all)-4):]
 	}
 	return all[w.random.IntN(len(all))], true
 }
@@ -324,23 +328,23 @@ func (w *world) onPayment() {
 		return
 	}
 	some := domain.Money{Minor: w.upTo(p.Kept().Minor), Currency: p.Amount.Currency}
-	refund := 1 + w.random.IntN(len(p.Refunds)+1)
+	refund := max(1, len(p.Refunds)-w.random.IntN(2))
 	dispute := fmt.Sprintf("du_%d", w.random.IntN(2))
 	var c payment.Command
-	switch w.random.IntN(6) {
+	switch w.random.IntN(9) {
 	case 0:
 		c = payment.RequestRefund{Amount: some, At: w.now}
-	case 1:
+	case 1, 2:
 		c = payment.RecordRefund{Refund: refund, Reference: fmt.Sprintf("re_%d", refund), At: w.now}
-	case 2:
+	case 3, 4:
 		reference := ""
 		if refund <= len(p.Refunds) {
 			reference = p.Refunds[refund-1].Reference
 		}
 		c = payment.FailRefund{Refund: refund, Reference: reference, Reason: "declined", At: w.now}
-	case 3:
+	case 5:
 		c = payment.OpenDispute{Dispute: dispute, Amount: some, Reason: "fraudulent", At: w.now}
-	case 4:
+	case 6, 7:
 		closing := payment.CloseDispute{Dispute: dispute, Outcome: [...]string{payment.DisputeWon, payment.DisputeLost}[w.random.IntN(2)],
 			Amount: some, Cost: domain.Money{Minor: w.random.Int64N(2000), Currency: some.Currency}, At: w.now}
 		for _, d := range p.Disputes {
@@ -381,7 +385,7 @@ func (w *world) payOut() {
 		}
 	}
 	p, ok := pick(w, w.payouts)
-	if !ok || w.random.IntN(2) == 0 {
+	if !ok || w.random.IntN(4) == 0 {
 		if left > 0 {
 			id := w.id(domain.PrefixPayout)
 			all, ok := w.decided(payout.Decide(payout.State{}, payout.Request{Payout: payout.Requested{PayoutID: id, ProviderID: s.ProviderID,

@@ -140,3 +140,17 @@ func TestOldPayment(t *testing.T) {
 		t.Errorf("at the bank are %d, not %s", got, i.Total)
 	}
 }
+
+// TestNothingOwed credits a settlement of which adjustments took off all that was owed.
+func TestNothingOwed(t *testing.T) {
+	t.Parallel()
+	usd := func(minor int64) domain.Money { return domain.Money{Minor: minor, Currency: "USD"} }
+	b := newBooks(t)
+	b.enter([]events.Recorded{
+		{Position: 1, Event: settlement.Issued{SettlementID: "set_1", ProviderID: "org_p", PeriodStart: march, Currency: "USD", Total: usd(0)}},
+		{Position: 2, Event: settlement.Credited{SettlementID: "set_1", CreditNoteID: "crn_1", Total: usd(10)}},
+	})
+	if owed, passed := b.balances[balance{"payable:org_p", "USD"}], b.balances[balance{"pass-through:org_p:2026-03-01", "USD"}]; owed != 10 || passed != -10 {
+		t.Errorf("payable is %d and pass-through %d", owed, passed)
+	}
+}

@@ -77,6 +77,7 @@ var called = map[string]string{
 	"changeBudget":         "budgets update",
 	"getInclusionProof":    "log inclusion-proof",
 	"getConsistencyProof":  "log consistency-proof",
+	"exportJournal":        "ledger export",
 }
 
 // nameOf gives an operation the words people look for. The first segment of the path is the noun. The verb is
