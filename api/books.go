@@ -30,6 +30,16 @@ func (s *Server) CreateBillingRun(ctx context.Context, req CreateBillingRunReque
 	if err != nil {
 		return nil, err
 	}
+	answer := billingRunView(result)
+	if err := s.keepAfter(ctx, http.StatusCreated, answer, result.Position); err != nil {
+		return nil, err
+	}
+	return CreateBillingRun201JSONResponse{
+		Body: answer, Headers: CreateBillingRun201ResponseHeaders{CrossbillPosition: optional(int64(result.Position))},
+	}, nil
+}
+
+func billingRunView(result billing.RunResult) BillingRun {
 	answer := BillingRun{
 		Id: result.RunID, PeriodStart: result.PeriodStart, PeriodEnd: result.PeriodEnd, LogPosition: result.LogPosition,
 		Invoices: append([]string{}, result.Invoices...), Settlements: append([]string{}, result.Settlements...),
@@ -37,12 +47,7 @@ func (s *Server) CreateBillingRun(ctx context.Context, req CreateBillingRunReque
 	if problems := problemViews(result.Problems); len(problems) > 0 {
 		answer.Problems = &problems
 	}
-	if err := s.keepAfter(ctx, http.StatusCreated, answer, result.Position); err != nil {
-		return nil, err
-	}
-	return CreateBillingRun201JSONResponse{
-		Body: answer, Headers: CreateBillingRun201ResponseHeaders{CrossbillPosition: optional(int64(result.Position))},
-	}, nil
+	return answer
 }
 
 // usage is the store that billing reads readings from.

@@ -20,6 +20,8 @@ var platformReads = map[string]string{
 	"BundleInvoiceLine":    "the evidence of an invoice that was loaded as the caller; bundle looks at every event again",
 	"CloseOrganisation":    "an operator's",
 	"CreateBillingRun":     "an operator's run over everybody",
+	"CreditInvoice":        "an operator's",
+	"VoidInvoice":          "an operator's",
 	"CreateEdgeNode":       "an operator's",
 	"CreatePort":           "an operator's",
 	"CreateServiceKey":     "decided by whose the port is",

@@ -294,6 +294,24 @@ func (e ConnectionState) Valid() bool {
 	}
 }
 
+// Defines values for CreditNoteLineKind.
+const (
+	CreditNoteLineKindFee         CreditNoteLineKind = "fee"
+	CreditNoteLineKindPassthrough CreditNoteLineKind = "passthrough"
+)
+
+// Valid indicates whether the value is a known member of the CreditNoteLineKind enum.
+func (e CreditNoteLineKind) Valid() bool {
+	switch e {
+	case CreditNoteLineKindFee:
+		return true
+	case CreditNoteLineKindPassthrough:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for DesiredConnectionPhase.
 const (
 	DesiredConnectionPhaseAbsent     DesiredConnectionPhase = "absent"
@@ -1983,6 +2001,68 @@ type Conversion struct {
 // Country ISO 3166-1 alpha-2.
 type Country = string
 
+// CreditNote defines model for CreditNote.
+type CreditNote struct {
+	// Currency ISO 4217 alphabetic code.
+	Currency   Currency       `json:"currency"`
+	CustomerId OrganisationID `json:"customer_id"`
+
+	// Fee An amount in major units with all the digits of its currency.
+	Fee           Money            `json:"fee"`
+	Id            CreditNoteID     `json:"id"`
+	InvoiceId     InvoiceID        `json:"invoice_id"`
+	InvoiceNumber string           `json:"invoice_number"`
+	IssuedAt      time.Time        `json:"issued_at"`
+	Lines         []CreditNoteLine `json:"lines"`
+	Number        string           `json:"number"`
+
+	// Passthrough An amount in major units with all the digits of its currency.
+	Passthrough   Money     `json:"passthrough"`
+	PeriodEnd     time.Time `json:"period_end"`
+	PeriodStart   time.Time `json:"period_start"`
+	PurchaseOrder *string   `json:"purchase_order,omitempty"`
+	Reason        string    `json:"reason"`
+
+	// Tax An amount in major units with all the digits of its currency.
+	Tax   *Money         `json:"tax,omitempty"`
+	Taxes *[]TaxSubtotal `json:"taxes,omitempty"`
+
+	// Total An amount in major units with all the digits of its currency.
+	Total Money `json:"total"`
+}
+
+// CreditNoteID defines model for CreditNoteID.
+type CreditNoteID = string
+
+// CreditNoteLine defines model for CreditNoteLine.
+type CreditNoteLine struct {
+	// Amount An amount in major units with all the digits of its currency.
+	Amount       Money  `json:"amount"`
+	ConnectionId string `json:"connection_id"`
+	Description  string `json:"description"`
+
+	// Exact Before its one rounding; … ends a number that is cut.
+	Exact       string             `json:"exact"`
+	InvoiceLine int                `json:"invoice_line"`
+	ItemId      string             `json:"item_id"`
+	Kind        CreditNoteLineKind `json:"kind"`
+	Number      int                `json:"number"`
+	ProviderId  string             `json:"provider_id"`
+	Steps       []string           `json:"steps"`
+
+	// TaxCategory A code of EN 16931 (UNTDID 5305): standard, zero rated, exempt, reverse charge, intra-community, export, outside the scope.
+	TaxCategory *TaxCategory `json:"tax_category,omitempty"`
+}
+
+// CreditNoteLineKind defines model for CreditNoteLine.Kind.
+type CreditNoteLineKind string
+
+// CreditNotePage defines model for CreditNotePage.
+type CreditNotePage struct {
+	Items         []CreditNote `json:"items"`
+	NextPageToken *string      `json:"next_page_token,omitempty"`
+}
+
 // Currency ISO 4217 alphabetic code.
 type Currency = domain.Currency
 
@@ -2362,7 +2442,8 @@ type InclusionProof struct {
 // Invoice defines model for Invoice.
 type Invoice struct {
 	// BillingAccountId The account that the orders named, or the customer's default account; absent: it had none.
-	BillingAccountId *string `json:"billing_account_id,omitempty"`
+	BillingAccountId *string         `json:"billing_account_id,omitempty"`
+	CreditNotes      *[]CreditNoteID `json:"credit_notes,omitempty"`
 
 	// Credited An amount in major units with all the digits of its currency.
 	Credited *Money `json:"credited,omitempty"`
@@ -2757,6 +2838,24 @@ type NewChange struct {
 	PurchaseOrder *string `json:"purchase_order,omitempty"`
 	QuoteHash     string  `json:"quote_hash"`
 	QuoteId       QuoteID `json:"quote_id"`
+}
+
+// NewCreditNote defines model for NewCreditNote.
+type NewCreditNote struct {
+	// Everything All that is left of every line; then no lines are named.
+	Everything *bool                `json:"everything,omitempty"`
+	Lines      *[]NewCreditNoteLine `json:"lines,omitempty"`
+	Reason     string               `json:"reason"`
+}
+
+// NewCreditNoteLine What is given back of a passthrough line; with neither amount nor fraction, all that is left of it.
+type NewCreditNoteLine struct {
+	// Amount An amount in major units with all the digits of its currency.
+	Amount *Money `json:"amount,omitempty"`
+
+	// Fraction An exact decimal number.
+	Fraction *Decimal `json:"fraction,omitempty"`
+	Line     int      `json:"line"`
 }
 
 // NewEdgeNode defines model for NewEdgeNode.
@@ -4079,6 +4178,20 @@ type UsageVerdicts struct {
 	Verdicts []UsageVerdict `json:"verdicts"`
 }
 
+// VoidedInvoice defines model for VoidedInvoice.
+type VoidedInvoice struct {
+	BillingRun *BillingRun `json:"billing_run,omitempty"`
+	Invoice    Invoice     `json:"invoice"`
+}
+
+// Voiding defines model for Voiding.
+type Voiding struct {
+	Reason string `json:"reason"`
+
+	// Reissue Bill the connections for the period again at once.
+	Reissue *bool `json:"reissue,omitempty"`
+}
+
 // Webhook defines model for Webhook.
 type Webhook struct {
 	CreatedAt   time.Time       `json:"created_at"`
@@ -4590,6 +4703,20 @@ type UnscheduleTerminationParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// ListCreditNotesParams defines parameters for ListCreditNotes.
+type ListCreditNotesParams struct {
+	// Period The month in which they were issued.
+	Period   *Month    `form:"period,omitempty" json:"period,omitempty"`
+	Currency *Currency `form:"currency,omitempty" json:"currency,omitempty"`
+	Limit    *Limit    `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
 // ListCustomersParams defines parameters for ListCustomers.
 type ListCustomersParams struct {
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
@@ -4773,6 +4900,30 @@ type GetInvoiceDocumentParams struct {
 
 // GetInvoiceDocumentParamsFormat defines parameters for GetInvoiceDocument.
 type GetInvoiceDocumentParamsFormat string
+
+// CreditInvoiceParams defines parameters for CreditInvoice.
+type CreditInvoiceParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// CrossbillOnBehalfOf For whom the caller acts: a member's id, or a pseudonym without `@`. Recorded for good with the events of the request; it gives no right.
+	CrossbillOnBehalfOf *OnBehalfOf `json:"Crossbill-On-Behalf-Of,omitempty"`
+
+	// CrossbillReason Why the caller acts; nothing about a person. Recorded for good with the events of the request.
+	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
+}
+
+// VoidInvoiceParams defines parameters for VoidInvoice.
+type VoidInvoiceParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// CrossbillOnBehalfOf For whom the caller acts: a member's id, or a pseudonym without `@`. Recorded for good with the events of the request; it gives no right.
+	CrossbillOnBehalfOf *OnBehalfOf `json:"Crossbill-On-Behalf-Of,omitempty"`
+
+	// CrossbillReason Why the caller acts; nothing about a person. Recorded for good with the events of the request.
+	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
+}
 
 // SetIssuerParams defines parameters for SetIssuer.
 type SetIssuerParams struct {
@@ -5813,6 +5964,12 @@ type SetExchangeRateJSONRequestBody = NewExchangeRate
 // PublishFeeScheduleJSONRequestBody defines body for PublishFeeSchedule for application/json ContentType.
 type PublishFeeScheduleJSONRequestBody = NewFeeSchedule
 
+// CreditInvoiceJSONRequestBody defines body for CreditInvoice for application/json ContentType.
+type CreditInvoiceJSONRequestBody = NewCreditNote
+
+// VoidInvoiceJSONRequestBody defines body for VoidInvoice for application/json ContentType.
+type VoidInvoiceJSONRequestBody = Voiding
+
 // SetIssuerJSONRequestBody defines body for SetIssuer for application/json ContentType.
 type SetIssuerJSONRequestBody = IssuerDetails
 
@@ -6134,6 +6291,12 @@ type ServerInterface interface {
 	// UnscheduleTermination Take a termination back whose date has not come
 	// (POST /v1/connections/{connection_id}:unschedule-termination)
 	UnscheduleTermination(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params UnscheduleTerminationParams)
+	// ListCreditNotes The credit notes over the caller's invoices, newest first
+	// (GET /v1/credit-notes)
+	ListCreditNotes(w http.ResponseWriter, r *http.Request, params ListCreditNotesParams)
+	// GetCreditNote One credit note with its lines
+	// (GET /v1/credit-notes/{credit_note_id})
+	GetCreditNote(w http.ResponseWriter, r *http.Request, creditNoteId CreditNoteID)
 	// ListCustomers The organisations that ever ordered of the caller, a provider, the first one first
 	// (GET /v1/customers)
 	ListCustomers(w http.ResponseWriter, r *http.Request, params ListCustomersParams)
@@ -6200,9 +6363,15 @@ type ServerInterface interface {
 	// ExplainInvoiceLine Compute the line again from its own events, and show how
 	// (GET /v1/invoices/{invoice_id}/lines/{line}/explain)
 	ExplainInvoiceLine(w http.ResponseWriter, r *http.Request, invoiceId InvoiceID, line int)
+	// CreditInvoice Issue a credit note over lines of an invoice
+	// (POST /v1/invoices/{invoice_id}:credit)
+	CreditInvoice(w http.ResponseWriter, r *http.Request, invoiceId InvoiceID, params CreditInvoiceParams)
 	// PayInvoice Ask the payment service for the invoice's payment
 	// (POST /v1/invoices/{invoice_id}:pay)
 	PayInvoice(w http.ResponseWriter, r *http.Request, invoiceId InvoiceID)
+	// VoidInvoice Make an invoice one that is not to be paid
+	// (POST /v1/invoices/{invoice_id}:void)
+	VoidInvoice(w http.ResponseWriter, r *http.Request, invoiceId InvoiceID, params VoidInvoiceParams)
 	// GetIssuer Who makes out the invoices
 	// (GET /v1/issuer)
 	GetIssuer(w http.ResponseWriter, r *http.Request)
@@ -8836,6 +9005,117 @@ func (siw *ServerInterfaceWrapper) UnscheduleTermination(w http.ResponseWriter, 
 	handler.ServeHTTP(w, r)
 }
 
+// ListCreditNotes operation middleware
+func (siw *ServerInterfaceWrapper) ListCreditNotes(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListCreditNotesParams
+
+	// ------------- Optional query parameter "period" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "period", r.URL.Query(), &params.Period, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "period"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "period", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "currency" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "currency", r.URL.Query(), &params.Currency, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "currency"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "currency", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_token", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListCreditNotes(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetCreditNote operation middleware
+func (siw *ServerInterfaceWrapper) GetCreditNote(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "credit_note_id" -------------
+	var creditNoteId CreditNoteID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "credit_note_id", mux.Vars(r)["credit_note_id"], &creditNoteId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "credit_note_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetCreditNote(w, r, creditNoteId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListCustomers operation middleware
 func (siw *ServerInterfaceWrapper) ListCustomers(w http.ResponseWriter, r *http.Request) {
 
@@ -10095,6 +10375,94 @@ func (siw *ServerInterfaceWrapper) ExplainInvoiceLine(w http.ResponseWriter, r *
 	handler.ServeHTTP(w, r)
 }
 
+// CreditInvoice operation middleware
+func (siw *ServerInterfaceWrapper) CreditInvoice(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "invoice_id" -------------
+	var invoiceId InvoiceID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "invoice_id", mux.Vars(r)["invoice_id"], &invoiceId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "invoice_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreditInvoiceParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Crossbill-On-Behalf-Of" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Crossbill-On-Behalf-Of")]; found {
+		var CrossbillOnBehalfOf OnBehalfOf
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Crossbill-On-Behalf-Of", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Crossbill-On-Behalf-Of", valueList[0], &CrossbillOnBehalfOf, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Crossbill-On-Behalf-Of", Err: err})
+			return
+		}
+
+		params.CrossbillOnBehalfOf = &CrossbillOnBehalfOf
+
+	}
+
+	// ------------- Optional header parameter "Crossbill-Reason" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Crossbill-Reason")]; found {
+		var CrossbillReason ActingReason
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Crossbill-Reason", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Crossbill-Reason", valueList[0], &CrossbillReason, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Crossbill-Reason", Err: err})
+			return
+		}
+
+		params.CrossbillReason = &CrossbillReason
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreditInvoice(w, r, invoiceId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // PayInvoice operation middleware
 func (siw *ServerInterfaceWrapper) PayInvoice(w http.ResponseWriter, r *http.Request) {
 
@@ -10112,6 +10480,94 @@ func (siw *ServerInterfaceWrapper) PayInvoice(w http.ResponseWriter, r *http.Req
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.PayInvoice(w, r, invoiceId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// VoidInvoice operation middleware
+func (siw *ServerInterfaceWrapper) VoidInvoice(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "invoice_id" -------------
+	var invoiceId InvoiceID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "invoice_id", mux.Vars(r)["invoice_id"], &invoiceId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "invoice_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params VoidInvoiceParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Crossbill-On-Behalf-Of" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Crossbill-On-Behalf-Of")]; found {
+		var CrossbillOnBehalfOf OnBehalfOf
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Crossbill-On-Behalf-Of", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Crossbill-On-Behalf-Of", valueList[0], &CrossbillOnBehalfOf, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Crossbill-On-Behalf-Of", Err: err})
+			return
+		}
+
+		params.CrossbillOnBehalfOf = &CrossbillOnBehalfOf
+
+	}
+
+	// ------------- Optional header parameter "Crossbill-Reason" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Crossbill-Reason")]; found {
+		var CrossbillReason ActingReason
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Crossbill-Reason", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Crossbill-Reason", valueList[0], &CrossbillReason, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Crossbill-Reason", Err: err})
+			return
+		}
+
+		params.CrossbillReason = &CrossbillReason
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.VoidInvoice(w, r, invoiceId, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -17320,6 +17776,14 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/invoices/{invoice_id}:pay", wrapper.PayInvoice).Methods(http.MethodPost)
 
+	r.HandleFunc(options.BaseURL+"/v1/invoices/{invoice_id}:credit", wrapper.CreditInvoice).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/invoices/{invoice_id}:void", wrapper.VoidInvoice).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/credit-notes", wrapper.ListCreditNotes).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/credit-notes/{credit_note_id}", wrapper.GetCreditNote).Methods(http.MethodGet)
+
 	r.HandleFunc(options.BaseURL+"/v1/invoices/{invoice_id}/lines/{line}/explain", wrapper.ExplainInvoiceLine).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/invoices/{invoice_id}/lines/{line}/bundle", wrapper.BundleInvoiceLine).Methods(http.MethodGet)
@@ -18864,6 +19328,94 @@ func (response UnscheduleTerminationdefaultApplicationProblemPlusJSONResponse) V
 	return err
 }
 
+type ListCreditNotesRequestObject struct {
+	Params ListCreditNotesParams
+}
+
+type ListCreditNotesResponseObject interface {
+	VisitListCreditNotesResponse(w http.ResponseWriter) error
+}
+
+type ListCreditNotes200JSONResponse CreditNotePage
+
+func (response ListCreditNotes200JSONResponse) VisitListCreditNotesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListCreditNotesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListCreditNotesdefaultApplicationProblemPlusJSONResponse) VisitListCreditNotesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCreditNoteRequestObject struct {
+	CreditNoteId CreditNoteID `json:"credit_note_id"`
+}
+
+type GetCreditNoteResponseObject interface {
+	VisitGetCreditNoteResponse(w http.ResponseWriter) error
+}
+
+type GetCreditNote200ResponseHeaders struct {
+	ETag *string
+}
+
+type GetCreditNote200JSONResponse struct {
+	Body    CreditNote
+	Headers GetCreditNote200ResponseHeaders
+}
+
+func (response GetCreditNote200JSONResponse) VisitGetCreditNoteResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCreditNotedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetCreditNotedefaultApplicationProblemPlusJSONResponse) VisitGetCreditNoteResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListCustomersRequestObject struct {
 	Params ListCustomersParams
 }
@@ -19888,6 +20440,57 @@ func (response ExplainInvoiceLinedefaultApplicationProblemPlusJSONResponse) Visi
 	return err
 }
 
+type CreditInvoiceRequestObject struct {
+	InvoiceId InvoiceID `json:"invoice_id"`
+	Params    CreditInvoiceParams
+	Body      *CreditInvoiceJSONRequestBody
+}
+
+type CreditInvoiceResponseObject interface {
+	VisitCreditInvoiceResponse(w http.ResponseWriter) error
+}
+
+type CreditInvoice201ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type CreditInvoice201JSONResponse struct {
+	Body    CreditNote
+	Headers CreditInvoice201ResponseHeaders
+}
+
+func (response CreditInvoice201JSONResponse) VisitCreditInvoiceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreditInvoicedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreditInvoicedefaultApplicationProblemPlusJSONResponse) VisitCreditInvoiceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PayInvoiceRequestObject struct {
 	InvoiceId InvoiceID `json:"invoice_id"`
 }
@@ -19916,6 +20519,57 @@ type PayInvoicedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response PayInvoicedefaultApplicationProblemPlusJSONResponse) VisitPayInvoiceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type VoidInvoiceRequestObject struct {
+	InvoiceId InvoiceID `json:"invoice_id"`
+	Params    VoidInvoiceParams
+	Body      *VoidInvoiceJSONRequestBody
+}
+
+type VoidInvoiceResponseObject interface {
+	VisitVoidInvoiceResponse(w http.ResponseWriter) error
+}
+
+type VoidInvoice200ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type VoidInvoice200JSONResponse struct {
+	Body    VoidedInvoice
+	Headers VoidInvoice200ResponseHeaders
+}
+
+func (response VoidInvoice200JSONResponse) VisitVoidInvoiceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type VoidInvoicedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response VoidInvoicedefaultApplicationProblemPlusJSONResponse) VisitVoidInvoiceResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -24469,6 +25123,12 @@ type StrictServerInterface interface {
 	// UnscheduleTermination Take a termination back whose date has not come
 	// (POST /v1/connections/{connection_id}:unschedule-termination)
 	UnscheduleTermination(ctx context.Context, request UnscheduleTerminationRequestObject) (UnscheduleTerminationResponseObject, error)
+	// ListCreditNotes The credit notes over the caller's invoices, newest first
+	// (GET /v1/credit-notes)
+	ListCreditNotes(ctx context.Context, request ListCreditNotesRequestObject) (ListCreditNotesResponseObject, error)
+	// GetCreditNote One credit note with its lines
+	// (GET /v1/credit-notes/{credit_note_id})
+	GetCreditNote(ctx context.Context, request GetCreditNoteRequestObject) (GetCreditNoteResponseObject, error)
 	// ListCustomers The organisations that ever ordered of the caller, a provider, the first one first
 	// (GET /v1/customers)
 	ListCustomers(ctx context.Context, request ListCustomersRequestObject) (ListCustomersResponseObject, error)
@@ -24535,9 +25195,15 @@ type StrictServerInterface interface {
 	// ExplainInvoiceLine Compute the line again from its own events, and show how
 	// (GET /v1/invoices/{invoice_id}/lines/{line}/explain)
 	ExplainInvoiceLine(ctx context.Context, request ExplainInvoiceLineRequestObject) (ExplainInvoiceLineResponseObject, error)
+	// CreditInvoice Issue a credit note over lines of an invoice
+	// (POST /v1/invoices/{invoice_id}:credit)
+	CreditInvoice(ctx context.Context, request CreditInvoiceRequestObject) (CreditInvoiceResponseObject, error)
 	// PayInvoice Ask the payment service for the invoice's payment
 	// (POST /v1/invoices/{invoice_id}:pay)
 	PayInvoice(ctx context.Context, request PayInvoiceRequestObject) (PayInvoiceResponseObject, error)
+	// VoidInvoice Make an invoice one that is not to be paid
+	// (POST /v1/invoices/{invoice_id}:void)
+	VoidInvoice(ctx context.Context, request VoidInvoiceRequestObject) (VoidInvoiceResponseObject, error)
 	// GetIssuer Who makes out the invoices
 	// (GET /v1/issuer)
 	GetIssuer(ctx context.Context, request GetIssuerRequestObject) (GetIssuerResponseObject, error)
@@ -25741,6 +26407,58 @@ func (sh *strictHandler) UnscheduleTermination(w http.ResponseWriter, r *http.Re
 	}
 }
 
+// ListCreditNotes operation middleware
+func (sh *strictHandler) ListCreditNotes(w http.ResponseWriter, r *http.Request, params ListCreditNotesParams) {
+	var request ListCreditNotesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListCreditNotes(ctx, request.(ListCreditNotesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListCreditNotes")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListCreditNotesResponseObject); ok {
+		if err := validResponse.VisitListCreditNotesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetCreditNote operation middleware
+func (sh *strictHandler) GetCreditNote(w http.ResponseWriter, r *http.Request, creditNoteId CreditNoteID) {
+	var request GetCreditNoteRequestObject
+
+	request.CreditNoteId = creditNoteId
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetCreditNote(ctx, request.(GetCreditNoteRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetCreditNote")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetCreditNoteResponseObject); ok {
+		if err := validResponse.VisitGetCreditNoteResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListCustomers operation middleware
 func (sh *strictHandler) ListCustomers(w http.ResponseWriter, r *http.Request, params ListCustomersParams) {
 	var request ListCustomersRequestObject
@@ -26351,6 +27069,40 @@ func (sh *strictHandler) ExplainInvoiceLine(w http.ResponseWriter, r *http.Reque
 	}
 }
 
+// CreditInvoice operation middleware
+func (sh *strictHandler) CreditInvoice(w http.ResponseWriter, r *http.Request, invoiceId InvoiceID, params CreditInvoiceParams) {
+	var request CreditInvoiceRequestObject
+
+	request.InvoiceId = invoiceId
+	request.Params = params
+
+	var body CreditInvoiceJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreditInvoice(ctx, request.(CreditInvoiceRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreditInvoice")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreditInvoiceResponseObject); ok {
+		if err := validResponse.VisitCreditInvoiceResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // PayInvoice operation middleware
 func (sh *strictHandler) PayInvoice(w http.ResponseWriter, r *http.Request, invoiceId InvoiceID) {
 	var request PayInvoiceRequestObject
@@ -26370,6 +27122,40 @@ func (sh *strictHandler) PayInvoice(w http.ResponseWriter, r *http.Request, invo
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(PayInvoiceResponseObject); ok {
 		if err := validResponse.VisitPayInvoiceResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// VoidInvoice operation middleware
+func (sh *strictHandler) VoidInvoice(w http.ResponseWriter, r *http.Request, invoiceId InvoiceID, params VoidInvoiceParams) {
+	var request VoidInvoiceRequestObject
+
+	request.InvoiceId = invoiceId
+	request.Params = params
+
+	var body VoidInvoiceJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.VoidInvoice(ctx, request.(VoidInvoiceRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "VoidInvoice")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(VoidInvoiceResponseObject); ok {
+		if err := validResponse.VisitVoidInvoiceResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -128,6 +128,9 @@ func invoiceView(s invoice.State) Invoice {
 		PurchaseOrder: optional(s.PurchaseOrder), DueAt: s.DueAt, Taxes: taxViews(s.Taxes), Tax: optional(s.Tax), Credited: optional(s.Credited),
 		Reissues: optional(s.Reissue),
 	}
+	if len(s.CreditNotes) > 0 {
+		v.CreditNotes = &s.CreditNotes
+	}
 	due := s.Due()
 	v.Due = &due
 	for _, l := range s.Lines {

@@ -11,6 +11,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"crossbill/domain"
+	"crossbill/domain/billingrun"
 	"crossbill/domain/invoice"
 	"crossbill/domain/settlement"
 	"crossbill/events"
@@ -116,6 +117,10 @@ func (m *market) keepBooks() *market {
 		Lines: []settlement.Line{{ItemID: domain.DeriveID("itm", at, "walk"), InvoiceID: m.invoiceID, ConnectionID: m.order.ConnectionId, ChargeID: "port",
 			Description: "Port", Amount: usd(40000)}},
 		Total: usd(40000), LogPosition: 10, RunID: domain.DeriveID("run", at, "walk"), At: at,
+	})
+	add(billingrun.PeriodStream(m.order.ConnectionId), "", billingrun.PeriodClosed{
+		ConnectionID: m.order.ConnectionId, PeriodStart: at.Add(-2 * time.Hour), PeriodEnd: at.Add(-time.Hour), InvoiceID: m.invoiceID,
+		SettlementID: m.settlementID, RunID: domain.DeriveID("run", at, "walk"), At: at,
 	})
 	return m
 }

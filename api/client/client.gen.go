@@ -294,6 +294,24 @@ func (e ConnectionState) Valid() bool {
 	}
 }
 
+// Defines values for CreditNoteLineKind.
+const (
+	CreditNoteLineKindFee         CreditNoteLineKind = "fee"
+	CreditNoteLineKindPassthrough CreditNoteLineKind = "passthrough"
+)
+
+// Valid indicates whether the value is a known member of the CreditNoteLineKind enum.
+func (e CreditNoteLineKind) Valid() bool {
+	switch e {
+	case CreditNoteLineKindFee:
+		return true
+	case CreditNoteLineKindPassthrough:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for DesiredConnectionPhase.
 const (
 	DesiredConnectionPhaseAbsent     DesiredConnectionPhase = "absent"
@@ -1983,6 +2001,68 @@ type Conversion struct {
 // Country ISO 3166-1 alpha-2.
 type Country = string
 
+// CreditNote defines model for CreditNote.
+type CreditNote struct {
+	// Currency ISO 4217 alphabetic code.
+	Currency   Currency       `json:"currency"`
+	CustomerId OrganisationID `json:"customer_id"`
+
+	// Fee An amount in major units with all the digits of its currency.
+	Fee           Money            `json:"fee"`
+	Id            CreditNoteID     `json:"id"`
+	InvoiceId     InvoiceID        `json:"invoice_id"`
+	InvoiceNumber string           `json:"invoice_number"`
+	IssuedAt      time.Time        `json:"issued_at"`
+	Lines         []CreditNoteLine `json:"lines"`
+	Number        string           `json:"number"`
+
+	// Passthrough An amount in major units with all the digits of its currency.
+	Passthrough   Money     `json:"passthrough"`
+	PeriodEnd     time.Time `json:"period_end"`
+	PeriodStart   time.Time `json:"period_start"`
+	PurchaseOrder *string   `json:"purchase_order,omitempty"`
+	Reason        string    `json:"reason"`
+
+	// Tax An amount in major units with all the digits of its currency.
+	Tax   *Money         `json:"tax,omitempty"`
+	Taxes *[]TaxSubtotal `json:"taxes,omitempty"`
+
+	// Total An amount in major units with all the digits of its currency.
+	Total Money `json:"total"`
+}
+
+// CreditNoteID defines model for CreditNoteID.
+type CreditNoteID = string
+
+// CreditNoteLine defines model for CreditNoteLine.
+type CreditNoteLine struct {
+	// Amount An amount in major units with all the digits of its currency.
+	Amount       Money  `json:"amount"`
+	ConnectionId string `json:"connection_id"`
+	Description  string `json:"description"`
+
+	// Exact Before its one rounding; … ends a number that is cut.
+	Exact       string             `json:"exact"`
+	InvoiceLine int                `json:"invoice_line"`
+	ItemId      string             `json:"item_id"`
+	Kind        CreditNoteLineKind `json:"kind"`
+	Number      int                `json:"number"`
+	ProviderId  string             `json:"provider_id"`
+	Steps       []string           `json:"steps"`
+
+	// TaxCategory A code of EN 16931 (UNTDID 5305): standard, zero rated, exempt, reverse charge, intra-community, export, outside the scope.
+	TaxCategory *TaxCategory `json:"tax_category,omitempty"`
+}
+
+// CreditNoteLineKind defines model for CreditNoteLine.Kind.
+type CreditNoteLineKind string
+
+// CreditNotePage defines model for CreditNotePage.
+type CreditNotePage struct {
+	Items         []CreditNote `json:"items"`
+	NextPageToken *string      `json:"next_page_token,omitempty"`
+}
+
 // Currency ISO 4217 alphabetic code.
 type Currency = domain.Currency
 
@@ -2362,7 +2442,8 @@ type InclusionProof struct {
 // Invoice defines model for Invoice.
 type Invoice struct {
 	// BillingAccountId The account that the orders named, or the customer's default account; absent: it had none.
-	BillingAccountId *string `json:"billing_account_id,omitempty"`
+	BillingAccountId *string         `json:"billing_account_id,omitempty"`
+	CreditNotes      *[]CreditNoteID `json:"credit_notes,omitempty"`
 
 	// Credited An amount in major units with all the digits of its currency.
 	Credited *Money `json:"credited,omitempty"`
@@ -2757,6 +2838,24 @@ type NewChange struct {
 	PurchaseOrder *string `json:"purchase_order,omitempty"`
 	QuoteHash     string  `json:"quote_hash"`
 	QuoteId       QuoteID `json:"quote_id"`
+}
+
+// NewCreditNote defines model for NewCreditNote.
+type NewCreditNote struct {
+	// Everything All that is left of every line; then no lines are named.
+	Everything *bool                `json:"everything,omitempty"`
+	Lines      *[]NewCreditNoteLine `json:"lines,omitempty"`
+	Reason     string               `json:"reason"`
+}
+
+// NewCreditNoteLine What is given back of a passthrough line; with neither amount nor fraction, all that is left of it.
+type NewCreditNoteLine struct {
+	// Amount An amount in major units with all the digits of its currency.
+	Amount *Money `json:"amount,omitempty"`
+
+	// Fraction An exact decimal number.
+	Fraction *Decimal `json:"fraction,omitempty"`
+	Line     int      `json:"line"`
 }
 
 // NewEdgeNode defines model for NewEdgeNode.
@@ -4079,6 +4178,20 @@ type UsageVerdicts struct {
 	Verdicts []UsageVerdict `json:"verdicts"`
 }
 
+// VoidedInvoice defines model for VoidedInvoice.
+type VoidedInvoice struct {
+	BillingRun *BillingRun `json:"billing_run,omitempty"`
+	Invoice    Invoice     `json:"invoice"`
+}
+
+// Voiding defines model for Voiding.
+type Voiding struct {
+	Reason string `json:"reason"`
+
+	// Reissue Bill the connections for the period again at once.
+	Reissue *bool `json:"reissue,omitempty"`
+}
+
 // Webhook defines model for Webhook.
 type Webhook struct {
 	CreatedAt   time.Time       `json:"created_at"`
@@ -4590,6 +4703,20 @@ type UnscheduleTerminationParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// ListCreditNotesParams defines parameters for ListCreditNotes.
+type ListCreditNotesParams struct {
+	// Period The month in which they were issued.
+	Period   *Month    `form:"period,omitempty" json:"period,omitempty"`
+	Currency *Currency `form:"currency,omitempty" json:"currency,omitempty"`
+	Limit    *Limit    `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
 // ListCustomersParams defines parameters for ListCustomers.
 type ListCustomersParams struct {
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
@@ -4773,6 +4900,30 @@ type GetInvoiceDocumentParams struct {
 
 // GetInvoiceDocumentParamsFormat defines parameters for GetInvoiceDocument.
 type GetInvoiceDocumentParamsFormat string
+
+// CreditInvoiceParams defines parameters for CreditInvoice.
+type CreditInvoiceParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// CrossbillOnBehalfOf For whom the caller acts: a member's id, or a pseudonym without `@`. Recorded for good with the events of the request; it gives no right.
+	CrossbillOnBehalfOf *OnBehalfOf `json:"Crossbill-On-Behalf-Of,omitempty"`
+
+	// CrossbillReason Why the caller acts; nothing about a person. Recorded for good with the events of the request.
+	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
+}
+
+// VoidInvoiceParams defines parameters for VoidInvoice.
+type VoidInvoiceParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// CrossbillOnBehalfOf For whom the caller acts: a member's id, or a pseudonym without `@`. Recorded for good with the events of the request; it gives no right.
+	CrossbillOnBehalfOf *OnBehalfOf `json:"Crossbill-On-Behalf-Of,omitempty"`
+
+	// CrossbillReason Why the caller acts; nothing about a person. Recorded for good with the events of the request.
+	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
+}
 
 // SetIssuerParams defines parameters for SetIssuer.
 type SetIssuerParams struct {
@@ -5813,6 +5964,12 @@ type SetExchangeRateJSONRequestBody = NewExchangeRate
 // PublishFeeScheduleJSONRequestBody defines body for PublishFeeSchedule for application/json ContentType.
 type PublishFeeScheduleJSONRequestBody = NewFeeSchedule
 
+// CreditInvoiceJSONRequestBody defines body for CreditInvoice for application/json ContentType.
+type CreditInvoiceJSONRequestBody = NewCreditNote
+
+// VoidInvoiceJSONRequestBody defines body for VoidInvoice for application/json ContentType.
+type VoidInvoiceJSONRequestBody = Voiding
+
 // SetIssuerJSONRequestBody defines body for SetIssuer for application/json ContentType.
 type SetIssuerJSONRequestBody = IssuerDetails
 
@@ -6421,6 +6578,16 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/connections/{connection_id}:unschedule-termination (the `UnscheduleTermination` operationId).
 	UnscheduleTermination(ctx context.Context, connectionId ConnectionID, params *UnscheduleTerminationParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListCreditNotes The credit notes over the caller's invoices, newest first
+	//
+	// Corresponds with GET /v1/credit-notes (the `ListCreditNotes` operationId).
+	ListCreditNotes(ctx context.Context, params *ListCreditNotesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetCreditNote One credit note with its lines
+	//
+	// Corresponds with GET /v1/credit-notes/{credit_note_id} (the `GetCreditNote` operationId).
+	GetCreditNote(ctx context.Context, creditNoteId CreditNoteID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListCustomers The organisations that ever ordered of the caller, a provider, the first one first
 	//
 	// Corresponds with GET /v1/customers (the `ListCustomers` operationId).
@@ -6624,12 +6791,52 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/invoices/{invoice_id}/lines/{line}/explain (the `ExplainInvoiceLine` operationId).
 	ExplainInvoiceLine(ctx context.Context, invoiceId InvoiceID, line int, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// CreditInvoiceWithBody Issue a credit note over lines of an invoice
+	//
+	// For operators. The platform's fee, the taxes and the providers' settlements fall in the same proportion. A paid invoice
+	// can be credited, a void one can't.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/invoices/{invoice_id}:credit (the `CreditInvoice` operationId).
+	CreditInvoiceWithBody(ctx context.Context, invoiceId InvoiceID, params *CreditInvoiceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreditInvoice Issue a credit note over lines of an invoice
+	//
+	// For operators. The platform's fee, the taxes and the providers' settlements fall in the same proportion. A paid invoice
+	// can be credited, a void one can't.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/invoices/{invoice_id}:credit (the `CreditInvoice` operationId).
+	CreditInvoice(ctx context.Context, invoiceId InvoiceID, params *CreditInvoiceParams, body CreditInvoiceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// PayInvoice Ask the payment service for the invoice's payment
 	//
 	// The same payment is answered however often it is asked for. It is confirmed with the payment service, not here.
 	//
 	// Corresponds with POST /v1/invoices/{invoice_id}:pay (the `PayInvoice` operationId).
 	PayInvoice(ctx context.Context, invoiceId InvoiceID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// VoidInvoiceWithBody Make an invoice one that is not to be paid
+	//
+	// For operators; of an invoice that is neither paid nor credited. The providers' settlements are credited with all of its
+	// lines, and its connections can be billed for the period again: by the next run, or at once with `reissue`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/invoices/{invoice_id}:void (the `VoidInvoice` operationId).
+	VoidInvoiceWithBody(ctx context.Context, invoiceId InvoiceID, params *VoidInvoiceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// VoidInvoice Make an invoice one that is not to be paid
+	//
+	// For operators; of an invoice that is neither paid nor credited. The providers' settlements are credited with all of its
+	// lines, and its connections can be billed for the period again: by the next run, or at once with `reissue`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/invoices/{invoice_id}:void (the `VoidInvoice` operationId).
+	VoidInvoice(ctx context.Context, invoiceId InvoiceID, params *VoidInvoiceParams, body VoidInvoiceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetIssuer Who makes out the invoices
 	//
@@ -8353,6 +8560,36 @@ func (c *Client) UnscheduleTermination(ctx context.Context, connectionId Connect
 	return c.Client.Do(req)
 }
 
+// ListCreditNotes The credit notes over the caller's invoices, newest first
+//
+// Corresponds with GET /v1/credit-notes (the `ListCreditNotes` operationId).
+func (c *Client) ListCreditNotes(ctx context.Context, params *ListCreditNotesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListCreditNotesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetCreditNote One credit note with its lines
+//
+// Corresponds with GET /v1/credit-notes/{credit_note_id} (the `GetCreditNote` operationId).
+func (c *Client) GetCreditNote(ctx context.Context, creditNoteId CreditNoteID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetCreditNoteRequest(c.Server, creditNoteId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListCustomers The organisations that ever ordered of the caller, a provider, the first one first
 //
 // Corresponds with GET /v1/customers (the `ListCustomers` operationId).
@@ -8826,6 +9063,46 @@ func (c *Client) ExplainInvoiceLine(ctx context.Context, invoiceId InvoiceID, li
 	return c.Client.Do(req)
 }
 
+// CreditInvoiceWithBody Issue a credit note over lines of an invoice
+//
+// For operators. The platform's fee, the taxes and the providers' settlements fall in the same proportion. A paid invoice
+// can be credited, a void one can't.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/invoices/{invoice_id}:credit (the `CreditInvoice` operationId).
+func (c *Client) CreditInvoiceWithBody(ctx context.Context, invoiceId InvoiceID, params *CreditInvoiceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreditInvoiceRequestWithBody(c.Server, invoiceId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreditInvoice Issue a credit note over lines of an invoice
+//
+// For operators. The platform's fee, the taxes and the providers' settlements fall in the same proportion. A paid invoice
+// can be credited, a void one can't.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/invoices/{invoice_id}:credit (the `CreditInvoice` operationId).
+func (c *Client) CreditInvoice(ctx context.Context, invoiceId InvoiceID, params *CreditInvoiceParams, body CreditInvoiceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreditInvoiceRequest(c.Server, invoiceId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // PayInvoice Ask the payment service for the invoice's payment
 //
 // The same payment is answered however often it is asked for. It is confirmed with the payment service, not here.
@@ -8833,6 +9110,46 @@ func (c *Client) ExplainInvoiceLine(ctx context.Context, invoiceId InvoiceID, li
 // Corresponds with POST /v1/invoices/{invoice_id}:pay (the `PayInvoice` operationId).
 func (c *Client) PayInvoice(ctx context.Context, invoiceId InvoiceID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPayInvoiceRequest(c.Server, invoiceId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// VoidInvoiceWithBody Make an invoice one that is not to be paid
+//
+// For operators; of an invoice that is neither paid nor credited. The providers' settlements are credited with all of its
+// lines, and its connections can be billed for the period again: by the next run, or at once with `reissue`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/invoices/{invoice_id}:void (the `VoidInvoice` operationId).
+func (c *Client) VoidInvoiceWithBody(ctx context.Context, invoiceId InvoiceID, params *VoidInvoiceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewVoidInvoiceRequestWithBody(c.Server, invoiceId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// VoidInvoice Make an invoice one that is not to be paid
+//
+// For operators; of an invoice that is neither paid nor credited. The providers' settlements are credited with all of its
+// lines, and its connections can be billed for the period again: by the next run, or at once with `reissue`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/invoices/{invoice_id}:void (the `VoidInvoice` operationId).
+func (c *Client) VoidInvoice(ctx context.Context, invoiceId InvoiceID, params *VoidInvoiceParams, body VoidInvoiceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewVoidInvoiceRequest(c.Server, invoiceId, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -13443,6 +13760,142 @@ func NewUnscheduleTerminationRequest(server string, connectionId ConnectionID, p
 	return req, nil
 }
 
+// NewListCreditNotesRequest constructs an http.Request for the ListCreditNotes method
+func NewListCreditNotesRequest(server string, params *ListCreditNotesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/credit-notes")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Period != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "period", *params.Period, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Currency != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "currency", *params.Currency, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_token", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetCreditNoteRequest constructs an http.Request for the GetCreditNote method
+func NewGetCreditNoteRequest(server string, creditNoteId CreditNoteID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "credit_note_id", creditNoteId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/credit-notes/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListCustomersRequest constructs an http.Request for the ListCustomers method
 func NewListCustomersRequest(server string, params *ListCustomersParams) (*http.Request, error) {
 	var err error
@@ -14985,6 +15438,90 @@ func NewExplainInvoiceLineRequest(server string, invoiceId InvoiceID, line int) 
 	return req, nil
 }
 
+// NewCreditInvoiceRequest calls the generic CreditInvoice builder with application/json body
+func NewCreditInvoiceRequest(server string, invoiceId InvoiceID, params *CreditInvoiceParams, body CreditInvoiceJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreditInvoiceRequestWithBody(server, invoiceId, params, "application/json", bodyReader)
+}
+
+// NewCreditInvoiceRequestWithBody constructs an http.Request for the CreditInvoice method, with any body, and a specified content type
+func NewCreditInvoiceRequestWithBody(server string, invoiceId InvoiceID, params *CreditInvoiceParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "invoice_id", invoiceId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/invoices/%s:credit", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.CrossbillOnBehalfOf != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Crossbill-On-Behalf-Of", *params.CrossbillOnBehalfOf, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Crossbill-On-Behalf-Of", headerParam1)
+		}
+
+		if params.CrossbillReason != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "Crossbill-Reason", *params.CrossbillReason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Crossbill-Reason", headerParam2)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewPayInvoiceRequest constructs an http.Request for the PayInvoice method
 func NewPayInvoiceRequest(server string, invoiceId InvoiceID) (*http.Request, error) {
 	var err error
@@ -15014,6 +15551,90 @@ func NewPayInvoiceRequest(server string, invoiceId InvoiceID) (*http.Request, er
 	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewVoidInvoiceRequest calls the generic VoidInvoice builder with application/json body
+func NewVoidInvoiceRequest(server string, invoiceId InvoiceID, params *VoidInvoiceParams, body VoidInvoiceJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewVoidInvoiceRequestWithBody(server, invoiceId, params, "application/json", bodyReader)
+}
+
+// NewVoidInvoiceRequestWithBody constructs an http.Request for the VoidInvoice method, with any body, and a specified content type
+func NewVoidInvoiceRequestWithBody(server string, invoiceId InvoiceID, params *VoidInvoiceParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "invoice_id", invoiceId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/invoices/%s:void", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.CrossbillOnBehalfOf != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Crossbill-On-Behalf-Of", *params.CrossbillOnBehalfOf, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Crossbill-On-Behalf-Of", headerParam1)
+		}
+
+		if params.CrossbillReason != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "Crossbill-Reason", *params.CrossbillReason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Crossbill-Reason", headerParam2)
+		}
+
 	}
 
 	return req, nil
@@ -22454,6 +23075,20 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/connections/{connection_id}:unschedule-termination (the `UnscheduleTermination` operationId).
 	UnscheduleTerminationWithResponse(ctx context.Context, connectionId ConnectionID, params *UnscheduleTerminationParams, reqEditors ...RequestEditorFn) (*UnscheduleTerminationResponse, error)
 
+	// ListCreditNotesWithResponse The credit notes over the caller's invoices, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/credit-notes (the `ListCreditNotes` operationId).
+	ListCreditNotesWithResponse(ctx context.Context, params *ListCreditNotesParams, reqEditors ...RequestEditorFn) (*ListCreditNotesResponse, error)
+
+	// GetCreditNoteWithResponse One credit note with its lines
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/credit-notes/{credit_note_id} (the `GetCreditNote` operationId).
+	GetCreditNoteWithResponse(ctx context.Context, creditNoteId CreditNoteID, reqEditors ...RequestEditorFn) (*GetCreditNoteResponse, error)
+
 	// ListCustomersWithResponse The organisations that ever ordered of the caller, a provider, the first one first
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -22691,6 +23326,26 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/invoices/{invoice_id}/lines/{line}/explain (the `ExplainInvoiceLine` operationId).
 	ExplainInvoiceLineWithResponse(ctx context.Context, invoiceId InvoiceID, line int, reqEditors ...RequestEditorFn) (*ExplainInvoiceLineResponse, error)
 
+	// CreditInvoiceWithBodyWithResponse Issue a credit note over lines of an invoice
+	//
+	// For operators. The platform's fee, the taxes and the providers' settlements fall in the same proportion. A paid invoice
+	// can be credited, a void one can't.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/invoices/{invoice_id}:credit (the `CreditInvoice` operationId).
+	CreditInvoiceWithBodyWithResponse(ctx context.Context, invoiceId InvoiceID, params *CreditInvoiceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreditInvoiceResponse, error)
+
+	// CreditInvoiceWithResponse Issue a credit note over lines of an invoice
+	//
+	// For operators. The platform's fee, the taxes and the providers' settlements fall in the same proportion. A paid invoice
+	// can be credited, a void one can't.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/invoices/{invoice_id}:credit (the `CreditInvoice` operationId).
+	CreditInvoiceWithResponse(ctx context.Context, invoiceId InvoiceID, params *CreditInvoiceParams, body CreditInvoiceJSONRequestBody, reqEditors ...RequestEditorFn) (*CreditInvoiceResponse, error)
+
 	// PayInvoiceWithResponse Ask the payment service for the invoice's payment
 	//
 	// The same payment is answered however often it is asked for. It is confirmed with the payment service, not here.
@@ -22699,6 +23354,26 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/invoices/{invoice_id}:pay (the `PayInvoice` operationId).
 	PayInvoiceWithResponse(ctx context.Context, invoiceId InvoiceID, reqEditors ...RequestEditorFn) (*PayInvoiceResponse, error)
+
+	// VoidInvoiceWithBodyWithResponse Make an invoice one that is not to be paid
+	//
+	// For operators; of an invoice that is neither paid nor credited. The providers' settlements are credited with all of its
+	// lines, and its connections can be billed for the period again: by the next run, or at once with `reissue`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/invoices/{invoice_id}:void (the `VoidInvoice` operationId).
+	VoidInvoiceWithBodyWithResponse(ctx context.Context, invoiceId InvoiceID, params *VoidInvoiceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*VoidInvoiceResponse, error)
+
+	// VoidInvoiceWithResponse Make an invoice one that is not to be paid
+	//
+	// For operators; of an invoice that is neither paid nor credited. The providers' settlements are credited with all of its
+	// lines, and its connections can be billed for the period again: by the next run, or at once with `reissue`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/invoices/{invoice_id}:void (the `VoidInvoice` operationId).
+	VoidInvoiceWithResponse(ctx context.Context, invoiceId InvoiceID, params *VoidInvoiceParams, body VoidInvoiceJSONRequestBody, reqEditors ...RequestEditorFn) (*VoidInvoiceResponse, error)
 
 	// GetIssuerWithResponse Who makes out the invoices
 	//
@@ -25423,6 +26098,109 @@ func (r UnscheduleTerminationResponse) ContentType() string {
 	return ""
 }
 
+type ListCreditNotesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CreditNotePage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListCreditNotesResponse) GetJSON200() *CreditNotePage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListCreditNotesResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListCreditNotesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListCreditNotesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListCreditNotesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListCreditNotesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetCreditNoteResponse200Headers the declared response headers of an HTTP 200 response for GetCreditNote
+type GetCreditNoteResponse200Headers struct {
+	ETag *string
+}
+
+type GetCreditNoteResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CreditNote
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetCreditNoteResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetCreditNoteResponse) GetJSON200() *CreditNote {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetCreditNoteResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetCreditNoteResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetCreditNoteResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetCreditNoteResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetCreditNoteResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListCustomersResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -26486,6 +27264,61 @@ func (r ExplainInvoiceLineResponse) ContentType() string {
 	return ""
 }
 
+// CreditInvoiceResponse201Headers the declared response headers of an HTTP 201 response for CreditInvoice
+type CreditInvoiceResponse201Headers struct {
+	CrossbillPosition *int64
+}
+
+type CreditInvoiceResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *CreditNote
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreditInvoiceResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreditInvoiceResponse) GetJSON201() *CreditNote {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreditInvoiceResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreditInvoiceResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreditInvoiceResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreditInvoiceResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreditInvoiceResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type PayInvoiceResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -26528,6 +27361,61 @@ func (r PayInvoiceResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r PayInvoiceResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// VoidInvoiceResponse200Headers the declared response headers of an HTTP 200 response for VoidInvoice
+type VoidInvoiceResponse200Headers struct {
+	CrossbillPosition *int64
+}
+
+type VoidInvoiceResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *VoidedInvoice
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *VoidInvoiceResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r VoidInvoiceResponse) GetJSON200() *VoidedInvoice {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r VoidInvoiceResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r VoidInvoiceResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r VoidInvoiceResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r VoidInvoiceResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r VoidInvoiceResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -32123,6 +33011,32 @@ func (c *ClientWithResponses) UnscheduleTerminationWithResponse(ctx context.Cont
 	return ParseUnscheduleTerminationResponse(rsp)
 }
 
+// ListCreditNotesWithResponse The credit notes over the caller's invoices, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/credit-notes (the `ListCreditNotes` operationId).
+func (c *ClientWithResponses) ListCreditNotesWithResponse(ctx context.Context, params *ListCreditNotesParams, reqEditors ...RequestEditorFn) (*ListCreditNotesResponse, error) {
+	rsp, err := c.ListCreditNotes(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListCreditNotesResponse(rsp)
+}
+
+// GetCreditNoteWithResponse One credit note with its lines
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/credit-notes/{credit_note_id} (the `GetCreditNote` operationId).
+func (c *ClientWithResponses) GetCreditNoteWithResponse(ctx context.Context, creditNoteId CreditNoteID, reqEditors ...RequestEditorFn) (*GetCreditNoteResponse, error) {
+	rsp, err := c.GetCreditNote(ctx, creditNoteId, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetCreditNoteResponse(rsp)
+}
+
 // ListCustomersWithResponse The organisations that ever ordered of the caller, a provider, the first one first
 //
 // Returns a wrapper object for the known response body format(s).
@@ -32522,6 +33436,38 @@ func (c *ClientWithResponses) ExplainInvoiceLineWithResponse(ctx context.Context
 	return ParseExplainInvoiceLineResponse(rsp)
 }
 
+// CreditInvoiceWithBodyWithResponse Issue a credit note over lines of an invoice
+//
+// For operators. The platform's fee, the taxes and the providers' settlements fall in the same proportion. A paid invoice
+// can be credited, a void one can't.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/invoices/{invoice_id}:credit (the `CreditInvoice` operationId).
+func (c *ClientWithResponses) CreditInvoiceWithBodyWithResponse(ctx context.Context, invoiceId InvoiceID, params *CreditInvoiceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreditInvoiceResponse, error) {
+	rsp, err := c.CreditInvoiceWithBody(ctx, invoiceId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreditInvoiceResponse(rsp)
+}
+
+// CreditInvoiceWithResponse Issue a credit note over lines of an invoice
+//
+// For operators. The platform's fee, the taxes and the providers' settlements fall in the same proportion. A paid invoice
+// can be credited, a void one can't.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/invoices/{invoice_id}:credit (the `CreditInvoice` operationId).
+func (c *ClientWithResponses) CreditInvoiceWithResponse(ctx context.Context, invoiceId InvoiceID, params *CreditInvoiceParams, body CreditInvoiceJSONRequestBody, reqEditors ...RequestEditorFn) (*CreditInvoiceResponse, error) {
+	rsp, err := c.CreditInvoice(ctx, invoiceId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreditInvoiceResponse(rsp)
+}
+
 // PayInvoiceWithResponse Ask the payment service for the invoice's payment
 //
 // The same payment is answered however often it is asked for. It is confirmed with the payment service, not here.
@@ -32535,6 +33481,38 @@ func (c *ClientWithResponses) PayInvoiceWithResponse(ctx context.Context, invoic
 		return nil, err
 	}
 	return ParsePayInvoiceResponse(rsp)
+}
+
+// VoidInvoiceWithBodyWithResponse Make an invoice one that is not to be paid
+//
+// For operators; of an invoice that is neither paid nor credited. The providers' settlements are credited with all of its
+// lines, and its connections can be billed for the period again: by the next run, or at once with `reissue`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/invoices/{invoice_id}:void (the `VoidInvoice` operationId).
+func (c *ClientWithResponses) VoidInvoiceWithBodyWithResponse(ctx context.Context, invoiceId InvoiceID, params *VoidInvoiceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*VoidInvoiceResponse, error) {
+	rsp, err := c.VoidInvoiceWithBody(ctx, invoiceId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseVoidInvoiceResponse(rsp)
+}
+
+// VoidInvoiceWithResponse Make an invoice one that is not to be paid
+//
+// For operators; of an invoice that is neither paid nor credited. The providers' settlements are credited with all of its
+// lines, and its connections can be billed for the period again: by the next run, or at once with `reissue`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/invoices/{invoice_id}:void (the `VoidInvoice` operationId).
+func (c *ClientWithResponses) VoidInvoiceWithResponse(ctx context.Context, invoiceId InvoiceID, params *VoidInvoiceParams, body VoidInvoiceJSONRequestBody, reqEditors ...RequestEditorFn) (*VoidInvoiceResponse, error) {
+	rsp, err := c.VoidInvoice(ctx, invoiceId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseVoidInvoiceResponse(rsp)
 }
 
 // GetIssuerWithResponse Who makes out the invoices
@@ -35748,6 +36726,85 @@ func ParseUnscheduleTerminationResponse(rsp *http.Response) (*UnscheduleTerminat
 	return response, nil
 }
 
+// ParseListCreditNotesResponse parses an HTTP response from a ListCreditNotesWithResponse call
+func ParseListCreditNotesResponse(rsp *http.Response) (*ListCreditNotesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListCreditNotesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CreditNotePage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetCreditNoteResponse parses an HTTP response from a GetCreditNoteWithResponse call
+func ParseGetCreditNoteResponse(rsp *http.Response) (*GetCreditNoteResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetCreditNoteResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CreditNote
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetCreditNoteResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseListCustomersResponse parses an HTTP response from a ListCustomersWithResponse call
 func ParseListCustomersResponse(rsp *http.Response) (*ListCustomersResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -36532,6 +37589,52 @@ func ParseExplainInvoiceLineResponse(rsp *http.Response) (*ExplainInvoiceLineRes
 	return response, nil
 }
 
+// ParseCreditInvoiceResponse parses an HTTP response from a CreditInvoiceWithResponse call
+func ParseCreditInvoiceResponse(rsp *http.Response) (*CreditInvoiceResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreditInvoiceResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest CreditNote
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreditInvoiceResponse201Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
 // ParsePayInvoiceResponse parses an HTTP response from a PayInvoiceWithResponse call
 func ParsePayInvoiceResponse(rsp *http.Response) (*PayInvoiceResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -36560,6 +37663,52 @@ func ParsePayInvoiceResponse(rsp *http.Response) (*PayInvoiceResponse, error) {
 		}
 		response.ApplicationproblemJSONDefault = &dest
 
+	}
+
+	return response, nil
+}
+
+// ParseVoidInvoiceResponse parses an HTTP response from a VoidInvoiceWithResponse call
+func ParseVoidInvoiceResponse(rsp *http.Response) (*VoidInvoiceResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &VoidInvoiceResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest VoidedInvoice
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers VoidInvoiceResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil
