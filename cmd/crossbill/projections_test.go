@@ -114,7 +114,7 @@ func TestProjections(t *testing.T) {
 	if ctx.Err() != nil {
 		t.Error("the projections do not stop")
 	}
-	if list := try(stopped, nil, "list"); strings.Count(list, "\n") != len(projections.All())+2 { // a heading and the process manager
+	if list := try(stopped, nil, "list"); strings.Count(list, "\n") != len(projections.All())+3 { // a heading, the usage store and the process manager
 		t.Errorf("listed:\n%s", list)
 	}
 	try(``, []string{"position 4", "order.teleported"}, "rebuild", "fees")

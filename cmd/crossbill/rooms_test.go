@@ -22,9 +22,14 @@ var rooms = map[string]map[string]string{
 		"domain":     "stores domain events",
 		"migrations": "the test databases are migrated",
 	},
+	"billing/ledger": {
+		"domain": "enters domain events in accounts",
+		"events": "as they are recorded",
+	},
 	"projections": {
-		"domain": "folds domain events into read models",
-		"events": "reads the log",
+		"domain":         "folds domain events into read models",
+		"events":         "reads the log",
+		"billing/ledger": "keeps what events come to in the ledger, by its rules",
 	},
 	"billing": {
 		"domain":      "rates by the domain's plans and issues its invoices",
