@@ -25,7 +25,7 @@ func (s *Server) CreateBillingRun(ctx context.Context, req CreateBillingRunReque
 	}
 	result, err := billing.Run(ctx, s.Log, s.usage(), billing.RunRequest{
 		PeriodStart: req.Body.PeriodStart.UTC(), PeriodEnd: req.Body.PeriodEnd.UTC(), At: s.now(), Grace: grace,
-		Metadata: events.Metadata{Actor: callerFrom(ctx).KeyID},
+		Metadata: metadataOf(ctx),
 	})
 	if err != nil {
 		return nil, err

@@ -23,7 +23,7 @@ type Adjustment struct {
 	currency domain.Currency // of the plan
 }
 
-// item names what of a connection and period a line bills, whatever invoice it is on.
+// itemKey names what of a connection and period a line bills, whatever invoice it is on.
 type itemKey struct {
 	kind, charge, part string
 	from               int64 // of the stretch; 0: the month is not split

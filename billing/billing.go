@@ -5,8 +5,10 @@
 // equal to the minor unit ([CheckNoMargin]). An invoice is a function of the log up to a position: computed again
 // ([Recompute]), it has the same bytes, and each line can be computed again from its own evidence ([Explain]).
 //
-// It never reads a clock or a read model, never changes what was issued, and never uses a float. The arithmetic is in
-// billing/rating; money moves in billing/stripe only. Start reading at [Run], then [Gather] and [Compute].
+// It never reads a clock, never changes what was issued, and never uses a float for money. What it computes is the log's
+// alone: a run reads usage from billing/usage, a fold over the log that names every reading it is the sum of, and
+// [Recompute] reads the readings themselves. The arithmetic is in billing/rating; money moves in billing/stripe only. Start
+// reading at [Run], then [Gather] and [Compute].
 package billing
 
 import (

@@ -15,8 +15,7 @@ import (
 	"crossbill/events"
 )
 
-// MaxPreview is how many connections one preview can be of: each costs the reading of all its readings. When usage is kept
-// by period, a preview costs no more than its lines, and this may grow.
+// MaxPreview is how many connections one preview can be of: each costs the reading of all its readings, up to the last.
 const MaxPreview = 500
 
 // previewWorkers is how many connections of one preview are read at a time.

@@ -217,7 +217,11 @@ func (b *batch) look(ctx context.Context, s *stock, id string) (c openConnection
 			closed.PeriodStart.Format(time.RFC3339), closed.PeriodEnd.Format(time.RFC3339), closed.InvoiceID).
 			WithHint("choose a period that shares no time with it, or leave the connection out")
 	}
-	return c, s.complete(ctx, &c.Facts, c.periods, s.closedPeriod)
+	if err := s.complete(ctx, &c.Facts, c.periods, s.closedPeriod); err != nil || !c.charges() {
+		return c, err
+	}
+	_, err = s.book.provider(ctx, c.Connection.ProviderID) // what keeps it from being settled must not keep the whole batch
+	return c, err
 }
 
 // existing answers from the log where nothing is left to bill. ok is false if the run has yet to say that it is complete.

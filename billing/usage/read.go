@@ -47,7 +47,7 @@ func (s Store) Read(ctx context.Context, connections []string, from, to time.Tim
 		SELECT c.connection_id, min(d.day), max(d.day)
 		  FROM billing_connections AS c
 		  JOIN billing_usage_days AS d ON d.connection_id = c.connection_id AND d.last_version > c.billed_version -- billing_usage_days_last_version
-		 WHERE c.connection_id = ANY($1) AND c.billed_to IS NOT NULL AND d.day < c.billed_to
+		 WHERE c.connection_id = ANY($1) AND c.billed_to IS NOT NULL AND d.day < c.billed_to AT TIME ZONE 'UTC'
 		 GROUP BY c.connection_id`, connections)
 	if err != nil {
 		return all, unavailable(op, err)

@@ -142,11 +142,9 @@ func apply(ctx context.Context, tx pgx.Tx, page []events.Recorded) error {
 	return b.write(ctx, tx)
 }
 
+// unavailable makes an error of the database the store's own, and leaves others as they are.
 func unavailable(op string, err error) error {
-	if err == nil || domain.CodeOf(err) != domain.Internal || errors.Is(err, context.Canceled) {
-		return err
-	}
-	if errors.As(err, new(*domain.Error)) {
+	if err == nil || errors.Is(err, context.Canceled) || errors.As(err, new(*domain.Error)) {
 		return err
 	}
 	return domain.Errorf(domain.Unavailable, op, "the usage store can't be used: %w", err)
