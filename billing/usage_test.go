@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"crossbill/billing/usage"
 	"crossbill/domain/connection"
 	"crossbill/domain/invoice"
@@ -191,5 +193,30 @@ func (w *world) checkEvery(i invoice.Issued) {
 	}
 	if _, err := Recompute(context.Background(), w, i); err != nil {
 		w.t.Error(err)
+	}
+}
+
+// TestDaysAreUTC closes a part of a day on a server that lives in New York: what comes late for it is billed all the same.
+func TestDaysAreUTC(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	config := w.pool.Config()
+	config.ConnConfig.RuntimeParams["timezone"] = "America/New_York"
+	there, err := pgxpool.NewWithConfig(t.Context(), config)
+	must(t, err)
+	defer there.Close()
+	s := exampleA()
+	w.sell(s)
+	night := Period{From: date(2026, 3, 15), To: date(2026, 3, 15).Add(3 * time.Hour)}
+	rest := Period{From: night.To, To: date(2026, 3, 16)}
+	store := usage.Store{Pool: there, Log: w.Log}
+	_, err = Run(t.Context(), w, store, request(night))
+	must(t, err)
+	w.meter(w.reading(s.id(), night.From, night.To, 100_000_000_000, 0))
+	result, err := Run(t.Context(), w, store, request(rest))
+	must(t, err)
+	i := w.invoice(result.Invoices[0])
+	if n := len(i.Lines); n != 5 || i.Lines[3].Adjusts == nil || i.Lines[3].Amount.Minor != 5_00 {
+		t.Errorf("%d lines: %+v", n, i.Lines)
 	}
 }
