@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -107,7 +108,8 @@ func booksOf(t *testing.T, kill int, within time.Duration, killed ...*int) (stri
 	for left := kill; ; left-- {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), asRun+"="+w.pool.Config().ConnString())
-		cmd.Stderr = os.Stderr
+		var said strings.Builder
+		cmd.Stderr = &said
 		out, err := cmd.StdoutPipe()
 		must(t, err)
 		must(t, cmd.Start())
@@ -124,7 +126,9 @@ func booksOf(t *testing.T, kill int, within time.Duration, killed ...*int) (stri
 			*killed[0]++
 			continue
 		}
-		must(t, err)
+		if err != nil {
+			t.Fatalf("a run that nobody killed: %v: %s", err, &said)
+		}
 		return w.issuedBooks(), time.Since(begun)
 	}
 }
