@@ -98,12 +98,16 @@ func (s *Server) ListCreditNotes(ctx context.Context, req ListCreditNotesRequest
 
 // GetCreditNote shows a credit note to its customer.
 func (s *Server) GetCreditNote(ctx context.Context, req GetCreditNoteRequestObject) (GetCreditNoteResponseObject, error) {
-	state, version, err := load(ctx, s, "credit note", req.CreditNoteId, creditnote.Stream(req.CreditNoteId), creditnote.Evolve,
-		func(n creditnote.State) []string { return []string{n.CustomerID} })
+	state, version, err := s.loadCreditNote(ctx, req.CreditNoteId)
 	if err != nil {
 		return nil, err
 	}
 	return GetCreditNote200JSONResponse{Body: creditNoteView(state.Content), Headers: GetCreditNote200ResponseHeaders{ETag: etag(version)}}, nil
+}
+
+func (s *Server) loadCreditNote(ctx context.Context, id string) (creditnote.State, int64, error) {
+	return load(ctx, s, "credit note", id, creditnote.Stream(id), creditnote.Evolve,
+		func(n creditnote.State) []string { return []string{n.CustomerID} })
 }
 
 func creditNoteView(n creditnote.Content) CreditNote {

@@ -22,6 +22,7 @@ func creditOperations(m *market) []operation {
 		{"voidInvoice", "POST", "/v1/invoices/" + invoiceID + ":void", m.operatorKey, client.Voiding{Reason: "Wrong address"}},
 		{"listCreditNotes", "GET", "/v1/credit-notes", m.customerKey, nil},
 		{"getCreditNote", "GET", "/v1/credit-notes/" + unknownID("crn"), m.customerKey, nil},
+		{"getCreditNoteDocument", "GET", "/v1/credit-notes/" + unknownID("crn") + "/document", m.customerKey, nil},
 	}
 }
 

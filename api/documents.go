@@ -10,6 +10,7 @@ import (
 	"crossbill/billing/pdf"
 	"crossbill/billing/ubl"
 	"crossbill/domain/billingaccount"
+	"crossbill/domain/invoice"
 	"crossbill/domain/issuer"
 	"crossbill/domain/organisation"
 	"crossbill/domain/settlement"
@@ -29,6 +30,10 @@ const (
 )
 
 func (f documentFile) VisitGetInvoiceDocumentResponse(w http.ResponseWriter) error { return f.write(w) }
+
+func (f documentFile) VisitGetCreditNoteDocumentResponse(w http.ResponseWriter) error {
+	return f.write(w)
+}
 
 func (f documentFile) VisitGetSettlementDocumentResponse(w http.ResponseWriter) error {
 	return f.write(w)
@@ -94,6 +99,30 @@ func (s *Server) GetInvoiceDocument(ctx context.Context, req GetInvoiceDocumentR
 		return nil, err
 	}
 	return s.documentFile(document.Invoice(state, source), string(valueOr(req.Params.Format, GetInvoiceDocumentParamsFormatPdf)))
+}
+
+// GetCreditNoteDocument writes a credit note for its customer.
+func (s *Server) GetCreditNoteDocument(ctx context.Context, req GetCreditNoteDocumentRequestObject) (GetCreditNoteDocumentResponseObject, error) {
+	state, _, err := s.loadCreditNote(ctx, req.CreditNoteId)
+	if err != nil {
+		return nil, err
+	}
+	corrected, _, err := events.Load(ctx, s.Log, invoice.Stream(state.InvoiceID), invoice.Evolve)
+	if err != nil {
+		return nil, err
+	}
+	source, err := s.documentSource(ctx, state.IssuerVersion, state.BillingAccountID, state.BillingAccountVersion, "/v1/credit-notes/"+state.CreditNoteID)
+	if err != nil {
+		return nil, err
+	}
+	organisations := []string{state.CustomerID}
+	for _, l := range state.Lines {
+		organisations = append(organisations, l.ProviderID)
+	}
+	if source.Names, err = s.organisationNames(ctx, organisations); err != nil {
+		return nil, err
+	}
+	return s.documentFile(document.CreditNote(state.Content, corrected.At, source), string(valueOr(req.Params.Format, GetCreditNoteDocumentParamsFormatPdf)))
 }
 
 // GetSettlementDocument writes a settlement, or a credit of one, for its provider.

@@ -13,6 +13,7 @@ import (
 	"crossbill/billing"
 	"crossbill/domain"
 	"crossbill/domain/billingaccount"
+	"crossbill/domain/creditnote"
 	"crossbill/domain/invoice"
 	"crossbill/domain/issuer"
 	"crossbill/domain/settlement"
@@ -75,6 +76,8 @@ func TestDocuments(t *testing.T) {
 	usd := func(minor int64) domain.Money { return domain.Money{Minor: minor, Currency: "USD"} }
 	reverse, err := tax.Treatment{Category: taxrate.CategoryReverseCharge, Country: "NL", Percent: domain.DecimalFromInt(0), Reason: "Reverse charge"}.Of(usd(1000))
 	must(t, err)
+	fallen, err := reverse.Of(usd(400))
+	must(t, err)
 	line := invoice.Line{Number: 1, ItemID: "itm_1", Kind: invoice.LinePassthrough, ProviderID: m.providerID, ConnectionID: newID(domain.PrefixConnection),
 		ChargeID: "port", Description: "Port", Quantity: "1", Unit: "month", Exact: "10", Amount: usd(1000), Steps: []string{"10.00"}, TaxCategory: taxrate.CategoryReverseCharge}
 	month := m.now().AddDate(0, -1, 0)
@@ -86,6 +89,12 @@ func TestDocuments(t *testing.T) {
 		Total: usd(1000), Taxes: []tax.Subtotal{reverse}, Tax: usd(0), At: m.now(), ProviderAccountID: carrier.BillingAccountID, ProviderAccountVersion: 1, IssuerVersion: 1}
 	credited := settlement.Credited{SettlementID: v.SettlementID, Number: "SC-000001", CreditNoteID: newID(domain.PrefixCreditNote), Reason: "Outage",
 		Lines: []settlement.CreditedLine{{ItemID: "itm_1", Amount: usd(400)}}, Total: usd(400), At: m.now()}
+	note := creditnote.Issued{CreditNoteID: credited.CreditNoteID, Number: "CN-000001", InvoiceID: i.InvoiceID, InvoiceNumber: i.Number, CustomerID: m.customerID,
+		Reason: "Outage", PeriodStart: month, PeriodEnd: m.now(), Currency: "USD", Lines: []creditnote.Line{{Number: 1, InvoiceLine: 1, ItemID: "itm_1",
+			Kind: invoice.LinePassthrough, ProviderID: m.providerID, ConnectionID: line.ConnectionID, Description: "Port", Exact: "4", Amount: usd(400),
+			TaxCategory: line.TaxCategory}},
+		Passthrough: usd(400), Fee: usd(0), Total: usd(400), Taxes: []tax.Subtotal{fallen}, Tax: usd(0), Settlements: []string{v.SettlementID}, At: m.now().AddDate(0, 0, 1),
+		BillingAccountID: account.BillingAccountID, BillingAccountVersion: 1, IssuerVersion: 1}
 	for _, a := range []struct {
 		stream  string
 		parties []string
@@ -95,6 +104,7 @@ func TestDocuments(t *testing.T) {
 		{billingaccount.Stream(carrier.BillingAccountID), []string{m.providerID}, []domain.Event{carrier}},
 		{issuer.Stream(billing.Issuer), nil, []domain.Event{by, later}},
 		{invoice.Stream(i.InvoiceID), []string{m.customerID}, []domain.Event{i}},
+		{creditnote.Stream(note.CreditNoteID), []string{m.customerID}, []domain.Event{note}},
 		{settlement.Stream(v.SettlementID), []string{m.providerID}, []domain.Event{v, credited}},
 	} {
 		s := events.StreamAppend{Stream: a.stream, Expected: events.ExpectedVersion(0)}
@@ -121,6 +131,12 @@ func TestDocuments(t *testing.T) {
 	says(m.providerKey, "/v1/settlements/"+v.SettlementID+"/document?format=ubl", "Carrier ApS", "Neutral Ground B.V.", "poacc:selfbilling:3.0", ">389<")
 	says(m.providerKey, "/v1/settlements/"+v.SettlementID+"/document?format=ubl&credit=SC-000001", "<CreditNote", ">261<", "ST-000001", "4.00")
 	says(m.providerKey, "/v1/settlements/"+v.SettlementID+"/document?credit=SC-000001", "%PDF-1.7")
+	says(m.customerKey, "/v1/credit-notes/"+note.CreditNoteID+"/document?format=ubl", "<CreditNote", ">381<", "CN-000001", "CB-000001",
+		"<cbc:IssueDate>"+i.At.Format(time.DateOnly)+"</cbc:IssueDate>", "Then &amp; Co. GmbH", "Neutral Ground B.V.", "peppol.eu:2017:poacc:billing:3.0", ">4.00<", "Outage")
+	says(m.customerKey, "/v1/credit-notes/"+note.CreditNoteID+"/document", "%PDF-1.7")
+	if status, _, _ := m.do(m.providerKey, "GET", "/v1/credit-notes/"+note.CreditNoteID+"/document", nil); status != http.StatusNotFound {
+		t.Errorf("the credit note's document answers a provider %d", status)
+	}
 	for key, path := range map[string]string{
 		m.providerKey: "/v1/invoices/" + i.InvoiceID + "/document", m.customerKey: "/v1/settlements/" + v.SettlementID + "/document",
 	} {

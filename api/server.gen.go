@@ -1389,6 +1389,24 @@ func (e DocumentFormat) Valid() bool {
 	}
 }
 
+// Defines values for GetCreditNoteDocumentParamsFormat.
+const (
+	GetCreditNoteDocumentParamsFormatPdf GetCreditNoteDocumentParamsFormat = "pdf"
+	GetCreditNoteDocumentParamsFormatUbl GetCreditNoteDocumentParamsFormat = "ubl"
+)
+
+// Valid indicates whether the value is a known member of the GetCreditNoteDocumentParamsFormat enum.
+func (e GetCreditNoteDocumentParamsFormat) Valid() bool {
+	switch e {
+	case GetCreditNoteDocumentParamsFormatPdf:
+		return true
+	case GetCreditNoteDocumentParamsFormatUbl:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ExportFocusParamsFormat.
 const (
 	ExportFocusParamsFormatCsv     ExportFocusParamsFormat = "csv"
@@ -4717,6 +4735,14 @@ type ListCreditNotesParams struct {
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
+// GetCreditNoteDocumentParams defines parameters for GetCreditNoteDocument.
+type GetCreditNoteDocumentParams struct {
+	Format *GetCreditNoteDocumentParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+}
+
+// GetCreditNoteDocumentParamsFormat defines parameters for GetCreditNoteDocument.
+type GetCreditNoteDocumentParamsFormat string
+
 // ListCustomersParams defines parameters for ListCustomers.
 type ListCustomersParams struct {
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
@@ -6297,6 +6323,9 @@ type ServerInterface interface {
 	// GetCreditNote One credit note with its lines
 	// (GET /v1/credit-notes/{credit_note_id})
 	GetCreditNote(w http.ResponseWriter, r *http.Request, creditNoteId CreditNoteID)
+	// GetCreditNoteDocument The credit note as a document, for people (PDF) or for accounting systems (UBL 2.1)
+	// (GET /v1/credit-notes/{credit_note_id}/document)
+	GetCreditNoteDocument(w http.ResponseWriter, r *http.Request, creditNoteId CreditNoteID, params GetCreditNoteDocumentParams)
 	// ListCustomers The organisations that ever ordered of the caller, a provider, the first one first
 	// (GET /v1/customers)
 	ListCustomers(w http.ResponseWriter, r *http.Request, params ListCustomersParams)
@@ -9107,6 +9136,48 @@ func (siw *ServerInterfaceWrapper) GetCreditNote(w http.ResponseWriter, r *http.
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetCreditNote(w, r, creditNoteId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetCreditNoteDocument operation middleware
+func (siw *ServerInterfaceWrapper) GetCreditNoteDocument(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "credit_note_id" -------------
+	var creditNoteId CreditNoteID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "credit_note_id", mux.Vars(r)["credit_note_id"], &creditNoteId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "credit_note_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetCreditNoteDocumentParams
+
+	// ------------- Optional query parameter "format" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "format", r.URL.Query(), &params.Format, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "format"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "format", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetCreditNoteDocument(w, r, creditNoteId, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -17784,6 +17855,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/credit-notes/{credit_note_id}", wrapper.GetCreditNote).Methods(http.MethodGet)
 
+	r.HandleFunc(options.BaseURL+"/v1/credit-notes/{credit_note_id}/document", wrapper.GetCreditNoteDocument).Methods(http.MethodGet)
+
 	r.HandleFunc(options.BaseURL+"/v1/invoices/{invoice_id}/lines/{line}/explain", wrapper.ExplainInvoiceLine).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/invoices/{invoice_id}/lines/{line}/bundle", wrapper.BundleInvoiceLine).Methods(http.MethodGet)
@@ -19405,6 +19478,66 @@ type GetCreditNotedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetCreditNotedefaultApplicationProblemPlusJSONResponse) VisitGetCreditNoteResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetCreditNoteDocumentRequestObject struct {
+	CreditNoteId CreditNoteID `json:"credit_note_id"`
+	Params       GetCreditNoteDocumentParams
+}
+
+type GetCreditNoteDocumentResponseObject interface {
+	VisitGetCreditNoteDocumentResponse(w http.ResponseWriter) error
+}
+
+type GetCreditNoteDocument200ApplicationpdfResponse struct{ DocumentApplicationpdfResponse }
+
+func (response GetCreditNoteDocument200ApplicationpdfResponse) VisitGetCreditNoteDocumentResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/pdf")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetCreditNoteDocument200ApplicationxmlResponse struct{ DocumentApplicationxmlResponse }
+
+func (response GetCreditNoteDocument200ApplicationxmlResponse) VisitGetCreditNoteDocumentResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/xml")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetCreditNoteDocumentdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetCreditNoteDocumentdefaultApplicationProblemPlusJSONResponse) VisitGetCreditNoteDocumentResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -25129,6 +25262,9 @@ type StrictServerInterface interface {
 	// GetCreditNote One credit note with its lines
 	// (GET /v1/credit-notes/{credit_note_id})
 	GetCreditNote(ctx context.Context, request GetCreditNoteRequestObject) (GetCreditNoteResponseObject, error)
+	// GetCreditNoteDocument The credit note as a document, for people (PDF) or for accounting systems (UBL 2.1)
+	// (GET /v1/credit-notes/{credit_note_id}/document)
+	GetCreditNoteDocument(ctx context.Context, request GetCreditNoteDocumentRequestObject) (GetCreditNoteDocumentResponseObject, error)
 	// ListCustomers The organisations that ever ordered of the caller, a provider, the first one first
 	// (GET /v1/customers)
 	ListCustomers(ctx context.Context, request ListCustomersRequestObject) (ListCustomersResponseObject, error)
@@ -26452,6 +26588,33 @@ func (sh *strictHandler) GetCreditNote(w http.ResponseWriter, r *http.Request, c
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetCreditNoteResponseObject); ok {
 		if err := validResponse.VisitGetCreditNoteResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetCreditNoteDocument operation middleware
+func (sh *strictHandler) GetCreditNoteDocument(w http.ResponseWriter, r *http.Request, creditNoteId CreditNoteID, params GetCreditNoteDocumentParams) {
+	var request GetCreditNoteDocumentRequestObject
+
+	request.CreditNoteId = creditNoteId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetCreditNoteDocument(ctx, request.(GetCreditNoteDocumentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetCreditNoteDocument")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetCreditNoteDocumentResponseObject); ok {
+		if err := validResponse.VisitGetCreditNoteDocumentResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -1389,6 +1389,24 @@ func (e DocumentFormat) Valid() bool {
 	}
 }
 
+// Defines values for GetCreditNoteDocumentParamsFormat.
+const (
+	GetCreditNoteDocumentParamsFormatPdf GetCreditNoteDocumentParamsFormat = "pdf"
+	GetCreditNoteDocumentParamsFormatUbl GetCreditNoteDocumentParamsFormat = "ubl"
+)
+
+// Valid indicates whether the value is a known member of the GetCreditNoteDocumentParamsFormat enum.
+func (e GetCreditNoteDocumentParamsFormat) Valid() bool {
+	switch e {
+	case GetCreditNoteDocumentParamsFormatPdf:
+		return true
+	case GetCreditNoteDocumentParamsFormatUbl:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ExportFocusParamsFormat.
 const (
 	ExportFocusParamsFormatCsv     ExportFocusParamsFormat = "csv"
@@ -4717,6 +4735,14 @@ type ListCreditNotesParams struct {
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
+// GetCreditNoteDocumentParams defines parameters for GetCreditNoteDocument.
+type GetCreditNoteDocumentParams struct {
+	Format *GetCreditNoteDocumentParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+}
+
+// GetCreditNoteDocumentParamsFormat defines parameters for GetCreditNoteDocument.
+type GetCreditNoteDocumentParamsFormat string
+
 // ListCustomersParams defines parameters for ListCustomers.
 type ListCustomersParams struct {
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
@@ -6587,6 +6613,14 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/credit-notes/{credit_note_id} (the `GetCreditNote` operationId).
 	GetCreditNote(ctx context.Context, creditNoteId CreditNoteID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetCreditNoteDocument The credit note as a document, for people (PDF) or for accounting systems (UBL 2.1)
+	//
+	// With the names, addresses and tax identifiers of the invoice that it corrects, which it names. What the provider's
+	// settlement falls by is a document of its own, `getSettlementDocument` with `credit`.
+	//
+	// Corresponds with GET /v1/credit-notes/{credit_note_id}/document (the `GetCreditNoteDocument` operationId).
+	GetCreditNoteDocument(ctx context.Context, creditNoteId CreditNoteID, params *GetCreditNoteDocumentParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListCustomers The organisations that ever ordered of the caller, a provider, the first one first
 	//
@@ -8580,6 +8614,24 @@ func (c *Client) ListCreditNotes(ctx context.Context, params *ListCreditNotesPar
 // Corresponds with GET /v1/credit-notes/{credit_note_id} (the `GetCreditNote` operationId).
 func (c *Client) GetCreditNote(ctx context.Context, creditNoteId CreditNoteID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetCreditNoteRequest(c.Server, creditNoteId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetCreditNoteDocument The credit note as a document, for people (PDF) or for accounting systems (UBL 2.1)
+//
+// With the names, addresses and tax identifiers of the invoice that it corrects, which it names. What the provider's
+// settlement falls by is a document of its own, `getSettlementDocument` with `credit`.
+//
+// Corresponds with GET /v1/credit-notes/{credit_note_id}/document (the `GetCreditNoteDocument` operationId).
+func (c *Client) GetCreditNoteDocument(ctx context.Context, creditNoteId CreditNoteID, params *GetCreditNoteDocumentParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetCreditNoteDocumentRequest(c.Server, creditNoteId, params)
 	if err != nil {
 		return nil, err
 	}
@@ -13886,6 +13938,67 @@ func NewGetCreditNoteRequest(server string, creditNoteId CreditNoteID) (*http.Re
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetCreditNoteDocumentRequest constructs an http.Request for the GetCreditNoteDocument method
+func NewGetCreditNoteDocumentRequest(server string, creditNoteId CreditNoteID, params *GetCreditNoteDocumentParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "credit_note_id", creditNoteId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/credit-notes/%s/document", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Format != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "format", *params.Format, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -23089,6 +23202,16 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/credit-notes/{credit_note_id} (the `GetCreditNote` operationId).
 	GetCreditNoteWithResponse(ctx context.Context, creditNoteId CreditNoteID, reqEditors ...RequestEditorFn) (*GetCreditNoteResponse, error)
 
+	// GetCreditNoteDocumentWithResponse The credit note as a document, for people (PDF) or for accounting systems (UBL 2.1)
+	//
+	// With the names, addresses and tax identifiers of the invoice that it corrects, which it names. What the provider's
+	// settlement falls by is a document of its own, `getSettlementDocument` with `credit`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/credit-notes/{credit_note_id}/document (the `GetCreditNoteDocument` operationId).
+	GetCreditNoteDocumentWithResponse(ctx context.Context, creditNoteId CreditNoteID, params *GetCreditNoteDocumentParams, reqEditors ...RequestEditorFn) (*GetCreditNoteDocumentResponse, error)
+
 	// ListCustomersWithResponse The organisations that ever ordered of the caller, a provider, the first one first
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -26195,6 +26318,54 @@ func (r GetCreditNoteResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetCreditNoteResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetCreditNoteDocumentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// XML200 the response for an HTTP 200 `application/xml` response
+	XML200 *string
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetXML200 returns the response for an HTTP 200 `application/xml` response
+func (r GetCreditNoteDocumentResponse) GetXML200() *string {
+	return r.XML200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetCreditNoteDocumentResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetCreditNoteDocumentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetCreditNoteDocumentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetCreditNoteDocumentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetCreditNoteDocumentResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -33037,6 +33208,22 @@ func (c *ClientWithResponses) GetCreditNoteWithResponse(ctx context.Context, cre
 	return ParseGetCreditNoteResponse(rsp)
 }
 
+// GetCreditNoteDocumentWithResponse The credit note as a document, for people (PDF) or for accounting systems (UBL 2.1)
+//
+// With the names, addresses and tax identifiers of the invoice that it corrects, which it names. What the provider's
+// settlement falls by is a document of its own, `getSettlementDocument` with `credit`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/credit-notes/{credit_note_id}/document (the `GetCreditNoteDocument` operationId).
+func (c *ClientWithResponses) GetCreditNoteDocumentWithResponse(ctx context.Context, creditNoteId CreditNoteID, params *GetCreditNoteDocumentParams, reqEditors ...RequestEditorFn) (*GetCreditNoteDocumentResponse, error) {
+	rsp, err := c.GetCreditNoteDocument(ctx, creditNoteId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetCreditNoteDocumentResponse(rsp)
+}
+
 // ListCustomersWithResponse The organisations that ever ordered of the caller, a provider, the first one first
 //
 // Returns a wrapper object for the known response body format(s).
@@ -36800,6 +36987,42 @@ func ParseGetCreditNoteResponse(rsp *http.Response) (*GetCreditNoteResponse, err
 			headers.ETag = &value
 		}
 		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetCreditNoteDocumentResponse parses an HTTP response from a GetCreditNoteDocumentWithResponse call
+func ParseGetCreditNoteDocumentResponse(rsp *http.Response) (*GetCreditNoteDocumentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetCreditNoteDocumentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "xml") && rsp.StatusCode == 200:
+		var dest string
+		if err := xml.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.XML200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	case rsp.StatusCode == 200:
+		// Content-type (application/pdf) unsupported
+
 	}
 
 	return response, nil
