@@ -10,7 +10,6 @@ import (
 	"crossbill/billing/pdf"
 	"crossbill/billing/ubl"
 	"crossbill/domain/billingaccount"
-	"crossbill/domain/invoice"
 	"crossbill/domain/issuer"
 	"crossbill/domain/organisation"
 	"crossbill/domain/settlement"
@@ -107,7 +106,7 @@ func (s *Server) GetCreditNoteDocument(ctx context.Context, req GetCreditNoteDoc
 	if err != nil {
 		return nil, err
 	}
-	corrected, _, err := events.Load(ctx, s.Log, invoice.Stream(state.InvoiceID), invoice.Evolve)
+	corrected, _, err := s.loadInvoice(ctx, state.InvoiceID)
 	if err != nil {
 		return nil, err
 	}
