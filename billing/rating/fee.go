@@ -23,7 +23,8 @@ type Rated struct {
 // checked from the lines that the customer sees. It is an item of its own and no part of any other.
 //
 // Where the month is split, each part has the percentage that its quote froze, and the last one's bounds and free tier
-// hold for the month. A free connection bears no fee, not even the least one; neither does one whose passthrough is free.
+// hold for the month. A free connection bears no fee, not even the least one; neither does one whose passthrough is free: while any
+// of the free amount is left, that is so of a passthrough of nothing as well.
 func Fee(parts []Rated, used pricing.FreeUse) (Item, error) {
 	const op = "rating.Fee"
 	last := parts[len(parts)-1]
@@ -67,10 +68,10 @@ func Fee(parts []Rated, used pricing.FreeUse) (Item, error) {
 		fee.Steps = append(fee.Steps, fmt.Sprintf("connection %d of the month: the first %d bear no fee", used.Connections+1, schedule.FreeConnections))
 		return fee.round(fee.Quantity, currency)
 	}
-	free := fee.takeFree(schedule, used, bases, passthrough)
+	free, left := fee.takeFree(schedule, used, bases, passthrough)
 	base := domain.Money{Minor: passthrough.Minor - free, Currency: currency}
 	fee.Quantity = base.Decimal()
-	if free > 0 && base.Minor == 0 {
+	if left > 0 && base.Minor == 0 {
 		return fee.round(fee.Quantity, currency)
 	}
 	exact := shares(&fee, parts, bases, base)
@@ -78,14 +79,15 @@ func Fee(parts []Rated, used pricing.FreeUse) (Item, error) {
 	return fee.round(exact, currency)
 }
 
-// takeFree takes what is free off the bases, from the first on, and returns how much it was in minor units.
-func (fee *Item) takeFree(schedule pricing.FeeSchedule, used pricing.FreeUse, bases []domain.Money, passthrough domain.Money) int64 {
+// takeFree takes what is free off the bases, from the first on, and returns in minor units how much it was, and how much of
+// the month's free amount there was to take.
+func (fee *Item) takeFree(schedule pricing.FeeSchedule, used pricing.FreeUse, bases []domain.Money, passthrough domain.Money) (free, left int64) {
 	amount := schedule.FreeAmount(passthrough.Currency)
-	left := max(0, amount.Minor-used.Passthrough.Minor)
-	free := min(left, max(0, passthrough.Minor))
 	if amount.Minor == 0 {
-		return 0
+		return 0, 0
 	}
+	left = max(0, amount.Minor-used.Passthrough.Minor)
+	free = min(left, max(0, passthrough.Minor))
 	rest := free
 	for i := range bases {
 		part := min(rest, max(0, bases[i].Minor))
@@ -95,7 +97,7 @@ func (fee *Item) takeFree(schedule pricing.FeeSchedule, used pricing.FreeUse, ba
 	words := func(minor int64) string { return domain.Money{Minor: minor, Currency: passthrough.Currency}.Amount() }
 	fee.Steps = append(fee.Steps, fmt.Sprintf("%s free a month, %s of it used before: %s − %s = %s", amount.Amount(), words(min(amount.Minor, used.Passthrough.Minor)),
 		passthrough.Amount(), words(free), words(passthrough.Minor-free)))
-	return free
+	return free, left
 }
 
 // shares sums the parts' shares: one product where they all have one percentage.

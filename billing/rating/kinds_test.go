@@ -242,6 +242,7 @@ func TestFee(t *testing.T) {
 		{"the second", []Rated{part(300, connections, 100_00)}, pricing.FreeUse{Connections: 1, Passthrough: usd(1)}, "0.00", "connection 2 of the month: the first 2 bear no fee"},
 		{"the third", []Rated{part(300, connections, 1000_00)}, pricing.FreeUse{Connections: 2, Passthrough: usd(1)}, "30.00", "1000.00 × 3 % = 30"},
 		{"all of a free amount", []Rated{part(300, amount, 99_00)}, pricing.FreeUse{}, "0.00", "100.00 free a month, 0.00 of it used before: 99.00 − 99.00 = 0.00"},
+		{"nothing while some is free", []Rated{part(300, amount, 0)}, pricing.FreeUse{}, "0.00", "100.00 free a month, 0.00 of it used before: 0.00 − 0.00 = 0.00"},
 		{"past it", []Rated{part(300, amount, 160_00)}, pricing.FreeUse{}, "1.80", "100.00 free a month, 0.00 of it used before: 160.00 − 100.00 = 60.00"},
 		{"what is left of it", []Rated{part(300, amount, 160_00)}, pricing.FreeUse{Connections: 1, Passthrough: usd(30_00)}, "2.70", "100.00 free a month, 30.00 of it used before: 160.00 − 70.00 = 90.00"},
 		{"nothing is left", []Rated{part(300, amount, 10_00)}, pricing.FreeUse{Connections: 1, Passthrough: usd(300_00)}, "1.00", "100.00 free a month, 100.00 of it used before: 10.00 − 0.00 = 10.00"},
