@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"crossbill/billing/usage"
@@ -41,11 +42,8 @@ func (r *run) close(ctx context.Context) (RunResult, error) {
 	result := RunResult{
 		PeriodStart: r.request.PeriodStart, PeriodEnd: r.request.PeriodEnd, LogPosition: int64(r.upTo), Invoices: []string{}, Settlements: []string{},
 	}
-	series := new(series)
-	for after, last := (usage.Billable{}), false; !last; {
-		if after, last, err = r.next(ctx, after, series, &result); err != nil {
-			return RunResult{}, err
-		}
+	if err := r.closeAll(ctx, &result); err != nil {
+		return RunResult{}, err
 	}
 	result.RunID, result.Issued, result.Problems = r.id, r.issued, r.problems
 	if r.issued == 0 {
@@ -64,58 +62,88 @@ func (r *run) close(ctx context.Context) (RunResult, error) {
 	return result, err
 }
 
-// next bills the next batch of connections and returns the last of them. Where another run came first, it looks again.
-func (r *run) next(ctx context.Context, after usage.Billable, numbers *series, result *RunResult) (_ usage.Billable, last bool, err error) {
-	at := r.upTo
-	for range maxRunAttempts {
-		if err := ctx.Err(); err != nil {
-			return after, false, domain.Errorf(domain.Unavailable, "billing.Run", "the caller gave up: %w", err)
-		}
-		if err := r.meters.CatchUp(ctx, at); err != nil {
-			return after, false, err
-		}
-		next, last, err := r.bill(ctx, after, numbers, result)
-		if !errors.As(err, new(lostRace)) {
-			return next, last, err
-		}
-		head, err := r.log.Head(ctx)
-		if err != nil {
-			return after, false, err
-		}
-		at = head.Position
-		*numbers = series{}
+// closeAll bills batch after batch. While one is issued, the next is read: it is of other customers, so nothing in it
+// depends on what is being appended. Where another run came first, it looks again.
+func (r *run) closeAll(ctx context.Context, result *RunResult) error {
+	ctx, stop := context.WithCancel(ctx)
+	var reading sync.WaitGroup
+	defer reading.Wait()
+	defer stop()
+	if err := r.meters.CatchUp(ctx, r.upTo); err != nil {
+		return err
 	}
-	return after, false, domain.Errorf(domain.Unavailable, "billing.Run", "other runs came first %d times", maxRunAttempts).WithHint("run it again")
+	numbers := new(series)
+	s := r.survey(ctx, usage.Billable{})
+	for lost := 0; ; {
+		if s.err != nil {
+			return s.err
+		}
+		var ahead chan surveyed
+		if !s.last && !s.goesOn {
+			ahead = make(chan surveyed, 1)
+			after := s.end
+			reading.Go(func() { ahead <- r.survey(ctx, after) })
+		}
+		err := r.bill(ctx, s.batch, numbers, result)
+		switch {
+		case errors.As(err, new(lostRace)) && lost < maxRunAttempts:
+			lost++
+			if ahead != nil {
+				<-ahead // it is read again, after what is tried again
+			}
+			*numbers = series{}
+			if err := r.catchUp(ctx); err != nil {
+				return err
+			}
+			s = r.survey(ctx, s.after)
+			continue
+		case errors.As(err, new(lostRace)):
+			return domain.Errorf(domain.Unavailable, "billing.Run", "other runs came first %d times", lost+1).WithHint("run it again")
+		case ctx.Err() != nil:
+			return domain.Errorf(domain.Unavailable, "billing.Run", "the caller gave up: %w", ctx.Err())
+		case err != nil || s.last:
+			return err
+		}
+		lost = 0
+		if ahead != nil {
+			s = <-ahead
+			continue
+		}
+		// What the customer's next invoice goes on from has just been appended.
+		if err := r.catchUp(ctx); err != nil {
+			return err
+		}
+		s = r.survey(ctx, s.end)
+	}
 }
 
-// bill is one try at a batch. What it appended before it lost a race stays, and is found when it looks again.
-func (r *run) bill(ctx context.Context, after usage.Billable, numbers *series, result *RunResult) (_ usage.Billable, last bool, err error) {
-	some, err := r.candidates(ctx, after, r.request.batch+1)
-	if err != nil || len(some) == 0 {
-		return after, true, err
-	}
-	last = len(some) <= r.request.batch
-	some = wholeCustomers(some[:min(len(some), r.request.batch)], last)
-	b, err := r.survey(ctx, some)
+// catchUp brings the meters to the end of the log.
+func (r *run) catchUp(ctx context.Context) error {
+	head, err := r.log.Head(ctx)
 	if err != nil {
-		return after, false, err
+		return err
 	}
+	return r.meters.CatchUp(ctx, head.Position)
+}
+
+// bill issues a batch. What it appended before it lost a race stays, and is found when the batch is surveyed again.
+func (r *run) bill(ctx context.Context, b *batch, numbers *series, result *RunResult) error {
 	invoices, err := b.invoices()
 	if err != nil {
-		return after, false, err
+		return err
 	}
 	for len(invoices) > 0 {
 		n, err := b.fitting(invoices)
 		if err != nil {
-			return after, false, err
+			return err
 		}
 		c := closing{batch: b, invoices: invoices[:n], numbers: numbers}
 		invoices = invoices[n:]
 		if err := c.prepare(ctx); err != nil {
-			return after, false, err
+			return err
 		}
 		if result.Position, err = c.issue(ctx); err != nil {
-			return after, false, err
+			return err
 		}
 		for _, i := range c.invoices {
 			result.Invoices = append(result.Invoices, i.InvoiceID)
@@ -124,11 +152,10 @@ func (r *run) bill(ctx context.Context, after usage.Billable, numbers *series, r
 			result.Settlements = append(result.Settlements, s.SettlementID)
 		}
 		r.issued += n
-		r.upTo = max(r.upTo, result.Position) // what comes next may go on from there
 		result.LogPosition = max(result.LogPosition, int64(b.upTo))
 	}
 	r.found, r.problems = append(r.found, b.found...), append(r.problems, b.problems...)
-	return some[len(some)-1], last, nil
+	return nil
 }
 
 // wholeCustomers leaves out the last customer of a page that may have more connections than are in it, unless there is no other.
@@ -468,9 +495,20 @@ func defect(err error) error {
 
 // readBack asserts on what the log holds, not on what was meant: that the documents are there and the books balance.
 func (c *closing) readBack(ctx context.Context) error {
+	streams := make([]string, 0, len(c.invoices)+len(c.settlements))
+	for _, i := range c.invoices {
+		streams = append(streams, invoice.Stream(i.InvoiceID))
+	}
+	for _, s := range c.settlements {
+		streams = append(streams, settlement.Stream(s.SettlementID))
+	}
+	read := preload(c.log, maxPosition)
+	if err := read.add(ctx, streams); err != nil {
+		return err
+	}
 	invoices := make([]invoice.Issued, len(c.invoices))
 	for n, i := range c.invoices {
-		state, _, err := load(ctx, c.log, invoice.Stream(i.InvoiceID), maxPosition, invoice.Evolve)
+		state, _, err := load(ctx, read, invoice.Stream(i.InvoiceID), maxPosition, invoice.Evolve)
 		if err != nil {
 			return err
 		}
@@ -478,7 +516,7 @@ func (c *closing) readBack(ctx context.Context) error {
 	}
 	settlements := make([]settlement.Issued, len(c.settlements))
 	for n, s := range c.settlements {
-		state, _, err := load(ctx, c.log, settlement.Stream(s.SettlementID), maxPosition, settlement.Evolve)
+		state, _, err := load(ctx, read, settlement.Stream(s.SettlementID), maxPosition, settlement.Evolve)
 		if err != nil {
 			return err
 		}

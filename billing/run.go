@@ -134,7 +134,7 @@ func (r *run) derivedID(parts ...string) string {
 func (r *run) completed(ctx context.Context, id string) (billingrun.Content, events.Position, error) {
 	var state billingrun.State
 	var position events.Position
-	err := scan(ctx, r.log, billingrun.Stream(id), 1, maxVersion, r.upTo, func(e events.Recorded) error {
+	err := scan(ctx, r.log, billingrun.Stream(id), 1, maxVersion, maxPosition, func(e events.Recorded) error {
 		state, position = billingrun.Evolve(state, e.Event), e.Position
 		return nil
 	})
@@ -180,26 +180,51 @@ type batch struct {
 	allowances map[string]int64 // how many invoices of this batch have used a customer's free tier
 }
 
-// survey sorts connections into those billed for the period and those to be billed, with their facts.
-func (r *run) survey(ctx context.Context, connections []usage.Billable) (*batch, error) {
-	s, err := openStock(ctx, r.log, r.meters, r.request.period(), connections)
+// surveyed is the batch of connections after another, as far as it could be read.
+type surveyed struct {
+	*batch
+	after, end usage.Billable // the last connection before it, and its own
+	last       bool           // there is none after it
+	goesOn     bool           // its last customer has more connections
+	err        error
+}
+
+// survey sorts the next connections into those billed for the period and those to be billed, with their facts.
+func (r *run) survey(ctx context.Context, after usage.Billable) surveyed {
+	s := surveyed{after: after}
+	s.err = s.read(ctx, r)
+	return s
+}
+
+func (s *surveyed) read(ctx context.Context, r *run) error {
+	all, err := r.candidates(ctx, s.after, r.request.batch+1)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	b := &batch{run: r, upTo: s.upTo, book: s.book, open: make(map[string]openConnection), allowances: make(map[string]int64)}
+	s.last = len(all) <= r.request.batch
+	connections := wholeCustomers(all[:min(len(all), r.request.batch)], s.last)
+	from, err := openStock(ctx, r.log, r.meters, r.request.period(), connections)
+	if err != nil {
+		return err
+	}
+	s.batch = &batch{run: r, upTo: from.upTo, book: from.book, open: make(map[string]openConnection), allowances: make(map[string]int64)}
 	for _, connection := range connections {
-		c, err := b.look(ctx, s, connection.ConnectionID)
+		c, err := s.look(ctx, from, connection.ConnectionID)
 		switch {
 		case domain.CodeOf(err) == domain.Conflict:
-			b.problems = append(b.problems, Problem{connection.ConnectionID, err})
+			s.problems = append(s.problems, Problem{connection.ConnectionID, err})
 		case err != nil:
-			return nil, err
+			return err
 		case c.charges():
-			b.open[connection.ConnectionID] = c
+			s.open[connection.ConnectionID] = c
 		}
-		delete(s.Days, connection.ConnectionID) // they are large, and counted
+		delete(from.Days, connection.ConnectionID) // they are large, and counted
 	}
-	return b, nil
+	if n := len(connections); n > 0 {
+		s.end = connections[n-1]
+		s.goesOn = n < len(all) && all[n].CustomerID == s.end.CustomerID
+	}
+	return nil
 }
 
 // look gathers a connection, unless it is billed for the period. A part of the period being billed is a Conflict.

@@ -3,6 +3,7 @@ package rating
 import (
 	"fmt"
 	"math"
+	"math/bits"
 	"slices"
 	"time"
 
@@ -96,11 +97,43 @@ func (b *Buckets) Percentile(active []Interval) Percentile {
 	}
 	p := Percentile{Buckets: len(in), Rank: (95*len(in) + 99) / 100}
 	if p.Rank > 0 {
-		slices.Sort(in)
-		slices.Sort(out)
-		p.In, p.Out = in[p.Rank-1], out[p.Rank-1]
+		p.In, p.Out = smallest(in, p.Rank), smallest(out, p.Rank)
 	}
 	return p
+}
+
+// smallest returns the element at a rank, from 1, in ascending order, and puts the elements in another order. It narrows
+// down the part where the element is, as quicksort does, and sorts what a bad choice of pivots leaves long.
+func smallest(of []int64, rank int) int64 {
+	for left, k := 2*bits.Len(uint(len(of))), rank-1; ; left-- {
+		if len(of) <= 16 || left == 0 {
+			slices.Sort(of)
+			return of[k]
+		}
+		a, b, c := of[0], of[len(of)/2], of[len(of)-1]
+		pivot := max(min(a, b), min(max(a, b), c)) // the median
+		i, j := 0, len(of)-1
+		for i <= j {
+			for of[i] < pivot {
+				i++
+			}
+			for of[j] > pivot {
+				j--
+			}
+			if i <= j {
+				of[i], of[j] = of[j], of[i]
+				i, j = i+1, j-1
+			}
+		}
+		switch { // of[:j+1] ≤ pivot ≤ of[i:], and what is between is the pivot
+		case k <= j:
+			of = of[:j+1]
+		case k >= i:
+			of, k = of[i:], k-i
+		default:
+			return pivot
+		}
+	}
 }
 
 // Reach returns the window that the buckets which begin in an interval reach over: past its end, by less than a bucket.

@@ -219,3 +219,31 @@ func TestPercentileProperties(t *testing.T) {
 		}
 	}
 }
+
+// TestSmallest holds the choice of an element to sorting, on numbers that quicksort finds easy and hard.
+func TestSmallest(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(95, 100))
+	for name, at := range map[string]func(n, of int) int64{
+		"random": func(int, int) int64 { return random.Int64() },
+		"few":    func(int, int) int64 { return random.Int64N(3) },
+		"equal":  func(int, int) int64 { return 7 },
+		"up":     func(n, _ int) int64 { return int64(n) },
+		"down":   func(n, _ int) int64 { return -int64(n) },
+		"pipe":   func(n, of int) int64 { return int64(min(n, of-n)) },
+		"saw":    func(n, _ int) int64 { return int64(n % 17) },
+	} {
+		for _, of := range []int{1, 2, 16, 17, 18, 100, 999, 8640} {
+			all := make([]int64, of)
+			for n := range all {
+				all[n] = at(n, of)
+			}
+			sorted := slices.Sorted(slices.Values(all))
+			for _, rank := range []int{1, (of + 1) / 2, (95*of + 99) / 100, of} {
+				if got := smallest(slices.Clone(all), rank); got != sorted[rank-1] {
+					t.Errorf("%s: number %d of %d is %d, and should be %d", name, rank, of, got, sorted[rank-1])
+				}
+			}
+		}
+	}
+}
