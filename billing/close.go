@@ -133,11 +133,11 @@ func (r *run) bill(ctx context.Context, b *batch, numbers *series, result *RunRe
 		return err
 	}
 	for len(invoices) > 0 {
-		n, err := b.fitting(invoices)
-		if err != nil {
-			return err
+		n := b.fitting(invoices)
+		c := closing{batch: b, numbers: numbers}
+		for _, i := range invoices[:n] {
+			c.invoices = append(c.invoices, i.Issued)
 		}
-		c := closing{batch: b, invoices: invoices[:n], numbers: numbers}
 		invoices = invoices[n:]
 		if err := c.prepare(ctx); err != nil {
 			return err
@@ -191,7 +191,7 @@ func (r *run) complete(ctx context.Context, result RunResult) (events.Position, 
 }
 
 // invoices makes the invoices of the open connections, with everything but their numbers.
-func (b *batch) invoices() ([]invoice.Issued, error) {
+func (b *batch) invoices() ([]draft, error) {
 	facts := make([]Facts, 0, len(b.open))
 	for _, c := range b.open {
 		facts = append(facts, c.Facts)
@@ -206,7 +206,7 @@ func (b *batch) invoices() ([]invoice.Issued, error) {
 		i.DueAt = b.open[i.Lines[0].ConnectionID].Terms.dueAt(i.At)
 		// A run that is continued after a crash meets the same customer again with other connections.
 		i.InvoiceID = domain.DeriveID(domain.PrefixInvoice, i.PeriodStart, i.RunID, i.CustomerID, string(i.Currency), i.Lines[0].ConnectionID)
-		i.Reissue = b.replaced(*i)
+		i.Reissue = b.replaced(i.Issued)
 	}
 	return all, nil
 }
@@ -228,20 +228,16 @@ func (b *batch) replaced(i invoice.Issued) string {
 }
 
 // fitting returns how many of the invoices fit into one append.
-func (b *batch) fitting(invoices []invoice.Issued) (int, error) {
+func (b *batch) fitting(invoices []draft) int {
 	bytes, streams := 0, 0
 	for n, i := range invoices {
-		size, err := sizeOf(i)
-		if err != nil {
-			return 0, err
-		}
-		bytes += size
-		streams += 4 + 2*len(connectionsOf(i)) // its number, itself and its use of the free tier; each connection's period, and at worst a settlement of its own
+		bytes += i.bytes
+		streams += 4 + 2*len(connectionsOf(i.Issued)) // its number, itself and its use of the free tier; each connection's period, and at worst a settlement of its own
 		if n > 0 && (bytes > maxCloseBytes || streams > maxCloseStreams) {
-			return n, nil
+			return n
 		}
 	}
-	return len(invoices), nil
+	return len(invoices)
 }
 
 // connectionsOf returns the connections on an invoice, in the order of its lines.

@@ -205,35 +205,30 @@ func shortened(s string, limit int) string {
 	return string([]rune(s)[:limit-1]) + "…"
 }
 
+// draft is an invoice without its numbers, and how many bytes it has in the log.
+type draft struct {
+	invoice.Issued
+	bytes int
+}
+
 // drafts makes one invoice per customer, currency and billing account, in that order, or more where one would not fit into an event.
-func drafts(facts []Facts) ([]invoice.Issued, error) {
+func drafts(facts []Facts) ([]draft, error) {
 	facts = slices.SortedFunc(slices.Values(facts), func(a, b Facts) int {
 		return cmp.Or(cmp.Compare(a.Connection.CustomerID, b.Connection.CustomerID),
 			cmp.Compare(a.Currency(), b.Currency()), cmp.Compare(a.account(), b.account()), byConnection(a, b))
 	})
-	var all []invoice.Issued
+	var all []draft
 	for len(facts) > 0 {
-		n, bytes := 0, 0
-		for ; n < len(facts) && sameInvoice(facts[0], facts[n]); n++ {
-			lines, err := facts[n].lines(pricing.FreeUse{})
-			if err != nil {
-				return nil, err
-			}
-			size, err := sizeOf(lines)
-			if err != nil {
-				return nil, err
-			}
-			if n > 0 && (bytes+size > maxDocumentBytes || n == maxConnections) {
-				break
-			}
-			bytes += size
+		n := 1
+		for n < len(facts) && n < maxConnections && sameInvoice(facts[0], facts[n]) {
+			n++
 		}
-		i, err := Compute(facts[:n])
+		d, n, err := fit(facts[:n])
 		if err != nil {
 			return nil, err
 		}
-		if i.FreeBefore != nil { // another invoice of the same customer goes on from there
-			used, err := useOf(*i.FreeBefore, i.Lines)
+		if d.FreeBefore != nil { // another invoice of the same customer goes on from there
+			used, err := useOf(*d.FreeBefore, d.Lines)
 			if err != nil {
 				return nil, err
 			}
@@ -241,9 +236,21 @@ func drafts(facts []Facts) ([]invoice.Issued, error) {
 				facts[k].FreeBefore = used
 			}
 		}
-		all, facts = append(all, i), facts[n:]
+		all, facts = append(all, d), facts[n:]
 	}
 	return all, nil
+}
+
+// fit makes an invoice of the first of some facts, as many as fit, and returns how many they are.
+func fit(facts []Facts) (d draft, n int, err error) {
+	for n = len(facts); ; n = max(1, min(n-1, n*maxDocumentBytes/d.bytes)) {
+		if d.Issued, err = Compute(facts[:n]); err != nil {
+			return d, n, err
+		}
+		if d.bytes, err = sizeOf(d.Issued); err != nil || d.bytes <= maxDocumentBytes || n == 1 {
+			return d, n, err
+		}
+	}
 }
 
 func sameInvoice(a, b Facts) bool {

@@ -355,13 +355,15 @@ func (f *Facts) addDays(ctx context.Context, log Log, days []usage.Day) error {
 			if f.buckets == nil {
 				continue
 			}
-			if err := d.Buckets(func(from time.Time, b usage.Bucket) error { return f.buckets.AddBucket(from, b.In, b.Out) }); err != nil {
+			first := f.buckets.Number(d.Start)
+			if err := d.Buckets(func(n int, b usage.Bucket) error { return f.buckets.AddBucket(first+n, b.In, b.Out) }); err != nil {
 				return err
 			}
 			continue
 		}
 		cut := f.cutBuckets(d.Interval())
-		err := d.Buckets(func(from time.Time, b usage.Bucket) error {
+		err := d.Buckets(func(n int, b usage.Bucket) error {
+			from := d.Start.Add(time.Duration(n) * rating.BucketLength)
 			whole := rating.Interval{From: from, To: from.Add(rating.BucketLength)}
 			s := f.holding(whole)
 			if s != nil {
@@ -373,7 +375,7 @@ func (f *Facts) addDays(ctx context.Context, log Log, days []usage.Day) error {
 			if f.buckets == nil {
 				return nil
 			}
-			return f.buckets.AddBucket(from, b.In, b.Out)
+			return f.buckets.AddBucket(f.buckets.Number(from), b.In, b.Out)
 		})
 		if err != nil {
 			return err
@@ -433,7 +435,7 @@ func (f *Facts) addParts(r rating.Reading, buckets []rating.Interval) error {
 		if f.buckets == nil {
 			continue
 		}
-		if err := f.buckets.AddBucket(b.From, rating.Share(r.BytesIn, r.Interval, billable), rating.Share(r.BytesOut, r.Interval, billable)); err != nil {
+		if err := f.buckets.AddBucket(f.buckets.Number(b.From), rating.Share(r.BytesIn, r.Interval, billable), rating.Share(r.BytesOut, r.Interval, billable)); err != nil {
 			return err
 		}
 	}

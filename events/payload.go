@@ -124,8 +124,58 @@ func readerOf(t reflect.Type) readValue {
 		if d := newPayloadDecoder(t); d != nil {
 			return d.read
 		}
+	case reflect.Slice:
+		if t.Elem().Kind() != reflect.Uint8 { // bytes are base64
+			return sliceReader(readerOf(t.Elem()))
+		}
+	case reflect.Pointer:
+		return pointerReader(readerOf(t.Elem()))
 	}
 	return readSlowly
+}
+
+// sliceReader reads an array; null is nil.
+func sliceReader(element readValue) readValue {
+	return func(v reflect.Value, b []byte) (rest []byte, ok bool) {
+		if rest, ok = bytes.CutPrefix(b, []byte("null")); ok {
+			return rest, true
+		}
+		if len(b) < 2 || b[0] != '[' {
+			return nil, false
+		}
+		v.Set(reflect.MakeSlice(v.Type(), 0, 4))
+		if b[1] == ']' {
+			return b[2:], true
+		}
+		for b = b[1:]; ; b = b[1:] {
+			n := v.Len()
+			if n == v.Cap() {
+				v.Grow(n)
+			}
+			v.SetLen(n + 1)
+			if b, ok = element(v.Index(n), b); !ok || len(b) == 0 {
+				return nil, false
+			}
+			switch b[0] {
+			case ']':
+				return b[1:], true
+			case ',':
+			default:
+				return nil, false
+			}
+		}
+	}
+}
+
+// pointerReader reads what is pointed to; null is nil.
+func pointerReader(target readValue) readValue {
+	return func(v reflect.Value, b []byte) (rest []byte, ok bool) {
+		if rest, ok = bytes.CutPrefix(b, []byte("null")); ok {
+			return rest, true
+		}
+		v.Set(reflect.New(v.Type().Elem()))
+		return target(v.Elem(), b)
+	}
 }
 
 func unmarshalsItself(t reflect.Type) bool {

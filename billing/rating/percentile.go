@@ -67,14 +67,16 @@ func (b *Buckets) Add(r Reading) error {
 	}
 }
 
-// AddBucket adds to the bucket that begins at from, which is aligned and in the window, bytes that were summed before. It
-// returns an Internal error for more bytes than can be counted, or a bucket that is not in the window.
-func (b *Buckets) AddBucket(from time.Time, in, out int64) error {
-	i := floorDiv(from.Unix(), bucketSeconds) - b.first
-	if i < 0 || i >= int64(len(b.in)) || b.in[i] > math.MaxInt64-in || b.out[i] > math.MaxInt64-out {
-		return domain.Errorf(domain.Internal, "rating.Buckets.AddBucket", "the 5 minutes from %s can't be counted in %s", stamp(from), b.window)
+// Number returns the number in the window, from 0, of the bucket that begins at a time, which is aligned.
+func (b *Buckets) Number(from time.Time) int { return int(floorDiv(from.Unix(), bucketSeconds) - b.first) }
+
+// AddBucket adds to a bucket of the window, by its number, bytes that were summed before. It returns an Internal error for
+// more bytes than can be counted, or a bucket that is not in the window.
+func (b *Buckets) AddBucket(n int, in, out int64) error {
+	if n < 0 || n >= len(b.in) || b.in[n] > math.MaxInt64-in || b.out[n] > math.MaxInt64-out {
+		return domain.Errorf(domain.Internal, "rating.Buckets.AddBucket", "bucket %d can't be counted in the %d of %s", n, len(b.in), b.window)
 	}
-	b.in[i], b.out[i] = b.in[i]+in, b.out[i]+out
+	b.in[n], b.out[n] = b.in[n]+in, b.out[n]+out
 	return nil
 }
 

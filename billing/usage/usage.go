@@ -42,11 +42,9 @@ func (d Day) Interval() rating.Interval {
 	return rating.Interval{From: d.Start, To: d.Start.Add(24 * time.Hour)}
 }
 
-// Buckets calls visit with each bucket that has bytes, in order, and when it begins. It returns an Internal error for
-// a row that can't be read.
-func (d Day) Buckets(visit func(from time.Time, b Bucket) error) error {
-	return decode(d.buckets, func(n int, b Bucket) error { return visit(d.Start.Add(time.Duration(n)*rating.BucketLength), b) })
-}
+// Buckets calls visit with each bucket that has bytes, in order, by its number in the day, from 0. It returns an Internal
+// error for a row that can't be read.
+func (d Day) Buckets(visit func(n int, b Bucket) error) error { return decode(d.buckets, visit) }
 
 // DayOf returns the midnight before a time.
 func DayOf(t time.Time) time.Time { return t.UTC().Truncate(24 * time.Hour) }
@@ -161,19 +159,19 @@ func (a *adding) encode() []byte {
 }
 
 func decode(b []byte, visit func(n int, b Bucket) error) error {
+	const op = "usage.decode"
 	for n := 0; len(b) > 0; n++ {
-		var v [3]uint64
-		for i := range v {
-			value, size := binary.Uvarint(b)
-			if size <= 0 {
-				return domain.Errorf(domain.Internal, "usage.decode", "a day's buckets are cut off").WithHint("build the usage store again: crossbill projections rebuild usage_days")
-			}
-			v[i], b = value, b[size:]
+		empty, first := binary.Uvarint(b)
+		in, second := binary.Uvarint(b[max(first, 0):])
+		out, third := binary.Uvarint(b[max(first, 0)+max(second, 0):])
+		if first <= 0 || second <= 0 || third <= 0 {
+			return domain.Errorf(domain.Internal, op, "a day's buckets are cut off").WithHint("build the usage store again: crossbill projections rebuild usage_days")
 		}
-		if n += int(min(v[0], uint64(PerDay))); n >= PerDay || v[1] > math.MaxInt64 || v[2] > math.MaxInt64 {
-			return domain.Errorf(domain.Internal, "usage.decode", "a day has a bucket %d", n).WithHint("build the usage store again: crossbill projections rebuild usage_days")
+		b = b[first+second+third:]
+		if n += int(min(empty, uint64(PerDay))); n >= PerDay || in > math.MaxInt64 || out > math.MaxInt64 {
+			return domain.Errorf(domain.Internal, op, "a day has a bucket %d", n).WithHint("build the usage store again: crossbill projections rebuild usage_days")
 		}
-		if err := visit(n, Bucket{int64(v[1]), int64(v[2])}); err != nil {
+		if err := visit(n, Bucket{int64(in), int64(out)}); err != nil {
 			return err
 		}
 	}

@@ -34,7 +34,7 @@ func rateP95(_ context.Context, b *run) ([]bench.Figure, error) {
 		for range b.percentiles {
 			buckets := rating.NewBuckets(april)
 			for i := range n {
-				if err := buckets.AddBucket(april.From.Add(time.Duration(i)*rating.BucketLength), in[i], out[i]); err != nil {
+				if err := buckets.AddBucket(i, in[i], out[i]); err != nil {
 					return 0, err
 				}
 			}
