@@ -68,7 +68,9 @@ func (b *Buckets) Add(r Reading) error {
 }
 
 // Number returns the number in the window, from 0, of the bucket that begins at a time, which is aligned.
-func (b *Buckets) Number(from time.Time) int { return int(floorDiv(from.Unix(), bucketSeconds) - b.first) }
+func (b *Buckets) Number(from time.Time) int {
+	return int(floorDiv(from.Unix(), bucketSeconds) - b.first)
+}
 
 // AddBucket adds to a bucket of the window, by its number, bytes that were summed before. It returns an Internal error for
 // more bytes than can be counted, or a bucket that is not in the window.
