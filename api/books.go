@@ -2,13 +2,10 @@ package api
 
 import (
 	"context"
-	"errors"
 	"net/http"
-	"time"
 
 	"crossbill/billing"
 	"crossbill/billing/usage"
-	"crossbill/domain"
 	"crossbill/domain/invoice"
 	"crossbill/domain/issuer"
 	"crossbill/domain/settlement"
@@ -16,53 +13,8 @@ import (
 	"crossbill/projections"
 )
 
-// CreateBillingRun closes a period for every connection that is billable in it. The run is what it is by its period: the
-// same request finds what was issued, with an idempotency key or without.
-func (s *Server) CreateBillingRun(ctx context.Context, req CreateBillingRunRequestObject) (CreateBillingRunResponseObject, error) {
-	grace := billing.DefaultGrace
-	if hours := req.Body.GraceHours; hours != nil {
-		grace = time.Duration(*hours) * time.Hour
-	}
-	result, err := billing.Run(ctx, s.Log, s.usage(), billing.RunRequest{
-		PeriodStart: req.Body.PeriodStart.UTC(), PeriodEnd: req.Body.PeriodEnd.UTC(), At: s.now(), Grace: grace,
-		Metadata: metadataOf(ctx),
-	})
-	if err != nil {
-		return nil, err
-	}
-	answer := billingRunView(result)
-	if err := s.keepAfter(ctx, http.StatusCreated, answer, result.Position); err != nil {
-		return nil, err
-	}
-	return CreateBillingRun201JSONResponse{
-		Body: answer, Headers: CreateBillingRun201ResponseHeaders{CrossbillPosition: optional(int64(result.Position))},
-	}, nil
-}
-
-func billingRunView(result billing.RunResult) BillingRun {
-	answer := BillingRun{
-		Id: result.RunID, PeriodStart: result.PeriodStart, PeriodEnd: result.PeriodEnd, LogPosition: result.LogPosition,
-		Invoices: append([]string{}, result.Invoices...), Settlements: append([]string{}, result.Settlements...),
-	}
-	if problems := problemViews(result.Problems); len(problems) > 0 {
-		answer.Problems = &problems
-	}
-	return answer
-}
-
 // usage is the store that billing reads readings from.
 func (s *Server) usage() usage.Store { return usage.Store{Pool: s.Pool, Log: s.Log} }
-
-func problemViews(problems []billing.Problem) (all []BillingProblem) {
-	for _, p := range problems {
-		v := BillingProblem{ConnectionId: p.ConnectionID, Code: string(domain.CodeOf(p.Err)), Detail: p.Err.Error()}
-		if e := (*domain.Error)(nil); errors.As(p.Err, &e) {
-			v.Hint = optional(e.Hint)
-		}
-		all = append(all, v)
-	}
-	return all
-}
 
 // GetIssuer shows who makes out the invoices, to everybody.
 func (s *Server) GetIssuer(ctx context.Context, _ GetIssuerRequestObject) (GetIssuerResponseObject, error) {

@@ -94,19 +94,20 @@ func (m *market) bill(order client.Order, opened time.Time) {
 	ctx := context.Background()
 	start := opened.Truncate(time.Second)
 	key := m.idempotencyKey()
-	run, position, err := client.Decode[client.BillingRun](m.operator.CreateBillingRun(ctx, &client.CreateBillingRunParams{IdempotencyKey: key},
-		client.NewBillingRun{GraceHours: noGrace, PeriodStart: start, PeriodEnd: start.Add(40 * time.Second)}))
+	period := client.NewBillingRun{GraceHours: noGrace, PeriodStart: start, PeriodEnd: start.Add(40 * time.Second)}
+	asked, position, err := client.Decode[client.BillingRun](m.operator.CreateBillingRun(ctx, &client.CreateBillingRunParams{IdempotencyKey: key}, period))
 	must(m.t, err)
+	run := m.ended(asked.Id)
 	before := m.head()
 	status, p, _ := m.do(m.operatorKey, "POST", "/v1/billing-runs",
 		client.NewBillingRun{GraceHours: noGrace, PeriodStart: start, PeriodEnd: start.Add(50 * time.Second)}, "Idempotency-Key", *key)
 	m.refused("another period under the run's key", int64(before), status, p, http.StatusUnprocessableEntity)
-	replayed, at, err := client.Decode[client.BillingRun](m.operator.CreateBillingRun(ctx, &client.CreateBillingRunParams{IdempotencyKey: key},
-		client.NewBillingRun{GraceHours: noGrace, PeriodStart: start, PeriodEnd: start.Add(40 * time.Second)}))
+	replayed, at, err := client.Decode[client.BillingRun](m.operator.CreateBillingRun(ctx, &client.CreateBillingRunParams{IdempotencyKey: key}, period))
 	must(m.t, err)
 	if replayed.Id != run.Id || at != position || m.head() != before {
 		m.t.Errorf("the run's request again answers %+v at %d, not %+v at %d", replayed, at, run, position)
 	}
+	position = int64(before)
 	if len(run.Invoices) != 1 || len(run.Settlements) != 1 {
 		m.t.Fatalf("the run made %+v", run)
 	}
@@ -150,9 +151,7 @@ func (m *market) bill(order client.Order, opened time.Time) {
 	if status, p, _ := m.do(m.customerKey, "POST", "/v1/invoices/"+invoice.Id+":pay", nil); status != http.StatusServiceUnavailable || !p.Retryable {
 		m.t.Errorf("paying without a payment service answers %d: %+v", status, p)
 	}
-	again, _, err := client.Decode[client.BillingRun](m.operator.CreateBillingRun(ctx, nil,
-		client.NewBillingRun{GraceHours: noGrace, PeriodStart: start, PeriodEnd: start.Add(40 * time.Second)}))
-	must(m.t, err)
+	again := m.close(nil, period)
 	if len(again.Invoices) != 1 || again.Invoices[0] != invoice.Id {
 		m.t.Errorf("the period again made %+v", again)
 	}

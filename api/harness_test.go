@@ -23,6 +23,7 @@ import (
 
 	"crossbill/api"
 	"crossbill/api/client"
+	"crossbill/billing/runs"
 	"crossbill/domain"
 	"crossbill/domain/apikey"
 	"crossbill/domain/pricing"
@@ -75,11 +76,16 @@ func newMarket(t *testing.T) *market {
 	must(t, err)
 	t.Cleanup(m.log.Close)
 	must(t, provisioning.Migrate(ctx, m.pool))
+	must(t, runs.Migrate(ctx, m.pool))
 	provisioner, err := provisioning.New(provisioning.Options{Pool: m.pool, Log: m.log, Clock: m.now, ProbePause: time.Millisecond})
 	must(t, err)
-	m.runner = startRunner(t, m.pool, m.log, append(projections.All(), provisioner.Projection()))
+	biller, err := runs.New(runs.Options{Pool: m.pool, Log: m.log, Clock: m.now, Tick: 24 * time.Hour}) // months are closed by tests alone
+	must(t, err)
+	m.runner = startRunner(t, m.pool, m.log, append(projections.All(), provisioner.Projection(), biller.Projection()))
 	must(t, provisioner.Start(ctx))
 	t.Cleanup(func() { provisioner.Stop(context.Background()) })
+	must(t, biller.Start(ctx))
+	t.Cleanup(func() { biller.Stop(context.Background()) })
 
 	handler, err := api.New(api.Options{
 		Log: m.log, Pool: m.pool, Waiter: m.runner, VerifierKey: signer.VerifierKey(),

@@ -20,6 +20,7 @@ var platformReads = map[string]string{
 	"BundleInvoiceLine":    "the evidence of an invoice that was loaded as the caller; bundle looks at every event again",
 	"CloseOrganisation":    "an operator's",
 	"CreateBillingRun":     "an operator's run over everybody",
+	"GetBillingRun":        "likewise",
 	"CreditInvoice":        "an operator's",
 	"VoidInvoice":          "an operator's",
 	"CreateEdgeNode":       "an operator's",

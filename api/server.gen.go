@@ -99,6 +99,30 @@ func (e BillingHolderKind) Valid() bool {
 	}
 }
 
+// Defines values for BillingRunState.
+const (
+	BillingRunStateCompleted BillingRunState = "completed"
+	BillingRunStateFailed    BillingRunState = "failed"
+	BillingRunStateQueued    BillingRunState = "queued"
+	BillingRunStateRunning   BillingRunState = "running"
+)
+
+// Valid indicates whether the value is a known member of the BillingRunState enum.
+func (e BillingRunState) Valid() bool {
+	switch e {
+	case BillingRunStateCompleted:
+		return true
+	case BillingRunStateFailed:
+		return true
+	case BillingRunStateQueued:
+		return true
+	case BillingRunStateRunning:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for BudgetState.
 const (
 	BudgetStateClosed BudgetState = "closed"
@@ -1792,6 +1816,13 @@ type BillingContact struct {
 	Name  *string `json:"name,omitempty"`
 }
 
+// BillingFailure defines model for BillingFailure.
+type BillingFailure struct {
+	Code   string  `json:"code"`
+	Detail string  `json:"detail"`
+	Hint   *string `json:"hint,omitempty"`
+}
+
 // BillingHolder Who owes what is invoiced. Name, address and tax identifiers of a person are kept as personal data.
 type BillingHolder struct {
 	Address   *BillingAddress   `json:"address,omitempty"`
@@ -1810,18 +1841,54 @@ type BillingProblem struct {
 	Hint         *string      `json:"hint,omitempty"`
 }
 
+// BillingProgress defines model for BillingProgress.
+type BillingProgress struct {
+	// LookedAt How many connections were billed, had nothing to bill, or could not be.
+	LookedAt int64 `json:"looked_at"`
+
+	// Of How many there are to look at.
+	Of int64 `json:"of"`
+}
+
 // BillingRun defines model for BillingRun.
 type BillingRun struct {
-	Id       string      `json:"id"`
+	EndedAt *time.Time      `json:"ended_at,omitempty"`
+	Failure *BillingFailure `json:"failure,omitempty"`
+	Id      BillingRunID    `json:"id"`
+
+	// InvoiceCount How many invoices stand for the period's connections, whether this run issued them or one before.
+	InvoiceCount *int `json:"invoice_count,omitempty"`
+
+	// Invoices Of a completed run. None are listed if there are too many of these and the settlements.
 	Invoices []InvoiceID `json:"invoices"`
 
+	// Issued How many of the invoices were issued since the run was last asked for.
+	Issued *int `json:"issued,omitempty"`
+
 	// LogPosition Everything was computed from the log up to here.
-	LogPosition int64             `json:"log_position"`
-	PeriodEnd   time.Time         `json:"period_end"`
-	PeriodStart time.Time         `json:"period_start"`
-	Problems    *[]BillingProblem `json:"problems,omitempty"`
-	Settlements []SettlementID    `json:"settlements"`
+	LogPosition  *int64    `json:"log_position,omitempty"`
+	PeriodEnd    time.Time `json:"period_end"`
+	PeriodStart  time.Time `json:"period_start"`
+	ProblemCount *int      `json:"problem_count,omitempty"`
+
+	// Problems The first of them.
+	Problems        *[]BillingProblem `json:"problems,omitempty"`
+	Progress        *BillingProgress  `json:"progress,omitempty"`
+	RequestedAt     *time.Time        `json:"requested_at,omitempty"`
+	SettlementCount *int              `json:"settlement_count,omitempty"`
+
+	// Settlements Likewise.
+	Settlements []SettlementID `json:"settlements"`
+
+	// State Completed, a run may still have problems. What a failed one issued stands.
+	State BillingRunState `json:"state"`
 }
+
+// BillingRunState Completed, a run may still have problems. What a failed one issued stands.
+type BillingRunState string
+
+// BillingRunID defines model for BillingRunID.
+type BillingRunID = string
 
 // Budget defines model for Budget.
 type Budget struct {
@@ -6263,6 +6330,9 @@ type ServerInterface interface {
 	// CreateBillingRun Close a period and issue its invoices and settlements
 	// (POST /v1/billing-runs)
 	CreateBillingRun(w http.ResponseWriter, r *http.Request, params CreateBillingRunParams)
+	// GetBillingRun How far a run is, or how it ended
+	// (GET /v1/billing-runs/{billing_run_id})
+	GetBillingRun(w http.ResponseWriter, r *http.Request, billingRunId BillingRunID)
 	// ListBudgetAlerts The thresholds of budgets that were reached, newest first
 	// (GET /v1/budget-alerts)
 	ListBudgetAlerts(w http.ResponseWriter, r *http.Request, params ListBudgetAlertsParams)
@@ -7595,6 +7665,32 @@ func (siw *ServerInterfaceWrapper) CreateBillingRun(w http.ResponseWriter, r *ht
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.CreateBillingRun(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetBillingRun operation middleware
+func (siw *ServerInterfaceWrapper) GetBillingRun(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "billing_run_id" -------------
+	var billingRunId BillingRunID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "billing_run_id", mux.Vars(r)["billing_run_id"], &billingRunId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "billing_run_id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetBillingRun(w, r, billingRunId)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -17839,6 +17935,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/billing-runs", wrapper.CreateBillingRun).Methods(http.MethodPost)
 
+	r.HandleFunc(options.BaseURL+"/v1/billing-runs/{billing_run_id}", wrapper.GetBillingRun).Methods(http.MethodGet)
+
 	r.HandleFunc(options.BaseURL+"/v1/invoices", wrapper.ListInvoices).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/invoices/{invoice_id}", wrapper.GetInvoice).Methods(http.MethodGet)
@@ -18510,16 +18608,16 @@ type CreateBillingRunResponseObject interface {
 	VisitCreateBillingRunResponse(w http.ResponseWriter) error
 }
 
-type CreateBillingRun201ResponseHeaders struct {
+type CreateBillingRun202ResponseHeaders struct {
 	CrossbillPosition *int64
 }
 
-type CreateBillingRun201JSONResponse struct {
+type CreateBillingRun202JSONResponse struct {
 	Body    BillingRun
-	Headers CreateBillingRun201ResponseHeaders
+	Headers CreateBillingRun202ResponseHeaders
 }
 
-func (response CreateBillingRun201JSONResponse) VisitCreateBillingRunResponse(w http.ResponseWriter) error {
+func (response CreateBillingRun202JSONResponse) VisitCreateBillingRunResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -18529,7 +18627,7 @@ func (response CreateBillingRun201JSONResponse) VisitCreateBillingRunResponse(w 
 	if response.Headers.CrossbillPosition != nil {
 		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
 	}
-	w.WriteHeader(201)
+	w.WriteHeader(202)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -18540,6 +18638,59 @@ type CreateBillingRundefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response CreateBillingRundefaultApplicationProblemPlusJSONResponse) VisitCreateBillingRunResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBillingRunRequestObject struct {
+	BillingRunId BillingRunID `json:"billing_run_id"`
+}
+
+type GetBillingRunResponseObject interface {
+	VisitGetBillingRunResponse(w http.ResponseWriter) error
+}
+
+type GetBillingRun200ResponseHeaders struct {
+	CrossbillPosition *int64
+	ETag              *string
+}
+
+type GetBillingRun200JSONResponse struct {
+	Body    BillingRun
+	Headers GetBillingRun200ResponseHeaders
+}
+
+func (response GetBillingRun200JSONResponse) VisitGetBillingRunResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBillingRundefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetBillingRundefaultApplicationProblemPlusJSONResponse) VisitGetBillingRunResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -25202,6 +25353,9 @@ type StrictServerInterface interface {
 	// CreateBillingRun Close a period and issue its invoices and settlements
 	// (POST /v1/billing-runs)
 	CreateBillingRun(ctx context.Context, request CreateBillingRunRequestObject) (CreateBillingRunResponseObject, error)
+	// GetBillingRun How far a run is, or how it ended
+	// (GET /v1/billing-runs/{billing_run_id})
+	GetBillingRun(ctx context.Context, request GetBillingRunRequestObject) (GetBillingRunResponseObject, error)
 	// ListBudgetAlerts The thresholds of budgets that were reached, newest first
 	// (GET /v1/budget-alerts)
 	ListBudgetAlerts(ctx context.Context, request ListBudgetAlertsRequestObject) (ListBudgetAlertsResponseObject, error)
@@ -26014,6 +26168,32 @@ func (sh *strictHandler) CreateBillingRun(w http.ResponseWriter, r *http.Request
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(CreateBillingRunResponseObject); ok {
 		if err := validResponse.VisitCreateBillingRunResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetBillingRun operation middleware
+func (sh *strictHandler) GetBillingRun(w http.ResponseWriter, r *http.Request, billingRunId BillingRunID) {
+	var request GetBillingRunRequestObject
+
+	request.BillingRunId = billingRunId
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetBillingRun(ctx, request.(GetBillingRunRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetBillingRun")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetBillingRunResponseObject); ok {
+		if err := validResponse.VisitGetBillingRunResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

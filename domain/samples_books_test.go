@@ -81,6 +81,11 @@ func laterBooks() []domain.Event {
 		}},
 		billingrun.Completed{RunID: runID, PeriodStart: march, PeriodEnd: april, LogPosition: 99, Invoices: []string{}, Settlements: []string{}, At: april,
 			InvoiceCount: 20000, SettlementCount: 300},
+		billingrun.Requested{RunID: runID, PeriodStart: march, PeriodEnd: april, GraceSeconds: 172800, At: april},
+		billingrun.Ended{RunID: runID, LogPosition: 1234, Issued: 1, Invoices: []string{invoiceID}, Settlements: []string{settlementID},
+			InvoiceCount: 1, SettlementCount: 1, ProblemCount: 1, At: april, Problems: []billingrun.Problem{
+				{ConnectionID: connectionID, Code: domain.Conflict, Detail: "No rate from EUR to USD", Hint: "Record one"}}},
+		billingrun.Failed{RunID: runID, Code: domain.Conflict, Detail: "No rate from EUR to USD", Hint: "Record one", At: april},
 		billingrun.PeriodAdjusted{ConnectionID: connectionID, PeriodStart: february, PeriodEnd: march, UsageVersion: 120, InvoiceID: invoiceID,
 			SettlementID: settlementID, RunID: runID, At: april},
 		billingrun.PeriodReopened{ConnectionID: connectionID, PeriodStart: february, PeriodEnd: march, InvoiceID: invoiceID, At: april},

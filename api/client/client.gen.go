@@ -99,6 +99,30 @@ func (e BillingHolderKind) Valid() bool {
 	}
 }
 
+// Defines values for BillingRunState.
+const (
+	BillingRunStateCompleted BillingRunState = "completed"
+	BillingRunStateFailed    BillingRunState = "failed"
+	BillingRunStateQueued    BillingRunState = "queued"
+	BillingRunStateRunning   BillingRunState = "running"
+)
+
+// Valid indicates whether the value is a known member of the BillingRunState enum.
+func (e BillingRunState) Valid() bool {
+	switch e {
+	case BillingRunStateCompleted:
+		return true
+	case BillingRunStateFailed:
+		return true
+	case BillingRunStateQueued:
+		return true
+	case BillingRunStateRunning:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for BudgetState.
 const (
 	BudgetStateClosed BudgetState = "closed"
@@ -1792,6 +1816,13 @@ type BillingContact struct {
 	Name  *string `json:"name,omitempty"`
 }
 
+// BillingFailure defines model for BillingFailure.
+type BillingFailure struct {
+	Code   string  `json:"code"`
+	Detail string  `json:"detail"`
+	Hint   *string `json:"hint,omitempty"`
+}
+
 // BillingHolder Who owes what is invoiced. Name, address and tax identifiers of a person are kept as personal data.
 type BillingHolder struct {
 	Address   *BillingAddress   `json:"address,omitempty"`
@@ -1810,18 +1841,54 @@ type BillingProblem struct {
 	Hint         *string      `json:"hint,omitempty"`
 }
 
+// BillingProgress defines model for BillingProgress.
+type BillingProgress struct {
+	// LookedAt How many connections were billed, had nothing to bill, or could not be.
+	LookedAt int64 `json:"looked_at"`
+
+	// Of How many there are to look at.
+	Of int64 `json:"of"`
+}
+
 // BillingRun defines model for BillingRun.
 type BillingRun struct {
-	Id       string      `json:"id"`
+	EndedAt *time.Time      `json:"ended_at,omitempty"`
+	Failure *BillingFailure `json:"failure,omitempty"`
+	Id      BillingRunID    `json:"id"`
+
+	// InvoiceCount How many invoices stand for the period's connections, whether this run issued them or one before.
+	InvoiceCount *int `json:"invoice_count,omitempty"`
+
+	// Invoices Of a completed run. None are listed if there are too many of these and the settlements.
 	Invoices []InvoiceID `json:"invoices"`
 
+	// Issued How many of the invoices were issued since the run was last asked for.
+	Issued *int `json:"issued,omitempty"`
+
 	// LogPosition Everything was computed from the log up to here.
-	LogPosition int64             `json:"log_position"`
-	PeriodEnd   time.Time         `json:"period_end"`
-	PeriodStart time.Time         `json:"period_start"`
-	Problems    *[]BillingProblem `json:"problems,omitempty"`
-	Settlements []SettlementID    `json:"settlements"`
+	LogPosition  *int64    `json:"log_position,omitempty"`
+	PeriodEnd    time.Time `json:"period_end"`
+	PeriodStart  time.Time `json:"period_start"`
+	ProblemCount *int      `json:"problem_count,omitempty"`
+
+	// Problems The first of them.
+	Problems        *[]BillingProblem `json:"problems,omitempty"`
+	Progress        *BillingProgress  `json:"progress,omitempty"`
+	RequestedAt     *time.Time        `json:"requested_at,omitempty"`
+	SettlementCount *int              `json:"settlement_count,omitempty"`
+
+	// Settlements Likewise.
+	Settlements []SettlementID `json:"settlements"`
+
+	// State Completed, a run may still have problems. What a failed one issued stands.
+	State BillingRunState `json:"state"`
 }
+
+// BillingRunState Completed, a run may still have problems. What a failed one issued stands.
+type BillingRunState string
+
+// BillingRunID defines model for BillingRunID.
+type BillingRunID = string
 
 // Budget defines model for Budget.
 type Budget struct {
@@ -6416,7 +6483,8 @@ type ClientInterface interface {
 
 	// CreateBillingRunWithBody Close a period and issue its invoices and settlements
 	//
-	// For operators. A connection is never billed twice for the same time; running a period again answers with what was issued.
+	// For operators. A connection is never billed twice for the same time. A run is what it is by its period: asked for while it goes on,
+	// it is the same; asked for again, it bills what it could not before. Calendar months are closed without being asked for.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -6425,12 +6493,20 @@ type ClientInterface interface {
 
 	// CreateBillingRun Close a period and issue its invoices and settlements
 	//
-	// For operators. A connection is never billed twice for the same time; running a period again answers with what was issued.
+	// For operators. A connection is never billed twice for the same time. A run is what it is by its period: asked for while it goes on,
+	// it is the same; asked for again, it bills what it could not before. Calendar months are closed without being asked for.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/billing-runs (the `CreateBillingRun` operationId).
 	CreateBillingRun(ctx context.Context, params *CreateBillingRunParams, body CreateBillingRunJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetBillingRun How far a run is, or how it ended
+	//
+	// For operators. Tells of the last time that the run was asked for.
+	//
+	// Corresponds with GET /v1/billing-runs/{billing_run_id} (the `GetBillingRun` operationId).
+	GetBillingRun(ctx context.Context, billingRunId BillingRunID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListBudgetAlerts The thresholds of budgets that were reached, newest first
 	//
@@ -8146,7 +8222,8 @@ func (c *Client) MakeBillingAccountDefault(ctx context.Context, billingAccountId
 
 // CreateBillingRunWithBody Close a period and issue its invoices and settlements
 //
-// For operators. A connection is never billed twice for the same time; running a period again answers with what was issued.
+// For operators. A connection is never billed twice for the same time. A run is what it is by its period: asked for while it goes on,
+// it is the same; asked for again, it bills what it could not before. Calendar months are closed without being asked for.
 //
 // Takes any type of body and a specified content type.
 //
@@ -8165,13 +8242,31 @@ func (c *Client) CreateBillingRunWithBody(ctx context.Context, params *CreateBil
 
 // CreateBillingRun Close a period and issue its invoices and settlements
 //
-// For operators. A connection is never billed twice for the same time; running a period again answers with what was issued.
+// For operators. A connection is never billed twice for the same time. A run is what it is by its period: asked for while it goes on,
+// it is the same; asked for again, it bills what it could not before. Calendar months are closed without being asked for.
 //
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /v1/billing-runs (the `CreateBillingRun` operationId).
 func (c *Client) CreateBillingRun(ctx context.Context, params *CreateBillingRunParams, body CreateBillingRunJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCreateBillingRunRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetBillingRun How far a run is, or how it ended
+//
+// For operators. Tells of the last time that the run was asked for.
+//
+// Corresponds with GET /v1/billing-runs/{billing_run_id} (the `GetBillingRun` operationId).
+func (c *Client) GetBillingRun(ctx context.Context, billingRunId BillingRunID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetBillingRunRequest(c.Server, billingRunId)
 	if err != nil {
 		return nil, err
 	}
@@ -12412,6 +12507,40 @@ func NewCreateBillingRunRequestWithBody(server string, params *CreateBillingRunP
 			req.Header.Set("Crossbill-Reason", headerParam2)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewGetBillingRunRequest constructs an http.Request for the GetBillingRun method
+func NewGetBillingRunRequest(server string, billingRunId BillingRunID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "billing_run_id", billingRunId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/billing-runs/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -22976,7 +23105,8 @@ type ClientWithResponsesInterface interface {
 
 	// CreateBillingRunWithBodyWithResponse Close a period and issue its invoices and settlements
 	//
-	// For operators. A connection is never billed twice for the same time; running a period again answers with what was issued.
+	// For operators. A connection is never billed twice for the same time. A run is what it is by its period: asked for while it goes on,
+	// it is the same; asked for again, it bills what it could not before. Calendar months are closed without being asked for.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -22985,12 +23115,22 @@ type ClientWithResponsesInterface interface {
 
 	// CreateBillingRunWithResponse Close a period and issue its invoices and settlements
 	//
-	// For operators. A connection is never billed twice for the same time; running a period again answers with what was issued.
+	// For operators. A connection is never billed twice for the same time. A run is what it is by its period: asked for while it goes on,
+	// it is the same; asked for again, it bills what it could not before. Calendar months are closed without being asked for.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/billing-runs (the `CreateBillingRun` operationId).
 	CreateBillingRunWithResponse(ctx context.Context, params *CreateBillingRunParams, body CreateBillingRunJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateBillingRunResponse, error)
+
+	// GetBillingRunWithResponse How far a run is, or how it ended
+	//
+	// For operators. Tells of the last time that the run was asked for.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/billing-runs/{billing_run_id} (the `GetBillingRun` operationId).
+	GetBillingRunWithResponse(ctx context.Context, billingRunId BillingRunID, reqEditors ...RequestEditorFn) (*GetBillingRunResponse, error)
 
 	// ListBudgetAlertsWithResponse The thresholds of budgets that were reached, newest first
 	//
@@ -25211,25 +25351,25 @@ func (r MakeBillingAccountDefaultResponse) ContentType() string {
 	return ""
 }
 
-// CreateBillingRunResponse201Headers the declared response headers of an HTTP 201 response for CreateBillingRun
-type CreateBillingRunResponse201Headers struct {
+// CreateBillingRunResponse202Headers the declared response headers of an HTTP 202 response for CreateBillingRun
+type CreateBillingRunResponse202Headers struct {
 	CrossbillPosition *int64
 }
 
 type CreateBillingRunResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
-	// JSON201 the response for an HTTP 201 `application/json` response
-	JSON201 *BillingRun
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *BillingRun
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationproblemJSONDefault *Problem
-	// Headers201 the parsed response headers for an HTTP 201 response
-	Headers201 *CreateBillingRunResponse201Headers
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *CreateBillingRunResponse202Headers
 }
 
-// GetJSON201 returns the response for an HTTP 201 `application/json` response
-func (r CreateBillingRunResponse) GetJSON201() *BillingRun {
-	return r.JSON201
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r CreateBillingRunResponse) GetJSON202() *BillingRun {
+	return r.JSON202
 }
 
 // GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
@@ -25260,6 +25400,62 @@ func (r CreateBillingRunResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r CreateBillingRunResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetBillingRunResponse200Headers the declared response headers of an HTTP 200 response for GetBillingRun
+type GetBillingRunResponse200Headers struct {
+	CrossbillPosition *int64
+	ETag              *string
+}
+
+type GetBillingRunResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BillingRun
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetBillingRunResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetBillingRunResponse) GetJSON200() *BillingRun {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetBillingRunResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetBillingRunResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetBillingRunResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetBillingRunResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetBillingRunResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -32814,7 +33010,8 @@ func (c *ClientWithResponses) MakeBillingAccountDefaultWithResponse(ctx context.
 
 // CreateBillingRunWithBodyWithResponse Close a period and issue its invoices and settlements
 //
-// For operators. A connection is never billed twice for the same time; running a period again answers with what was issued.
+// For operators. A connection is never billed twice for the same time. A run is what it is by its period: asked for while it goes on,
+// it is the same; asked for again, it bills what it could not before. Calendar months are closed without being asked for.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -32829,7 +33026,8 @@ func (c *ClientWithResponses) CreateBillingRunWithBodyWithResponse(ctx context.C
 
 // CreateBillingRunWithResponse Close a period and issue its invoices and settlements
 //
-// For operators. A connection is never billed twice for the same time; running a period again answers with what was issued.
+// For operators. A connection is never billed twice for the same time. A run is what it is by its period: asked for while it goes on,
+// it is the same; asked for again, it bills what it could not before. Calendar months are closed without being asked for.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -32840,6 +33038,21 @@ func (c *ClientWithResponses) CreateBillingRunWithResponse(ctx context.Context, 
 		return nil, err
 	}
 	return ParseCreateBillingRunResponse(rsp)
+}
+
+// GetBillingRunWithResponse How far a run is, or how it ended
+//
+// For operators. Tells of the last time that the run was asked for.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/billing-runs/{billing_run_id} (the `GetBillingRun` operationId).
+func (c *ClientWithResponses) GetBillingRunWithResponse(ctx context.Context, billingRunId BillingRunID, reqEditors ...RequestEditorFn) (*GetBillingRunResponse, error) {
+	rsp, err := c.GetBillingRun(ctx, billingRunId, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetBillingRunResponse(rsp)
 }
 
 // ListBudgetAlertsWithResponse The thresholds of budgets that were reached, newest first
@@ -36118,12 +36331,12 @@ func ParseCreateBillingRunResponse(rsp *http.Response) (*CreateBillingRunRespons
 	}
 
 	switch {
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
 		var dest BillingRun
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
-		response.JSON201 = &dest
+		response.JSON202 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
@@ -36135,8 +36348,8 @@ func ParseCreateBillingRunResponse(rsp *http.Response) (*CreateBillingRunRespons
 	}
 
 	switch {
-	case rsp.StatusCode == 201:
-		var headers CreateBillingRunResponse201Headers
+	case rsp.StatusCode == 202:
+		var headers CreateBillingRunResponse202Headers
 		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
 			var value int64
 			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
@@ -36144,7 +36357,60 @@ func ParseCreateBillingRunResponse(rsp *http.Response) (*CreateBillingRunRespons
 			}
 			headers.CrossbillPosition = &value
 		}
-		response.Headers201 = &headers
+		response.Headers202 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetBillingRunResponse parses an HTTP response from a GetBillingRunWithResponse call
+func ParseGetBillingRunResponse(rsp *http.Response) (*GetBillingRunResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetBillingRunResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BillingRun
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetBillingRunResponse200Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil

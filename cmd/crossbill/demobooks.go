@@ -66,18 +66,42 @@ func (d *scene) stageTraffic(ctx context.Context, wire *wireSampler) (end time.T
 	}
 }
 
+// awaitRun waits until a billing run is completed, and returns it with the position of the log at which its documents are.
+func (d *scene) awaitRun(ctx context.Context, id string) (client.BillingRun, int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, demoStepTimeout)
+	defer cancel()
+	for {
+		run, position, err := client.Decode[client.BillingRun](d.operator.GetBillingRun(ctx, id))
+		switch {
+		case err != nil || run.State == client.BillingRunStateCompleted:
+			return run, position, err
+		case run.State == client.BillingRunStateFailed:
+			return run, 0, fmt.Errorf("the run failed: %s", run.Failure.Detail)
+		}
+		select {
+		case <-ctx.Done():
+			return run, 0, fmt.Errorf("the run is %s after %s", run.State, demoStepTimeout)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
 // stageBooks closes the period and shows the invoice line by line, with the settlement beside it.
 func (d *scene) stageBooks(ctx context.Context, end time.Time, result *demoResult) error {
 	start := d.production.Truncate(time.Second)
-	run, position, err := client.Decode[client.BillingRun](d.operator.CreateBillingRun(ctx,
+	asked, _, err := client.Decode[client.BillingRun](d.operator.CreateBillingRun(ctx,
 		&client.CreateBillingRunParams{IdempotencyKey: d.idempotencyKey()}, client.NewBillingRun{PeriodStart: start, PeriodEnd: end, GraceHours: new(int)}))
+	if err != nil {
+		return fmt.Errorf("close the period: %w", err)
+	}
+	run, position, err := d.awaitRun(ctx, asked.Id)
 	if err != nil {
 		return fmt.Errorf("close the period: %w", err)
 	}
 	if len(run.Invoices) != 1 || len(run.Settlements) != 1 {
 		return fmt.Errorf("the run made %d invoices and %d settlements, not one of each", len(run.Invoices), len(run.Settlements))
 	}
-	d.story.say("Operator", "closes the period of %s (a demonstration's month): invoice and settlement from the log up to #%d", end.Sub(start), run.LogPosition)
+	d.story.say("Operator", "closes the period of %s (a demonstration's month): invoice and settlement from the log up to #%d", end.Sub(start), valueOr(run.LogPosition, 0))
 
 	invoice, _, err := client.Decode[client.Invoice](d.customer.GetInvoice(ctx, run.Invoices[0]))
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"crossbill/api"
 	"crossbill/api/webhooks"
 	"crossbill/billing"
+	"crossbill/billing/runs"
 	"crossbill/billing/stripe"
 	"crossbill/billing/usage"
 	"crossbill/domain"
@@ -101,7 +102,11 @@ func startPlatform(ctx context.Context, c platformConfig) (_ *platform, err erro
 	if err != nil {
 		return nil, err
 	}
-	follow := append(projections.All(), provisioner.Projection())
+	biller, err := runs.New(runs.Options{Pool: p.Pool, Log: p.Log, Logger: c.Logger})
+	if err != nil {
+		return nil, err
+	}
+	follow := append(projections.All(), provisioner.Projection(), biller.Projection())
 	money, err := moneyWorker(c, p.Log, p.Pool)
 	if err != nil {
 		return nil, err
@@ -118,6 +123,10 @@ func startPlatform(ctx context.Context, c platformConfig) (_ *platform, err erro
 		return nil, err
 	}
 	p.stops = append(p.stops, provisioner.Stop)
+	if err := biller.Start(ctx); err != nil {
+		return nil, err
+	}
+	p.stops = append(p.stops, biller.Stop)
 
 	budgets := billing.BudgetWatch{Pool: p.Pool, Log: p.Log, Queries: projections.Queries{DB: p.Pool}, Logger: c.Logger}
 	p.background(budgets.Run)
@@ -194,7 +203,7 @@ func (p *platform) openLog(ctx context.Context, url string, c platformConfig) er
 	if err := migrations.Apply(ctx, p.Pool); err != nil {
 		return err
 	}
-	if err := provisioning.Migrate(ctx, p.Pool); err != nil {
+	if err := errors.Join(provisioning.Migrate(ctx, p.Pool), runs.Migrate(ctx, p.Pool)); err != nil {
 		return err
 	}
 	codec, err := events.NewCodec(vocabulary.Events()...)

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
+	"crossbill/billing/runs"
 	"crossbill/billing/usage"
 	"crossbill/domain"
 	"crossbill/events"
@@ -26,10 +27,17 @@ func projectionsCommand() *cobra.Command {
 	return cmd
 }
 
-// followers are the projections that a node runs. The process manager's is here by its name only: without a provisioner
-// it can't be run, and it is never rebuilt.
+// processManagers are projections that make jobs of events. They are here by their names only: without what works the jobs
+// they can't be run, and they are never rebuilt.
+var processManagers = []string{provisioning.ProjectionName, runs.ProjectionName}
+
+// followers are the projections that a node runs.
 func followers() []projections.Projection {
-	return append(rebuildable(), projections.Projection{Name: provisioning.ProjectionName})
+	all := rebuildable()
+	for _, name := range processManagers {
+		all = append(all, projections.Projection{Name: name})
+	}
+	return all
 }
 
 // rebuildable are the read models, and billing's store of usage.
@@ -130,7 +138,7 @@ func choose(names []string, all bool) (chosen []projections.Projection, err erro
 		}
 		i := slices.IndexFunc(rebuildable(), func(p projections.Projection) bool { return p.Name == name })
 		switch {
-		case name == provisioning.ProjectionName:
+		case slices.Contains(processManagers, name):
 			return nil, domain.Errorf(domain.Invalid, op, "%s is not rebuilt: what it makes of events are jobs, and a job that was done would be done again", name).
 				WithHint("it goes on from its checkpoint whenever a node runs")
 		case i < 0:

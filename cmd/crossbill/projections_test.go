@@ -89,6 +89,7 @@ func TestProjections(t *testing.T) {
 	try(`(?m)^verified commitments at position 3, 0 orders hold one$`, nil, "rebuild", "--verify", "--all")
 
 	try(`^$`, []string{"provisioning is not rebuilt", "jobs"}, "rebuild", "fees", "provisioning")
+	try(`^$`, []string{"billing_runs is not rebuilt", "jobs"}, "rebuild", "billing_runs")
 	try(`^$`, []string{`there is no read model "fee"`, "projections list"}, "rebuild", "fee")
 	try(`^$`, []string{"--all"}, "rebuild")
 	try(`^$`, []string{"--all"}, "rebuild", "fees", "--all")
@@ -114,7 +115,7 @@ func TestProjections(t *testing.T) {
 	if ctx.Err() != nil {
 		t.Error("the projections do not stop")
 	}
-	if list := try(stopped, nil, "list"); strings.Count(list, "\n") != len(projections.All())+3 { // a heading, the usage store and the process manager
+	if list := try(stopped, nil, "list"); strings.Count(list, "\n") != len(projections.All())+4 { // a heading, the usage store and the process managers
 		t.Errorf("listed:\n%s", list)
 	}
 	try(``, []string{"position 4", "order.teleported"}, "rebuild", "fees")

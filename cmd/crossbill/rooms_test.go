@@ -71,7 +71,7 @@ var onlyIn = map[string][]string{
 	"github.com/osrg/gobgp":         {"edge/bgp"},
 	"github.com/cilium/ebpf":        {"edge"},
 	"github.com/gorilla/mux":        {"api"},
-	"github.com/riverqueue/river":   {"provisioning", "cmd/bench-api"},
+	"github.com/riverqueue/river":   {"provisioning", "billing/runs", "cmd/bench-api"}, // jobs: of sagas, and of billing runs
 	"github.com/vishvananda":        {"edge"},
 	"github.com/ThreeDotsLabs":      {"events"},
 	"github.com/transparency-dev":   {"events"},

@@ -1,6 +1,7 @@
 // Package billingrun is the closing of a period: the invoices and settlements that came of it, in one fact.
 //
-// It never rates anything; it says what a run issued and from how much of the log. Start reading at [Completed].
+// It never rates anything; it says what a run issued and from how much of the log, and who asked for it when. Start reading at
+// [Completed].
 package billingrun
 
 import (
@@ -27,9 +28,10 @@ type Completed struct {
 // EventType is the name in the log.
 func (Completed) EventType() string { return "billing_run.completed" }
 
-// Events returns one zero value of every event type of this package: those of a run's own stream, and of a connection's closed periods.
+// Events returns one zero value of every event type of this package: those of a run's own stream, of the requests for it, and
+// of a connection's closed periods.
 func Events() []domain.Event {
-	return []domain.Event{Completed{}, PeriodClosed{}, PeriodAdjusted{}, PeriodReopened{}}
+	return []domain.Event{Completed{}, Requested{}, Ended{}, Failed{}, PeriodClosed{}, PeriodAdjusted{}, PeriodReopened{}}
 }
 
 // Stream names the stream of one run.
