@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"crossbill/api/client"
+	"crossbill/domain"
 	"crossbill/events"
 )
 
@@ -154,6 +155,53 @@ func (m *market) bill(order client.Order, opened time.Time) {
 	again := m.close(nil, period)
 	if len(again.Invoices) != 1 || again.Invoices[0] != invoice.Id {
 		m.t.Errorf("the period again made %+v", again)
+	}
+	m.billAgain(invoice, settlement)
+}
+
+// billAgain makes the invoice void and has its connection billed by another one in its place, once however often it is asked for.
+func (m *market) billAgain(before client.Invoice, settled client.Settlement) {
+	m.t.Helper()
+	ctx := context.Background()
+	reissue := true
+	request := client.Voiding{Reason: "Wrong address", Reissue: &reissue}
+	var first client.BillingRun
+	var head events.Position
+	for n := range 2 { // the second finds it done
+		voided, position, err := client.Decode[client.VoidedInvoice](m.operator.VoidInvoice(ctx, before.Id, nil, request))
+		must(m.t, err)
+		if voided.Invoice.State != client.InvoiceStateVoid || voided.BillingRun == nil || len(voided.BillingRun.Invoices) != 1 || len(voided.BillingRun.Settlements) != 1 {
+			m.t.Fatalf("void and billed again it is %+v", voided)
+		}
+		if n == 0 {
+			if first, head = *voided.BillingRun, m.head(); position != int64(head) {
+				m.t.Errorf("the answer says position %d of %d", position, head)
+			}
+		} else if voided.BillingRun.Invoices[0] != first.Invoices[0] || m.head() != head {
+			m.t.Errorf("the second time it is billed again by %v, not %v", voided.BillingRun.Invoices, first.Invoices)
+		}
+	}
+	after, _, err := client.Decode[client.Invoice](m.customer.GetInvoice(ctx, first.Invoices[0]))
+	must(m.t, err)
+	if after.Id == before.Id || after.Number == before.Number || after.Reissues == nil || *after.Reissues != before.Id || after.Total != before.Total || *after.Due != before.Total {
+		m.t.Errorf("the invoice in its place is %+v", after)
+	}
+	for n, line := range after.Lines {
+		if line.ItemId != before.Lines[n].ItemId || line.Amount != before.Lines[n].Amount {
+			m.t.Errorf("line %d was %+v and is %+v", n+1, before.Lines[n], line)
+		}
+		explained, _, err := client.Decode[client.Explanation](m.customer.ExplainInvoiceLine(ctx, after.Id, line.Number))
+		must(m.t, err)
+		if !explained.Matches {
+			m.t.Errorf("line %d: %+v", n+1, explained)
+		}
+	}
+	for id, want := range map[string]domain.Money{settled.Id: {Currency: "USD"}, first.Settlements[0]: settled.Total} {
+		s, _, err := client.Decode[client.Settlement](m.provider.GetSettlement(ctx, id))
+		must(m.t, err)
+		if *s.Owed != want {
+			m.t.Errorf("of %s %s is owed, not %s", id, s.Owed, want)
+		}
 	}
 }
 
