@@ -46,6 +46,9 @@ func TestCreditAnInvoice(t *testing.T) {
 	if again.Id != note.Id {
 		t.Errorf("the same request again made %s beside %s", again.Id, note.Id)
 	}
+	if got := m.settledRevenue(); got != "200.00 USD" {
+		t.Errorf("the provider's revenue is %s", got)
+	}
 	position := int64(m.head())
 	page, _, err := client.Decode[client.CreditNotePage](m.customer.ListCreditNotes(ctx, &client.ListCreditNotesParams{AtPosition: &position}))
 	must(t, err)
@@ -90,5 +93,8 @@ func TestVoidAnInvoice(t *testing.T) {
 	must(t, err)
 	if settled.Owed.Minor != 0 {
 		t.Errorf("the provider is owed %s", settled.Owed)
+	}
+	if got := m.settledRevenue(); got != "0.00 USD" {
+		t.Errorf("the provider's revenue is %s", got)
 	}
 }

@@ -1065,6 +1065,24 @@ func (e RecordedReadingSource) Valid() bool {
 	}
 }
 
+// Defines values for RecurringRevenueOf.
+const (
+	RecurringRevenueOfPlatformFees   RecurringRevenueOf = "platform_fees"
+	RecurringRevenueOfProviderPrices RecurringRevenueOf = "provider_prices"
+)
+
+// Valid indicates whether the value is a known member of the RecurringRevenueOf enum.
+func (e RecurringRevenueOf) Valid() bool {
+	switch e {
+	case RecurringRevenueOfPlatformFees:
+		return true
+	case RecurringRevenueOfProviderPrices:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for RedundancyGroupState.
 const (
 	RedundancyGroupStateEmpty       RedundancyGroupState = "empty"
@@ -2488,6 +2506,25 @@ type ForecastMethod struct {
 	Usage string `json:"usage"`
 }
 
+// GrossMargin defines model for GrossMargin.
+type GrossMargin struct {
+	// FromMonth A calendar month, UTC.
+	//
+	// Example: 2026-03
+	FromMonth Month `json:"from_month"`
+
+	// Months By month and currency; a month without any in a currency is left out.
+	Months []MarginMonth `json:"months"`
+
+	// Position The log position that it is of.
+	Position int64 `json:"position"`
+
+	// ToMonth A calendar month, UTC.
+	//
+	// Example: 2026-03
+	ToMonth Month `json:"to_month"`
+}
+
 // GroupedConnection defines model for GroupedConnection.
 type GroupedConnection struct {
 	ConnectionId ConnectionID `json:"connection_id"`
@@ -2820,6 +2857,31 @@ type LocationID = string
 type LocationPage struct {
 	Items         []Location `json:"items"`
 	NextPageToken *string    `json:"next_page_token,omitempty"`
+}
+
+// MarginMonth gross_margin is fee_revenue − processing_cost, gross_margin_ratio is gross_margin ÷ fee_revenue to four digits, absent unless
+// fee_revenue is above zero. passthrough is what was invoiced for providers' services, less what was credited: gross merchandise
+// value, and no revenue of the platform's.
+type MarginMonth struct {
+	// FeeRevenue An amount in major units with all the digits of its currency.
+	FeeRevenue Money `json:"fee_revenue"`
+
+	// GrossMargin An amount in major units with all the digits of its currency.
+	GrossMargin Money `json:"gross_margin"`
+
+	// GrossMarginRatio An exact decimal number.
+	GrossMarginRatio *Decimal `json:"gross_margin_ratio,omitempty"`
+
+	// Month A calendar month, UTC.
+	//
+	// Example: 2026-03
+	Month Month `json:"month"`
+
+	// Passthrough An amount in major units with all the digits of its currency.
+	Passthrough Money `json:"passthrough"`
+
+	// ProcessingCost An amount in major units with all the digits of its currency.
+	ProcessingCost Money `json:"processing_cost"`
 }
 
 // MarketPolicy defines model for MarketPolicy.
@@ -3778,6 +3840,71 @@ type RecordedReading struct {
 
 // RecordedReadingSource defines model for RecordedReading.Source.
 type RecordedReadingSource string
+
+// RecurringMonth start + new + returned + expansion − contraction − churn = end. Of each customer what all its connections come to is compared.
+// net_retention is (start + expansion − contraction − churn) ÷ start, gross_retention is (start − contraction − churn) ÷ start,
+// both to four digits, and absent if start is zero.
+type RecurringMonth struct {
+	// Churn An amount in major units with all the digits of its currency.
+	Churn            Money `json:"churn"`
+	ChurnedCustomers int   `json:"churned_customers"`
+
+	// Contraction An amount in major units with all the digits of its currency.
+	Contraction Money `json:"contraction"`
+
+	// Customers With any at the end.
+	Customers int `json:"customers"`
+
+	// End An amount in major units with all the digits of its currency.
+	End Money `json:"end"`
+
+	// Expansion An amount in major units with all the digits of its currency.
+	Expansion Money `json:"expansion"`
+
+	// GrossRetention An exact decimal number.
+	GrossRetention *Decimal `json:"gross_retention,omitempty"`
+
+	// Month A calendar month, UTC.
+	//
+	// Example: 2026-03
+	Month Month `json:"month"`
+
+	// NetRetention An exact decimal number.
+	NetRetention *Decimal `json:"net_retention,omitempty"`
+
+	// New An amount in major units with all the digits of its currency.
+	New          Money `json:"new"`
+	NewCustomers int   `json:"new_customers"`
+
+	// Returned An amount in major units with all the digits of its currency.
+	Returned          Money `json:"returned"`
+	ReturnedCustomers int   `json:"returned_customers"`
+
+	// Start An amount in major units with all the digits of its currency.
+	Start Money `json:"start"`
+}
+
+// RecurringRevenue defines model for RecurringRevenue.
+type RecurringRevenue struct {
+	// FromMonth A calendar month, UTC.
+	//
+	// Example: 2026-03
+	FromMonth Month `json:"from_month"`
+
+	// Months By month and currency; a month without any in a currency is left out.
+	Months []RecurringMonth `json:"months"`
+
+	// Of Whose revenue it is.
+	Of RecurringRevenueOf `json:"of"`
+
+	// ToMonth A calendar month, UTC.
+	//
+	// Example: 2026-03
+	ToMonth Month `json:"to_month"`
+}
+
+// RecurringRevenueOf Whose revenue it is.
+type RecurringRevenueOf string
 
 // RedundancyGroup defines model for RedundancyGroup.
 type RedundancyGroup struct {
@@ -4967,6 +5094,18 @@ type PublishFeeScheduleParams struct {
 	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
 }
 
+// GetGrossMarginParams defines parameters for GetGrossMargin.
+type GetGrossMarginParams struct {
+	// FromMonth Absent: eleven months before to_month.
+	FromMonth *Month `form:"from_month,omitempty" json:"from_month,omitempty"`
+
+	// ToMonth The last month; absent: the present one, as it stands.
+	ToMonth *Month `form:"to_month,omitempty" json:"to_month,omitempty"`
+
+	// AtPosition The last log position that counts, which is waited for, for a few seconds at most; absent: the log's end.
+	AtPosition *LedgerPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
 // ListInvoicesParams defines parameters for ListInvoices.
 type ListInvoicesParams struct {
 	// Period The month that the period begins in.
@@ -5647,6 +5786,18 @@ type WithdrawQuoteParams struct {
 
 	// IfMatch Go on only if the thing still has this ETag.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// GetRecurringRevenueParams defines parameters for GetRecurringRevenue.
+type GetRecurringRevenueParams struct {
+	// FromMonth Absent: eleven months before to_month.
+	FromMonth *Month `form:"from_month,omitempty" json:"from_month,omitempty"`
+
+	// ToMonth The last month; absent: the present one, as it stands.
+	ToMonth *Month `form:"to_month,omitempty" json:"to_month,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
 // ListRedundancyGroupsParams defines parameters for ListRedundancyGroups.
@@ -6444,6 +6595,9 @@ type ServerInterface interface {
 	// PublishFeeSchedule Publish the platform's fee schedule
 	// (POST /v1/fee-schedules)
 	PublishFeeSchedule(w http.ResponseWriter, r *http.Request, params PublishFeeScheduleParams)
+	// GetGrossMargin The platform's fees, what processing payments cost, and what is left, month by month
+	// (GET /v1/gross-margin)
+	GetGrossMargin(w http.ResponseWriter, r *http.Request, params GetGrossMarginParams)
 	// GetHealth Whether this node can serve
 	// (GET /v1/health)
 	GetHealth(w http.ResponseWriter, r *http.Request)
@@ -6660,6 +6814,9 @@ type ServerInterface interface {
 	// WithdrawQuote Give a quote up; no order can be placed from it any more
 	// (POST /v1/quotes/{quote_id}:withdraw)
 	WithdrawQuote(w http.ResponseWriter, r *http.Request, quoteId QuoteID, params WithdrawQuoteParams)
+	// GetRecurringRevenue Monthly recurring revenue, its movements and its retention, month by month
+	// (GET /v1/recurring-revenue)
+	GetRecurringRevenue(w http.ResponseWriter, r *http.Request, params GetRecurringRevenueParams)
 	// ListRedundancyGroups The caller's redundancy groups, newest first
 	// (GET /v1/redundancy-groups)
 	ListRedundancyGroups(w http.ResponseWriter, r *http.Request, params ListRedundancyGroupsParams)
@@ -10270,6 +10427,65 @@ func (siw *ServerInterfaceWrapper) PublishFeeSchedule(w http.ResponseWriter, r *
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.PublishFeeSchedule(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetGrossMargin operation middleware
+func (siw *ServerInterfaceWrapper) GetGrossMargin(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetGrossMarginParams
+
+	// ------------- Optional query parameter "from_month" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "from_month", r.URL.Query(), &params.FromMonth, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "from_month"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "from_month", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "to_month" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "to_month", r.URL.Query(), &params.ToMonth, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "to_month"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "to_month", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetGrossMargin(w, r, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -15204,6 +15420,65 @@ func (siw *ServerInterfaceWrapper) WithdrawQuote(w http.ResponseWriter, r *http.
 	handler.ServeHTTP(w, r)
 }
 
+// GetRecurringRevenue operation middleware
+func (siw *ServerInterfaceWrapper) GetRecurringRevenue(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetRecurringRevenueParams
+
+	// ------------- Optional query parameter "from_month" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "from_month", r.URL.Query(), &params.FromMonth, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "from_month"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "from_month", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "to_month" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "to_month", r.URL.Query(), &params.ToMonth, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "to_month"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "to_month", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetRecurringRevenue(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListRedundancyGroups operation middleware
 func (siw *ServerInterfaceWrapper) ListRedundancyGroups(w http.ResponseWriter, r *http.Request) {
 
@@ -18003,6 +18278,10 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/revenue", wrapper.GetRevenue).Methods(http.MethodGet)
 
+	r.HandleFunc(options.BaseURL+"/v1/recurring-revenue", wrapper.GetRecurringRevenue).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/gross-margin", wrapper.GetGrossMargin).Methods(http.MethodGet)
+
 	r.HandleFunc(options.BaseURL+"/v1/issuer", wrapper.GetIssuer).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/issuer", wrapper.SetIssuer).Methods(http.MethodPost)
@@ -20450,6 +20729,45 @@ type PublishFeeScheduledefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response PublishFeeScheduledefaultApplicationProblemPlusJSONResponse) VisitPublishFeeScheduleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetGrossMarginRequestObject struct {
+	Params GetGrossMarginParams
+}
+
+type GetGrossMarginResponseObject interface {
+	VisitGetGrossMarginResponse(w http.ResponseWriter) error
+}
+
+type GetGrossMargin200JSONResponse GrossMargin
+
+func (response GetGrossMargin200JSONResponse) VisitGetGrossMarginResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetGrossMargindefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetGrossMargindefaultApplicationProblemPlusJSONResponse) VisitGetGrossMarginResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -23794,6 +24112,45 @@ func (response WithdrawQuotedefaultApplicationProblemPlusJSONResponse) VisitWith
 	return err
 }
 
+type GetRecurringRevenueRequestObject struct {
+	Params GetRecurringRevenueParams
+}
+
+type GetRecurringRevenueResponseObject interface {
+	VisitGetRecurringRevenueResponse(w http.ResponseWriter) error
+}
+
+type GetRecurringRevenue200JSONResponse RecurringRevenue
+
+func (response GetRecurringRevenue200JSONResponse) VisitGetRecurringRevenueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetRecurringRevenuedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetRecurringRevenuedefaultApplicationProblemPlusJSONResponse) VisitGetRecurringRevenueResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListRedundancyGroupsRequestObject struct {
 	Params ListRedundancyGroupsParams
 }
@@ -25467,6 +25824,9 @@ type StrictServerInterface interface {
 	// PublishFeeSchedule Publish the platform's fee schedule
 	// (POST /v1/fee-schedules)
 	PublishFeeSchedule(ctx context.Context, request PublishFeeScheduleRequestObject) (PublishFeeScheduleResponseObject, error)
+	// GetGrossMargin The platform's fees, what processing payments cost, and what is left, month by month
+	// (GET /v1/gross-margin)
+	GetGrossMargin(ctx context.Context, request GetGrossMarginRequestObject) (GetGrossMarginResponseObject, error)
 	// GetHealth Whether this node can serve
 	// (GET /v1/health)
 	GetHealth(ctx context.Context, request GetHealthRequestObject) (GetHealthResponseObject, error)
@@ -25683,6 +26043,9 @@ type StrictServerInterface interface {
 	// WithdrawQuote Give a quote up; no order can be placed from it any more
 	// (POST /v1/quotes/{quote_id}:withdraw)
 	WithdrawQuote(ctx context.Context, request WithdrawQuoteRequestObject) (WithdrawQuoteResponseObject, error)
+	// GetRecurringRevenue Monthly recurring revenue, its movements and its retention, month by month
+	// (GET /v1/recurring-revenue)
+	GetRecurringRevenue(ctx context.Context, request GetRecurringRevenueRequestObject) (GetRecurringRevenueResponseObject, error)
 	// ListRedundancyGroups The caller's redundancy groups, newest first
 	// (GET /v1/redundancy-groups)
 	ListRedundancyGroups(ctx context.Context, request ListRedundancyGroupsRequestObject) (ListRedundancyGroupsResponseObject, error)
@@ -27248,6 +27611,32 @@ func (sh *strictHandler) PublishFeeSchedule(w http.ResponseWriter, r *http.Reque
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(PublishFeeScheduleResponseObject); ok {
 		if err := validResponse.VisitPublishFeeScheduleResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetGrossMargin operation middleware
+func (sh *strictHandler) GetGrossMargin(w http.ResponseWriter, r *http.Request, params GetGrossMarginParams) {
+	var request GetGrossMarginRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetGrossMargin(ctx, request.(GetGrossMarginRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetGrossMargin")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetGrossMarginResponseObject); ok {
+		if err := validResponse.VisitGetGrossMarginResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -29319,6 +29708,32 @@ func (sh *strictHandler) WithdrawQuote(w http.ResponseWriter, r *http.Request, q
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(WithdrawQuoteResponseObject); ok {
 		if err := validResponse.VisitWithdrawQuoteResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetRecurringRevenue operation middleware
+func (sh *strictHandler) GetRecurringRevenue(w http.ResponseWriter, r *http.Request, params GetRecurringRevenueParams) {
+	var request GetRecurringRevenueRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetRecurringRevenue(ctx, request.(GetRecurringRevenueRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetRecurringRevenue")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetRecurringRevenueResponseObject); ok {
+		if err := validResponse.VisitGetRecurringRevenueResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"crossbill/billing"
-	"crossbill/domain"
 	"crossbill/domain/budget"
 	"crossbill/domain/connection"
 	"crossbill/domain/invoice"
@@ -154,18 +153,9 @@ func spendSums(lines []invoice.Line, key func(invoice.Line) string) ([]SpendSum,
 // GetRevenue says what the caller's organisation, a provider, has earned: what is settled, and what is still open.
 func (s *Server) GetRevenue(ctx context.Context, req GetRevenueRequestObject) (GetRevenueResponseObject, error) {
 	p, provider, now := req.Params, callerFrom(ctx).OrganisationID, s.now()
-	last, _, err := monthUntil(p.ToMonth, now)
+	first, last, err := monthsBetween("api.GetRevenue", p.FromMonth, p.ToMonth, now, maxRevenueMonths)
 	if err != nil {
 		return nil, err
-	}
-	first := billing.MonthOf(last.From.AddDate(0, -11, 0))
-	if p.FromMonth != nil {
-		if first, err = billing.ParseMonth(*p.FromMonth); err != nil {
-			return nil, err
-		}
-	}
-	if first.From.After(last.From) || first.From.AddDate(0, maxRevenueMonths, 0).Before(last.To) {
-		return nil, domain.Errorf(domain.Invalid, "api.GetRevenue", "from_month must not be after to_month, nor more than %d months before it", maxRevenueMonths)
 	}
 	by := string(valueOr(p.GroupBy, projections.RevenueByMonth))
 	answer := Revenue{FromMonth: budget.MonthOf(first.From), ToMonth: budget.MonthOf(last.From), Settled: []RevenueSum{}, SettledTotals: []RevenueSum{}}

@@ -25,6 +25,7 @@ var unseen = map[string]string{
 	"log_archives":         "where events went; what is read there is filtered by their parties (events/view.go)",
 	"log_head":             "the size and the root of the log, which everybody is told",
 	"log_tiles":            "hashes, which everybody is told",
+	"read_recurring_prices": "what quotes come to, of which a connection\'s terms have what its provider may know",
 	"reservations":         "what an allocation is decided by",
 	"reserved_keys":        "names that are taken",
 	"stripe_shares":        "where money is to be moved, which the payments and payouts in the log tell",

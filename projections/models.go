@@ -14,6 +14,7 @@ var models = []Projection{
 	{Name: "settlements", Apply: applySettlements, Tables: []string{"read_settlements", "read_revenue"}},
 	{Name: "credit_notes", Apply: applyCreditNotes, Tables: []string{"read_credit_notes"}},
 	{Name: "settled_items", Apply: applySettledItems, Tables: []string{"read_settled_items"}},
+	{Name: "recurring_revenue", Apply: applyRecurring, Tables: []string{"read_recurring_prices", "read_recurring_terms"}},
 	{Name: LedgerModel, Apply: applyLedger, Tables: []string{"ledger_transactions", "ledger_entries"}},
 	{Name: "fees", Apply: applyFees, Tables: []string{"read_fee_schedules"}},
 	{Name: "billing_accounts", Apply: applyBillingAccounts, Tables: []string{"read_billing_accounts", "read_billing_defaults"}},

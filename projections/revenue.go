@@ -8,19 +8,16 @@ import (
 
 	"crossbill/domain"
 	"crossbill/domain/settlement"
-	"crossbill/events"
 )
 
 // MaxRevenueSums is how many sums one question about revenue may have for an answer.
 const MaxRevenueSums = 10_000
 
-// insertRevenue adds up the lines of settlements for each connection. A settlement never changes, so no row does.
-func insertRevenue(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error {
-	for _, e := range batch {
-		s, ok := e.Event.(settlement.Issued)
-		if !ok {
-			continue
-		}
+// keepRevenue adds up what is left of the lines of settlements for each connection: what was credited since is no revenue of
+// the month that it was settled for.
+func keepRevenue(ctx context.Context, tx pgx.Tx, changed []*folded[settlement.State]) error {
+	for _, row := range changed {
+		s := row.state
 		sums := make(map[string]domain.Money)
 		var ids, amounts []string
 		for _, l := range s.Lines {
@@ -29,17 +26,22 @@ func insertRevenue(ctx context.Context, tx pgx.Tx, batch []events.Recorded) erro
 				sum.Currency = s.Currency
 				ids = append(ids, l.ConnectionID)
 			}
-			var err error
-			if sums[l.ConnectionID], err = sum.Add(l.Amount); err != nil {
+			sum, err := sum.Add(l.Amount)
+			if off, credited := s.ByItem[l.ItemID]; err == nil && credited {
+				sum, err = sum.Add(off.Neg())
+			}
+			if err != nil {
 				return err
 			}
+			sums[l.ConnectionID] = sum
 		}
 		for _, id := range ids {
 			amounts = append(amounts, sums[id].Amount())
 		}
 		if _, err := tx.Exec(ctx, `
 			INSERT INTO read_revenue (settlement_id, connection_id, provider_id, period_start, currency, amount)
-			SELECT $1, id, $2, $3, $4, amount::numeric FROM unnest($5::text[], $6::text[]) AS t (id, amount)`,
+			SELECT $1, id, $2, $3, $4, amount::numeric FROM unnest($5::text[], $6::text[]) AS t (id, amount)
+			ON CONFLICT (settlement_id, connection_id) DO UPDATE SET amount = EXCLUDED.amount`,
 			s.SettlementID, s.ProviderID, s.PeriodStart, string(s.Currency), ids, amounts); err != nil {
 			return err
 		}
@@ -55,7 +57,7 @@ const (
 	RevenueByConnection = "connection"
 )
 
-// RevenueSum is what is settled with a provider for a month, in one currency.
+// RevenueSum is what is settled with a provider for a month, in one currency, less what was credited since.
 type RevenueSum struct {
 	Month  string // "2026-03", in which the periods begin
 	Key    string // the month, or an id

@@ -39,7 +39,7 @@ func applySettlements(ctx context.Context, tx pgx.Tx, batch []events.Recorded) e
 	if err != nil {
 		return err
 	}
-	return insertRevenue(ctx, tx, batch)
+	return keepRevenue(ctx, tx, rows)
 }
 
 // SettlementsOf returns a page of what the viewer, a provider, is owed, newest first, and the token of the next page ("" at the end).

@@ -1065,6 +1065,24 @@ func (e RecordedReadingSource) Valid() bool {
 	}
 }
 
+// Defines values for RecurringRevenueOf.
+const (
+	RecurringRevenueOfPlatformFees   RecurringRevenueOf = "platform_fees"
+	RecurringRevenueOfProviderPrices RecurringRevenueOf = "provider_prices"
+)
+
+// Valid indicates whether the value is a known member of the RecurringRevenueOf enum.
+func (e RecurringRevenueOf) Valid() bool {
+	switch e {
+	case RecurringRevenueOfPlatformFees:
+		return true
+	case RecurringRevenueOfProviderPrices:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for RedundancyGroupState.
 const (
 	RedundancyGroupStateEmpty       RedundancyGroupState = "empty"
@@ -2488,6 +2506,25 @@ type ForecastMethod struct {
 	Usage string `json:"usage"`
 }
 
+// GrossMargin defines model for GrossMargin.
+type GrossMargin struct {
+	// FromMonth A calendar month, UTC.
+	//
+	// Example: 2026-03
+	FromMonth Month `json:"from_month"`
+
+	// Months By month and currency; a month without any in a currency is left out.
+	Months []MarginMonth `json:"months"`
+
+	// Position The log position that it is of.
+	Position int64 `json:"position"`
+
+	// ToMonth A calendar month, UTC.
+	//
+	// Example: 2026-03
+	ToMonth Month `json:"to_month"`
+}
+
 // GroupedConnection defines model for GroupedConnection.
 type GroupedConnection struct {
 	ConnectionId ConnectionID `json:"connection_id"`
@@ -2820,6 +2857,31 @@ type LocationID = string
 type LocationPage struct {
 	Items         []Location `json:"items"`
 	NextPageToken *string    `json:"next_page_token,omitempty"`
+}
+
+// MarginMonth gross_margin is fee_revenue − processing_cost, gross_margin_ratio is gross_margin ÷ fee_revenue to four digits, absent unless
+// fee_revenue is above zero. passthrough is what was invoiced for providers' services, less what was credited: gross merchandise
+// value, and no revenue of the platform's.
+type MarginMonth struct {
+	// FeeRevenue An amount in major units with all the digits of its currency.
+	FeeRevenue Money `json:"fee_revenue"`
+
+	// GrossMargin An amount in major units with all the digits of its currency.
+	GrossMargin Money `json:"gross_margin"`
+
+	// GrossMarginRatio An exact decimal number.
+	GrossMarginRatio *Decimal `json:"gross_margin_ratio,omitempty"`
+
+	// Month A calendar month, UTC.
+	//
+	// Example: 2026-03
+	Month Month `json:"month"`
+
+	// Passthrough An amount in major units with all the digits of its currency.
+	Passthrough Money `json:"passthrough"`
+
+	// ProcessingCost An amount in major units with all the digits of its currency.
+	ProcessingCost Money `json:"processing_cost"`
 }
 
 // MarketPolicy defines model for MarketPolicy.
@@ -3778,6 +3840,71 @@ type RecordedReading struct {
 
 // RecordedReadingSource defines model for RecordedReading.Source.
 type RecordedReadingSource string
+
+// RecurringMonth start + new + returned + expansion − contraction − churn = end. Of each customer what all its connections come to is compared.
+// net_retention is (start + expansion − contraction − churn) ÷ start, gross_retention is (start − contraction − churn) ÷ start,
+// both to four digits, and absent if start is zero.
+type RecurringMonth struct {
+	// Churn An amount in major units with all the digits of its currency.
+	Churn            Money `json:"churn"`
+	ChurnedCustomers int   `json:"churned_customers"`
+
+	// Contraction An amount in major units with all the digits of its currency.
+	Contraction Money `json:"contraction"`
+
+	// Customers With any at the end.
+	Customers int `json:"customers"`
+
+	// End An amount in major units with all the digits of its currency.
+	End Money `json:"end"`
+
+	// Expansion An amount in major units with all the digits of its currency.
+	Expansion Money `json:"expansion"`
+
+	// GrossRetention An exact decimal number.
+	GrossRetention *Decimal `json:"gross_retention,omitempty"`
+
+	// Month A calendar month, UTC.
+	//
+	// Example: 2026-03
+	Month Month `json:"month"`
+
+	// NetRetention An exact decimal number.
+	NetRetention *Decimal `json:"net_retention,omitempty"`
+
+	// New An amount in major units with all the digits of its currency.
+	New          Money `json:"new"`
+	NewCustomers int   `json:"new_customers"`
+
+	// Returned An amount in major units with all the digits of its currency.
+	Returned          Money `json:"returned"`
+	ReturnedCustomers int   `json:"returned_customers"`
+
+	// Start An amount in major units with all the digits of its currency.
+	Start Money `json:"start"`
+}
+
+// RecurringRevenue defines model for RecurringRevenue.
+type RecurringRevenue struct {
+	// FromMonth A calendar month, UTC.
+	//
+	// Example: 2026-03
+	FromMonth Month `json:"from_month"`
+
+	// Months By month and currency; a month without any in a currency is left out.
+	Months []RecurringMonth `json:"months"`
+
+	// Of Whose revenue it is.
+	Of RecurringRevenueOf `json:"of"`
+
+	// ToMonth A calendar month, UTC.
+	//
+	// Example: 2026-03
+	ToMonth Month `json:"to_month"`
+}
+
+// RecurringRevenueOf Whose revenue it is.
+type RecurringRevenueOf string
 
 // RedundancyGroup defines model for RedundancyGroup.
 type RedundancyGroup struct {
@@ -4967,6 +5094,18 @@ type PublishFeeScheduleParams struct {
 	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
 }
 
+// GetGrossMarginParams defines parameters for GetGrossMargin.
+type GetGrossMarginParams struct {
+	// FromMonth Absent: eleven months before to_month.
+	FromMonth *Month `form:"from_month,omitempty" json:"from_month,omitempty"`
+
+	// ToMonth The last month; absent: the present one, as it stands.
+	ToMonth *Month `form:"to_month,omitempty" json:"to_month,omitempty"`
+
+	// AtPosition The last log position that counts, which is waited for, for a few seconds at most; absent: the log's end.
+	AtPosition *LedgerPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
 // ListInvoicesParams defines parameters for ListInvoices.
 type ListInvoicesParams struct {
 	// Period The month that the period begins in.
@@ -5647,6 +5786,18 @@ type WithdrawQuoteParams struct {
 
 	// IfMatch Go on only if the thing still has this ETag.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// GetRecurringRevenueParams defines parameters for GetRecurringRevenue.
+type GetRecurringRevenueParams struct {
+	// FromMonth Absent: eleven months before to_month.
+	FromMonth *Month `form:"from_month,omitempty" json:"from_month,omitempty"`
+
+	// ToMonth The last month; absent: the present one, as it stands.
+	ToMonth *Month `form:"to_month,omitempty" json:"to_month,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
 
 // ListRedundancyGroupsParams defines parameters for ListRedundancyGroups.
@@ -6866,6 +7017,14 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/fee-schedules (the `PublishFeeSchedule` operationId).
 	PublishFeeSchedule(ctx context.Context, params *PublishFeeScheduleParams, body PublishFeeScheduleJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetGrossMargin The platform's fees, what processing payments cost, and what is left, month by month
+	//
+	// For operators. From the ledger, by the days that its entries are dated by: fees less those credited and of void invoices, and
+	// the cost of payment processing. What was invoiced for providers stands beside it and is in no sum: it is theirs.
+	//
+	// Corresponds with GET /v1/gross-margin (the `GetGrossMargin` operationId).
+	GetGrossMargin(ctx context.Context, params *GetGrossMarginParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetHealth Whether this node can serve
 	//
 	// Corresponds with GET /v1/health (the `GetHealth` operationId).
@@ -7604,6 +7763,16 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/quotes/{quote_id}:withdraw (the `WithdrawQuote` operationId).
 	WithdrawQuote(ctx context.Context, quoteId QuoteID, params *WithdrawQuoteParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetRecurringRevenue Monthly recurring revenue, its movements and its retention, month by month
+	//
+	// For operators of the platform's own revenue, its fees; for a provider of its own prices. What providers are owed is no revenue
+	// of the platform's, and is not in it. It is what connections in force come to in a full month without usage and without what is
+	// charged once, so neither parts of months, nor usage, nor credit notes move it (docs/finance.md). Currencies are never added to
+	// each other.
+	//
+	// Corresponds with GET /v1/recurring-revenue (the `GetRecurringRevenue` operationId).
+	GetRecurringRevenue(ctx context.Context, params *GetRecurringRevenueParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListRedundancyGroups The caller's redundancy groups, newest first
 	//
@@ -9105,6 +9274,24 @@ func (c *Client) PublishFeeScheduleWithBody(ctx context.Context, params *Publish
 // Corresponds with POST /v1/fee-schedules (the `PublishFeeSchedule` operationId).
 func (c *Client) PublishFeeSchedule(ctx context.Context, params *PublishFeeScheduleParams, body PublishFeeScheduleJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPublishFeeScheduleRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetGrossMargin The platform's fees, what processing payments cost, and what is left, month by month
+//
+// For operators. From the ledger, by the days that its entries are dated by: fees less those credited and of void invoices, and
+// the cost of payment processing. What was invoiced for providers stands beside it and is in no sum: it is theirs.
+//
+// Corresponds with GET /v1/gross-margin (the `GetGrossMargin` operationId).
+func (c *Client) GetGrossMargin(ctx context.Context, params *GetGrossMarginParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetGrossMarginRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -10824,6 +11011,26 @@ func (c *Client) GetQuoteTimeline(ctx context.Context, quoteId QuoteID, params *
 // Corresponds with POST /v1/quotes/{quote_id}:withdraw (the `WithdrawQuote` operationId).
 func (c *Client) WithdrawQuote(ctx context.Context, quoteId QuoteID, params *WithdrawQuoteParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewWithdrawQuoteRequest(c.Server, quoteId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetRecurringRevenue Monthly recurring revenue, its movements and its retention, month by month
+//
+// For operators of the platform's own revenue, its fees; for a provider of its own prices. What providers are owed is no revenue
+// of the platform's, and is not in it. It is what connections in force come to in a full month without usage and without what is
+// charged once, so neither parts of months, nor usage, nor credit notes move it (docs/finance.md). Currencies are never added to
+// each other.
+//
+// Corresponds with GET /v1/recurring-revenue (the `GetRecurringRevenue` operationId).
+func (c *Client) GetRecurringRevenue(ctx context.Context, params *GetRecurringRevenueParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetRecurringRevenueRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -15345,6 +15552,84 @@ func NewPublishFeeScheduleRequestWithBody(server string, params *PublishFeeSched
 			req.Header.Set("Crossbill-Reason", headerParam2)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewGetGrossMarginRequest constructs an http.Request for the GetGrossMargin method
+func NewGetGrossMarginRequest(server string, params *GetGrossMarginParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/gross-margin")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.FromMonth != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "from_month", *params.FromMonth, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ToMonth != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "to_month", *params.ToMonth, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -20411,6 +20696,84 @@ func NewWithdrawQuoteRequest(server string, quoteId QuoteID, params *WithdrawQuo
 	return req, nil
 }
 
+// NewGetRecurringRevenueRequest constructs an http.Request for the GetRecurringRevenue method
+func NewGetRecurringRevenueRequest(server string, params *GetRecurringRevenueParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/recurring-revenue")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.FromMonth != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "from_month", *params.FromMonth, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ToMonth != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "to_month", *params.ToMonth, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListRedundancyGroupsRequest constructs an http.Request for the ListRedundancyGroups method
 func NewListRedundancyGroupsRequest(server string, params *ListRedundancyGroupsParams) (*http.Request, error) {
 	var err error
@@ -23542,6 +23905,16 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/fee-schedules (the `PublishFeeSchedule` operationId).
 	PublishFeeScheduleWithResponse(ctx context.Context, params *PublishFeeScheduleParams, body PublishFeeScheduleJSONRequestBody, reqEditors ...RequestEditorFn) (*PublishFeeScheduleResponse, error)
 
+	// GetGrossMarginWithResponse The platform's fees, what processing payments cost, and what is left, month by month
+	//
+	// For operators. From the ledger, by the days that its entries are dated by: fees less those credited and of void invoices, and
+	// the cost of payment processing. What was invoiced for providers stands beside it and is in no sum: it is theirs.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/gross-margin (the `GetGrossMargin` operationId).
+	GetGrossMarginWithResponse(ctx context.Context, params *GetGrossMarginParams, reqEditors ...RequestEditorFn) (*GetGrossMarginResponse, error)
+
 	// GetHealthWithResponse Whether this node can serve
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -24372,6 +24745,18 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/quotes/{quote_id}:withdraw (the `WithdrawQuote` operationId).
 	WithdrawQuoteWithResponse(ctx context.Context, quoteId QuoteID, params *WithdrawQuoteParams, reqEditors ...RequestEditorFn) (*WithdrawQuoteResponse, error)
+
+	// GetRecurringRevenueWithResponse Monthly recurring revenue, its movements and its retention, month by month
+	//
+	// For operators of the platform's own revenue, its fees; for a provider of its own prices. What providers are owed is no revenue
+	// of the platform's, and is not in it. It is what connections in force come to in a full month without usage and without what is
+	// charged once, so neither parts of months, nor usage, nor credit notes move it (docs/finance.md). Currencies are never added to
+	// each other.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/recurring-revenue (the `GetRecurringRevenue` operationId).
+	GetRecurringRevenueWithResponse(ctx context.Context, params *GetRecurringRevenueParams, reqEditors ...RequestEditorFn) (*GetRecurringRevenueResponse, error)
 
 	// ListRedundancyGroupsWithResponse The caller's redundancy groups, newest first
 	//
@@ -27337,6 +27722,54 @@ func (r PublishFeeScheduleResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r PublishFeeScheduleResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetGrossMarginResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *GrossMargin
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetGrossMarginResponse) GetJSON200() *GrossMargin {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetGrossMarginResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetGrossMarginResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetGrossMarginResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetGrossMarginResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetGrossMarginResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -31078,6 +31511,54 @@ func (r WithdrawQuoteResponse) ContentType() string {
 	return ""
 }
 
+type GetRecurringRevenueResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RecurringRevenue
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetRecurringRevenueResponse) GetJSON200() *RecurringRevenue {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetRecurringRevenueResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetRecurringRevenueResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetRecurringRevenueResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetRecurringRevenueResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetRecurringRevenueResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListRedundancyGroupsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -33753,6 +34234,22 @@ func (c *ClientWithResponses) PublishFeeScheduleWithResponse(ctx context.Context
 	return ParsePublishFeeScheduleResponse(rsp)
 }
 
+// GetGrossMarginWithResponse The platform's fees, what processing payments cost, and what is left, month by month
+//
+// For operators. From the ledger, by the days that its entries are dated by: fees less those credited and of void invoices, and
+// the cost of payment processing. What was invoiced for providers stands beside it and is in no sum: it is theirs.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/gross-margin (the `GetGrossMargin` operationId).
+func (c *ClientWithResponses) GetGrossMarginWithResponse(ctx context.Context, params *GetGrossMarginParams, reqEditors ...RequestEditorFn) (*GetGrossMarginResponse, error) {
+	rsp, err := c.GetGrossMargin(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetGrossMarginResponse(rsp)
+}
+
 // GetHealthWithResponse Whether this node can serve
 //
 // Returns a wrapper object for the known response body format(s).
@@ -35170,6 +35667,24 @@ func (c *ClientWithResponses) WithdrawQuoteWithResponse(ctx context.Context, quo
 		return nil, err
 	}
 	return ParseWithdrawQuoteResponse(rsp)
+}
+
+// GetRecurringRevenueWithResponse Monthly recurring revenue, its movements and its retention, month by month
+//
+// For operators of the platform's own revenue, its fees; for a provider of its own prices. What providers are owed is no revenue
+// of the platform's, and is not in it. It is what connections in force come to in a full month without usage and without what is
+// charged once, so neither parts of months, nor usage, nor credit notes move it (docs/finance.md). Currencies are never added to
+// each other.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/recurring-revenue (the `GetRecurringRevenue` operationId).
+func (c *ClientWithResponses) GetRecurringRevenueWithResponse(ctx context.Context, params *GetRecurringRevenueParams, reqEditors ...RequestEditorFn) (*GetRecurringRevenueResponse, error) {
+	rsp, err := c.GetRecurringRevenue(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetRecurringRevenueResponse(rsp)
 }
 
 // ListRedundancyGroupsWithResponse The caller's redundancy groups, newest first
@@ -37866,6 +38381,39 @@ func ParsePublishFeeScheduleResponse(rsp *http.Response) (*PublishFeeScheduleRes
 			headers.CrossbillPosition = &value
 		}
 		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetGrossMarginResponse parses an HTTP response from a GetGrossMarginWithResponse call
+func ParseGetGrossMarginResponse(rsp *http.Response) (*GetGrossMarginResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetGrossMarginResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest GrossMargin
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
 	}
 
 	return response, nil
@@ -40821,6 +41369,39 @@ func ParseWithdrawQuoteResponse(rsp *http.Response) (*WithdrawQuoteResponse, err
 			headers.CrossbillPosition = &value
 		}
 		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetRecurringRevenueResponse parses an HTTP response from a GetRecurringRevenueWithResponse call
+func ParseGetRecurringRevenueResponse(rsp *http.Response) (*GetRecurringRevenueResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetRecurringRevenueResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RecurringRevenue
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
 	}
 
 	return response, nil
