@@ -811,6 +811,7 @@ const (
 	PaymentFindingProblemMissingThere PaymentFindingProblem = "missing_there"
 	PaymentFindingProblemOtherAmount  PaymentFindingProblem = "other_amount"
 	PaymentFindingProblemOtherState   PaymentFindingProblem = "other_state"
+	PaymentFindingProblemRestOwed     PaymentFindingProblem = "rest_owed"
 	PaymentFindingProblemUnanswered   PaymentFindingProblem = "unanswered"
 )
 
@@ -826,6 +827,8 @@ func (e PaymentFindingProblem) Valid() bool {
 	case PaymentFindingProblemOtherAmount:
 		return true
 	case PaymentFindingProblemOtherState:
+		return true
+	case PaymentFindingProblemRestOwed:
 		return true
 	case PaymentFindingProblemUnanswered:
 		return true

@@ -38,6 +38,15 @@ func minorUnits(m domain.Money) (int64, error) {
 	return m.Minor, nil
 }
 
+// movable returns what of an amount Stripe can move: all of it, but in a currency with three digits for the last. The rest
+// stays owed, is moved together with what comes to it, and is a finding until then ([RestOwed]).
+func movable(m domain.Money) domain.Money {
+	if m.Minor != 0 && m.Currency.Digits() == 3 {
+		m.Minor -= m.Minor % lastDigitZero
+	}
+	return m
+}
+
 // fromMinorUnits is the other way round. It returns an Internal error for a currency that is not billed in, and for one that
 // [minorUnits] can't have made: no part of an amount is left out.
 func fromMinorUnits(amount int64, currency stripe.Currency) (domain.Money, error) {

@@ -236,7 +236,7 @@ func (m *Mover) look(ctx context.Context, i invoice.State, p payment.State, w *w
 		return m.cancelled(ctx, p, intent)
 	}
 	w.until(m.now().Add(lookAgain))
-	if due := i.Due(); due.Minor > 0 {
+	if due := i.Due(); due.Minor > 0 && movable(due) == due { // else it is paid by the invoice's other terms
 		if p, _, err = load(ctx, m.Log, payment.Stream(p.PaymentID), payment.Evolve); err != nil {
 			return err
 		}

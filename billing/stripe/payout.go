@@ -50,7 +50,7 @@ func (m *Mover) payShare(ctx context.Context, i invoice.State, s settlement.Stat
 		}
 		kept += payouts[n].Kept().Minor
 	}
-	owed := payable(sharesOf(s)[i.InvoiceID], paying)
+	owed := movable(payable(sharesOf(s)[i.InvoiceID], paying)) // of a rest nothing is with the provider
 	switch {
 	case kept > owed.Minor:
 		return m.takeBack(ctx, s, i, paying, payouts, kept-owed.Minor, w)

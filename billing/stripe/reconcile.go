@@ -12,8 +12,10 @@ import (
 	"github.com/stripe/stripe-go/v79"
 
 	"crossbill/domain"
+	"crossbill/domain/invoice"
 	"crossbill/domain/payment"
 	"crossbill/domain/payout"
+	"crossbill/domain/settlement"
 	"crossbill/events"
 )
 
@@ -43,6 +45,7 @@ const (
 	OtherState   = "other_state"
 	Unanswered   = "unanswered" // an intention that has had no answer for long
 	GivenUp      = "given_up"   // Stripe refused it so often that it is not tried any more
+	RestOwed     = "rest_owed"  // too small for Stripe to move: it is moved with what comes to it, or by hand
 )
 
 // Finding is one difference between the log and Stripe.
@@ -81,7 +84,7 @@ func (m *Mover) Reconcile(ctx context.Context, from, to time.Time) (Reconciliati
 	if err := r.read(); err != nil {
 		return Reconciliation{}, err
 	}
-	for _, step := range []func() error{r.charges, r.refunds, r.transfers, r.disputes, r.ours} {
+	for _, step := range []func() error{r.charges, r.refunds, r.transfers, r.disputes, r.ours, r.shares, r.overpaid} {
 		if err := step(); err != nil {
 			return Reconciliation{}, failed(op, err)
 		}
@@ -102,6 +105,7 @@ type reconciling struct {
 	ctx      context.Context
 	payments map[string]payment.State
 	payouts  map[string]payout.State
+	order    []string             // the payouts' ids, as they were requested
 	at       map[string]time.Time // of payments received, refunds, payouts sent and disputes, by Stripe's id
 
 	byIntent, byRefund, byDispute, byTransfer map[string]string // Stripe's ids → ours
@@ -136,7 +140,10 @@ func (r *reconciling) read() error {
 	}
 	return r.each("payout", func(id string, e domain.Event) {
 		r.payouts[id] = payout.Evolve(r.payouts[id], e)
-		if e, ok := e.(payout.Sent); ok {
+		switch e := e.(type) {
+		case payout.Requested:
+			r.order = append(r.order, id)
+		case payout.Sent:
 			r.byTransfer[e.Transfer], r.at[e.Transfer] = id, e.At
 		}
 	})
@@ -324,7 +331,7 @@ func (r *reconciling) ours() error {
 			name := fmt.Sprintf("refund %d of %s", n+1, one.Amount)
 			r.unfinished(KindRefund, id, one.State == payment.Pending, one.At, name)
 		}
-		if n := len(p.Refunds); n >= MaxTries && allNotMade(p.Refunds[n-MaxTries:]) {
+		if n := len(p.Refunds); trailing(p.Refunds, func(one payment.Refund) bool { return one.State == payment.NotMade }) >= MaxTries {
 			r.find(KindRefund, GivenUp, id, "", p.Refunds[n-1].Amount.String(), "")
 		}
 		for _, one := range p.Disputes {
@@ -353,17 +360,69 @@ func (r *reconciling) ours() error {
 		for n, one := range p.Reversals {
 			r.unfinished(KindPayout, id, one.State == payout.Pending, one.At, fmt.Sprintf("reversal %d of %s", n+1, one.Amount))
 		}
+		if n := len(p.Reversals); trailing(p.Reversals, func(one payout.Reversal) bool { return one.State == payout.NotMade }) >= MaxTries {
+			r.find(KindPayout, GivenUp, id, p.Transfer, fmt.Sprintf("reversal %d of %s", n, p.Reversals[n-1].Amount), "")
+		}
 	}
 	return nil
 }
 
-func allNotMade(refunds []payment.Refund) bool {
-	for _, one := range refunds {
-		if one.State != payment.NotMade {
-			return false
+// trailing returns how many at the end of a list are so.
+func trailing[T any](all []T, so func(T) bool) (n int) {
+	for n < len(all) && so(all[len(all)-1-n]) {
+		n++
+	}
+	return n
+}
+
+// shares names the providers' shares that are not moved any more, and the rests of them that Stripe can't move.
+func (r *reconciling) shares() error {
+	type share struct{ settlementID, invoiceID string }
+	payouts := make(map[share][]payout.State)
+	for _, id := range r.order {
+		p := r.payouts[id]
+		of := share{p.SettlementID, p.InvoiceID}
+		payouts[of] = append(payouts[of], p)
+	}
+	for of, all := range payouts {
+		last := all[len(all)-1]
+		if len(all) >= MaxPayouts || trailing(all, func(p payout.State) bool { return p.State == payout.StateFailed }) >= MaxTries {
+			r.find(KindPayout, GivenUp, last.PayoutID, "", last.Amount.String()+" to "+last.Destination, last.Reason)
+		}
+		paying := r.payments[last.PaymentID]
+		if last.Amount.Currency.Digits() != 3 || paying.InDispute() {
+			continue
+		}
+		s, _, err := load(r.ctx, r.Log, settlement.Stream(of.settlementID), settlement.Evolve)
+		if err != nil {
+			return err
+		}
+		rest := payable(sharesOf(s)[of.invoiceID], paying)
+		for _, p := range all {
+			rest.Minor -= p.Kept().Minor
+		}
+		if rest.Minor > 0 && movable(rest).Minor == 0 {
+			r.find(KindPayout, RestOwed, last.PayoutID, last.Transfer, rest.String(), "")
 		}
 	}
-	return true
+	return nil
+}
+
+// overpaid names the rests of payments that Stripe can't give back.
+func (r *reconciling) overpaid() error {
+	for id, p := range r.payments {
+		if p.State != payment.StateReceived || p.Amount.Currency.Digits() != 3 || p.InDispute() {
+			continue
+		}
+		i, _, err := load(r.ctx, r.Log, invoice.Stream(p.InvoiceID), invoice.Evolve)
+		if err != nil {
+			return err
+		}
+		if rest := tooMuch(i, p); rest.Minor > 0 && movable(rest).Minor == 0 {
+			r.find(KindRefund, RestOwed, id, p.Reference, rest.String(), "")
+		}
+	}
+	return nil
 }
 
 // lookUp fetches what Stripe's lists did not show of what the log has in the window.

@@ -21,10 +21,7 @@ func (m *Mover) giveBack(ctx context.Context, i invoice.State, p payment.State, 
 	if err != nil || p.InDispute() { // the payer's bank has the money; Stripe refuses to give it back twice
 		return p, err
 	}
-	over := p.Kept().Minor
-	if pays(i, p) {
-		over -= i.Total.Minor - i.Credited.Minor
-	}
+	over := movable(tooMuch(i, p)).Minor
 	refusals := 0
 	for _, r := range slices.Backward(p.Refunds) {
 		if r.State != payment.NotMade {
@@ -47,6 +44,15 @@ func (m *Mover) giveBack(ctx context.Context, i invoice.State, p payment.State, 
 	return m.makeRefunds(ctx, p)
 }
 
+// tooMuch returns what is kept of a payment beyond what its invoice is worth.
+func tooMuch(i invoice.State, p payment.State) domain.Money {
+	over := p.Kept()
+	if pays(i, p) {
+		over.Minor -= i.Total.Minor - i.Credited.Minor
+	}
+	return over
+}
+
 // creditedOf says for which credit notes an amount is given back, the newest first: the oldest may have made the payment
 // smaller instead. What none of them explains was paid too much.
 func (m *Mover) creditedOf(ctx context.Context, i invoice.State, p payment.State, over int64) (parts []payment.RequestRefund, _ error) {
@@ -62,9 +68,9 @@ func (m *Mover) creditedOf(ctx context.Context, i invoice.State, p payment.State
 				left -= r.Amount.Minor
 			}
 		}
-		if part := min(left, over); part > 0 {
-			parts = append(parts, payment.RequestRefund{CreditNoteID: id, Amount: domain.Money{Minor: part, Currency: currency}, At: at})
-			over -= part
+		if part := movable(domain.Money{Minor: min(left, over), Currency: currency}); part.Minor > 0 {
+			parts = append(parts, payment.RequestRefund{CreditNoteID: id, Amount: part, At: at})
+			over -= part.Minor
 		}
 	}
 	if over > 0 {

@@ -1,6 +1,7 @@
 package stripe
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -18,6 +19,8 @@ import (
 	"crossbill/domain/creditnote"
 	"crossbill/domain/invoice"
 	"crossbill/domain/organisation"
+	"crossbill/domain/payment"
+	"crossbill/domain/payout"
 	"crossbill/domain/settlement"
 	"crossbill/domain/vocabulary"
 	"crossbill/events"
@@ -43,16 +46,30 @@ type world struct {
 	queue       []stripefake.Event
 	notes       int
 	story       []string
+	currency    domain.Currency
 }
 
 func testID(prefix string, n int) string { return fmt.Sprintf("%s_%026d", prefix, n) }
 
 func cents(minor int64) domain.Money { return domain.Money{Minor: minor, Currency: "USD"} }
 
+// money is an amount in the world's currency.
+func (w *world) money(minor int64) domain.Money {
+	return domain.Money{Minor: minor, Currency: w.currency}
+}
+
+// least is the smallest amount that Stripe moves in the world's currency.
+func (w *world) least() int64 {
+	if w.currency.Digits() == 3 {
+		return lastDigitZero
+	}
+	return 1
+}
+
 // newWorld makes a world of some customers, providers and invoices. The same seed makes the same world.
 func newWorld(t testing.TB, log Log, seed uint64) *world {
 	t.Helper()
-	w := &world{t: t, rand: rand.New(rand.NewPCG(seed, 7)), fake: stripefake.New(), log: log, clock: began.Add(time.Hour)}
+	w := &world{t: t, rand: rand.New(rand.NewPCG(seed, 7)), fake: stripefake.New(), log: log, clock: began.Add(time.Hour), currency: "USD"}
 	t.Cleanup(w.fake.Close)
 	w.fake.Now = func() time.Time { return w.clock }
 	var mu sync.Mutex
@@ -106,16 +123,17 @@ func (w *world) bill(customers, providers, invoices int) {
 	lines := make([][]settlement.Line, providers)
 	var all []events.StreamAppend
 	for n := range invoices {
-		i := invoice.Issued{InvoiceID: testID(domain.PrefixInvoice, n+1), Number: fmt.Sprintf("CB-%06d", n+1), Currency: "USD", At: began,
-			CustomerID: testID(domain.PrefixOrganisation, 1+w.rand.IntN(customers)), Passthrough: cents(0), Fee: cents(0), Total: cents(0)}
+		i := invoice.Issued{InvoiceID: testID(domain.PrefixInvoice, n+1), Number: fmt.Sprintf("CB-%06d", n+1), Currency: w.currency, At: began,
+			CustomerID: testID(domain.PrefixOrganisation, 1+w.rand.IntN(customers)), Passthrough: w.money(0), Fee: w.money(0), Total: w.money(0)}
 		for l := range 1 + w.rand.IntN(3) {
 			p, amount := w.rand.IntN(providers), int64(1000+w.rand.IntN(90_000))
 			item := fmt.Sprintf("item-%d-%d", n, l)
-			i.Lines = append(i.Lines, invoice.Line{Number: l + 1, ItemID: item, Kind: invoice.LinePassthrough, Amount: cents(amount), ProviderID: w.provider(p)})
-			lines[p] = append(lines[p], settlement.Line{ItemID: item, InvoiceID: i.InvoiceID, Amount: cents(amount), InvoiceLine: l + 1})
+			i.Lines = append(i.Lines, invoice.Line{Number: l + 1, ItemID: item, Kind: invoice.LinePassthrough, Amount: w.money(amount), ProviderID: w.provider(p)})
+			lines[p] = append(lines[p], settlement.Line{ItemID: item, InvoiceID: i.InvoiceID, Amount: w.money(amount), InvoiceLine: l + 1})
 			i.Passthrough.Minor += amount
 		}
 		i.Fee.Minor = i.Passthrough.Minor * 3 / 100
+		i.Fee.Minor += (w.least() - (i.Passthrough.Minor+i.Fee.Minor)%w.least()) % w.least() // or it could not be paid
 		i.Lines = append(i.Lines, invoice.Line{Number: len(i.Lines) + 1, ItemID: fmt.Sprintf("fee-%d", n), Kind: invoice.LineFee, Amount: i.Fee})
 		i.Total.Minor = i.Passthrough.Minor + i.Fee.Minor
 		w.invoices = append(w.invoices, i.InvoiceID)
@@ -126,7 +144,7 @@ func (w *world) bill(customers, providers, invoices int) {
 		if len(its) == 0 {
 			continue
 		}
-		s := settlement.Issued{SettlementID: testID(domain.PrefixSettlement, p+1), ProviderID: w.provider(p), Currency: "USD", Lines: its, Total: cents(0), At: began}
+		s := settlement.Issued{SettlementID: testID(domain.PrefixSettlement, p+1), ProviderID: w.provider(p), Currency: w.currency, Lines: its, Total: w.money(0), At: began}
 		for _, l := range its {
 			s.Total.Minor += l.Amount.Minor
 		}
@@ -173,8 +191,8 @@ func (w *world) credit(invoiceID string, whole bool) {
 	w.notes++
 	id := testID(domain.PrefixCreditNote, w.notes)
 	number := fmt.Sprintf("CN-%d", w.notes)
-	note := creditnote.Issued{CreditNoteID: id, Number: number, InvoiceID: invoiceID, Currency: "USD", Passthrough: cents(0), Fee: cents(0), Total: cents(0), At: w.clock}
-	credit := invoice.Credit{CreditNoteID: id, Number: number, At: w.clock, Total: cents(0)}
+	note := creditnote.Issued{CreditNoteID: id, Number: number, InvoiceID: invoiceID, Currency: w.currency, Passthrough: w.money(0), Fee: w.money(0), Total: w.money(0), At: w.clock}
+	credit := invoice.Credit{CreditNoteID: id, Number: number, At: w.clock, Total: w.money(0)}
 	one := 1 + w.rand.IntN(len(i.Lines))
 	back := make(map[string][]settlement.CreditedLine)
 	for _, l := range i.Lines {
@@ -186,10 +204,10 @@ func (w *world) credit(invoiceID string, whole bool) {
 		if !whole {
 			part = 1 + w.rand.Int64N(left)
 		}
-		credit.Lines = append(credit.Lines, invoice.CreditedLine{Line: l.Number, Amount: cents(part)})
+		credit.Lines = append(credit.Lines, invoice.CreditedLine{Line: l.Number, Amount: w.money(part)})
 		credit.Total.Minor += part
 		if l.Kind == invoice.LinePassthrough {
-			back[l.ProviderID] = append(back[l.ProviderID], settlement.CreditedLine{ItemID: l.ItemID, Amount: cents(part)})
+			back[l.ProviderID] = append(back[l.ProviderID], settlement.CreditedLine{ItemID: l.ItemID, Amount: w.money(part)})
 		}
 	}
 	if credit.Total.Minor == 0 {
@@ -212,7 +230,7 @@ func (w *world) creditSettlements(creditNoteID, invoiceID string, back map[strin
 		if len(its) == 0 {
 			continue
 		}
-		e := settlement.Credited{SettlementID: id, Number: "SC-" + creditNoteID + invoiceID, CreditNoteID: creditNoteID, InvoiceID: invoiceID, Reason: "test", Lines: its, Total: cents(0), At: w.clock}
+		e := settlement.Credited{SettlementID: id, Number: "SC-" + creditNoteID + invoiceID, CreditNoteID: creditNoteID, InvoiceID: invoiceID, Reason: "test", Lines: its, Total: w.money(0), At: w.clock}
 		for _, l := range its {
 			e.Total.Minor += l.Amount.Minor
 		}
@@ -367,6 +385,13 @@ func (w *world) always() {
 			charged[id] = o["amount"].(int64)
 		}
 	}
+	for _, kind := range []string{"payment_intent", "transfer", "refund", "transfer_reversal"} {
+		for _, o := range w.fake.All(kind) {
+			if o["amount"].(int64)%w.least() != 0 {
+				w.t.Fatalf("%s %s is of %d", kind, o["id"], o["amount"])
+			}
+		}
+	}
 	moved := make(map[string]int64)
 	for _, o := range w.fake.All("transfer") {
 		id := label(MetadataInvoice)(o)
@@ -459,7 +484,8 @@ func (w *world) check() {
 			if i.State == invoice.StatePaid && i.Reference == intent {
 				paidBy, worth = intent, i.Total.Minor-i.Credited.Minor
 			}
-			if kept := o["amount"].(int64) - o["amount_refunded"].(int64); kept != worth && !lost[intent] {
+			// In a currency with three digits the last one stays, owed to the customer or the provider.
+			if kept := o["amount"].(int64) - o["amount_refunded"].(int64); (kept < worth || kept-worth >= w.least()) && !lost[intent] {
 				w.t.Errorf("of what was paid for %s (%s, total %s, credited %s) %d is kept, not %d", id, i.State, i.Total, i.Credited, kept, worth)
 			}
 		}
@@ -474,13 +500,51 @@ func (w *world) check() {
 					want += l.Amount.Minor - s.ByItem[l.ItemID].Minor
 				}
 			}
-			if got := net[settlementID+id]; got != want {
+			if got := net[settlementID+id]; got != want-want%w.least() {
 				w.t.Errorf("of %s and %s the provider has %d, not %d", settlementID, id, got, want)
 			}
 		}
 	}
-	if r, err := w.Reconcile(ctx, began, began.Add(MaxWindow)); err != nil || len(r.Findings) > 0 {
-		w.t.Errorf("the reconciliation: %v, %+v", err, r.Findings)
+	r, err := w.Reconcile(ctx, began, began.Add(MaxWindow))
+	for _, f := range r.Findings {
+		if w.least() == 1 || f.Problem != RestOwed {
+			w.t.Errorf("the reconciliation: %+v", f)
+		}
+	}
+	if err != nil {
+		w.t.Errorf("the reconciliation: %v", err)
+	}
+	w.noPayoutsInDispute()
+}
+
+// noPayoutsInDispute: nothing is asked to be moved to providers of a payment that the payer's bank has taken back for now, as
+// far as the log knew.
+func (w *world) noPayoutsInDispute() {
+	w.t.Helper()
+	var all []events.Recorded
+	for _, category := range []string{"payment", "payout"} {
+		for after := events.Position(0); ; {
+			page, err := w.log.ReadCategory(context.Background(), category, after, pageSize)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			if len(page) == 0 {
+				break
+			}
+			all, after = append(all, page...), page[len(page)-1].Position
+		}
+	}
+	slices.SortFunc(all, func(a, b events.Recorded) int { return cmp.Compare(a.Position, b.Position) })
+	payments := make(map[string]payment.State) // by stream
+	for _, r := range all {
+		switch e := r.Event.(type) {
+		case payout.Requested:
+			if payments[payment.Stream(e.PaymentID)].InDispute() {
+				w.t.Errorf("at position %d a payout of %s is requested while the payment is in dispute", r.Position, e.Amount)
+			}
+		default:
+			payments[r.Stream] = payment.Evolve(payments[r.Stream], r.Event)
+		}
 	}
 }
 
@@ -512,7 +576,11 @@ func TestSchedules(t *testing.T) {
 	for seed := range schedules {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
-			newWorld(t, newMemlog(t), uint64(seed)).run(150, 100*(seed%6))
+			w := newWorld(t, newMemlog(t), uint64(seed))
+			if seed%4 == 3 {
+				w.currency = "BHD"
+			}
+			w.run(150, 100*(seed%6))
 		})
 	}
 }
@@ -534,6 +602,10 @@ func TestSchedulesOnTheLog(t *testing.T) {
 func FuzzSchedules(f *testing.F) {
 	f.Add(uint64(1), 50)
 	f.Fuzz(func(t *testing.T, seed uint64, faults int) {
-		newWorld(t, newMemlog(t), seed).run(80, max(0, min(faults, 300)))
+		w := newWorld(t, newMemlog(t), seed)
+		if seed%4 == 3 {
+			w.currency = "BHD"
+		}
+		w.run(80, max(0, min(faults, 300)))
 	})
 }

@@ -117,6 +117,9 @@ func (c *caller) call(cmd *cobra.Command, r *http.Request, o operation, all bool
 		} else if err := writeTable(out, o.answer, body, page == 0); err != nil {
 			return err
 		}
+		if err := foundIn(o, body); err != nil {
+			return err
+		}
 		token := nextPage(body)
 		if token == "" {
 			return nil
@@ -132,6 +135,22 @@ func (c *caller) call(cmd *cobra.Command, r *http.Request, o operation, all bool
 		r.URL.RawQuery = query.Encode()
 	}
 	return domain.Errorf(domain.Invalid, "cli.call", "there are more than %d pages", maxPages).WithHint("ask for less with filters")
+}
+
+// foundIn returns the error of a command that compares and has found something.
+func foundIn(o operation, body []byte) error {
+	if o.failsOn == "" {
+		return nil
+	}
+	var answer map[string]json.RawMessage
+	var found []json.RawMessage
+	if err := errors.Join(json.Unmarshal(body, &answer), json.Unmarshal(answer[o.failsOn], &found)); err != nil {
+		return domain.Errorf(domain.Internal, "cli.call", "the answer has no %s: %w", o.failsOn, err)
+	}
+	if len(found) > 0 {
+		return domain.Errorf(domain.Internal, "cli.call", "%s: %d", o.failsOn, len(found)).WithHint("they are in the output; --output json has all of each")
+	}
+	return nil
 }
 
 func nextPage(body []byte) string {

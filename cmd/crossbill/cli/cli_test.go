@@ -162,6 +162,19 @@ func TestRequests(t *testing.T) {
 	}
 }
 
+// A reconciliation that finds something fails, after it has said what; one that finds nothing does not.
+func TestFindingsFail(t *testing.T) {
+	t.Parallel()
+	args := []string{"payment-reconciliation", "--from", "2026-03-01T00:00:00Z", "--to", "2026-04-01T00:00:00Z"}
+	finding := `{"kind":"payout","problem":"missing_there","id":"pyo","reference":"tr_1","here":"","there":"no such object"}`
+	for answer, want := range map[string]int{`[]`: 0, `[` + finding + `]`: 1, `7`: 1} {
+		out, _, err := run(t, []string{`{"from":"2026-03-01T00:00:00Z","to":"2026-04-01T00:00:00Z","compared":3,"findings":` + answer + `}`}, args...)
+		if got := ExitCode(err); got != want || strings.Contains(answer, "tr_1") && !strings.Contains(out, "missing_there") {
+			t.Errorf("findings %s: exit code %d, want %d (%v)\n%s", answer, got, want, err, out)
+		}
+	}
+}
+
 // --all reads every page, and heads the table once.
 func TestAllPages(t *testing.T) {
 	t.Parallel()

@@ -21,10 +21,12 @@ type operation struct {
 	bodyRequired   bool
 	pages          bool // the answer may have a next page
 	answer         string
+	failsOn        string // a list of the answer: if it is not empty, the command exits with 1
 }
 
 func operationOf(path, method string, item *openapi3.PathItem, o *openapi3.Operation) operation {
 	c := operation{id: o.OperationID, method: method, path: path, summary: o.Summary, long: o.Description}
+	c.failsOn, _ = o.Extensions["x-fails-on"].(string)
 	for _, p := range append(slices.Clone(item.Parameters), o.Parameters...) {
 		if p.Value.In == openapi3.ParameterInPath {
 			c.places = append(c.places, p.Value)
