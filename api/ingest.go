@@ -103,12 +103,15 @@ func (s *Server) readingsOf(r *http.Request, body []byte, edgeNodeID string) ([]
 func (s *Server) sendReadings(r *http.Request, body []byte) ([]byte, int64, error) {
 	const op = "api.SendReadings"
 	ctx := r.Context()
-	all, err := s.readingsOf(r, body, matchedFrom(ctx).params["edge_node_id"])
+	node, err := s.loadEdgeNode(ctx, matchedFrom(ctx).params["edge_node_id"])
 	if err != nil {
 		return nil, 0, err
 	}
-	node, err := s.loadEdgeNode(ctx, matchedFrom(ctx).params["edge_node_id"])
+	all, err := s.readingsOf(r, body, node.ID)
 	if err != nil {
+		if failed := s.keepMalformed(ctx, node.ID, body, err); failed != nil {
+			return nil, 0, failed
+		}
 		return nil, 0, err
 	}
 	now := s.now()
@@ -124,6 +127,10 @@ func (s *Server) sendReadings(r *http.Request, body []byte) ([]byte, int64, erro
 		},
 	}
 	if err := batch.record(ctx); err != nil {
+		return nil, 0, err
+	}
+	err = s.keepRejected(ctx, node.ID, now, batch.refusals(func(i int) []byte { return all[i].AppendJSON(nil) }))
+	if err != nil {
 		return nil, 0, err
 	}
 	if err := batch.allRejected(op, "reading of the batch", "/readings"); err != nil {

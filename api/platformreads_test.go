@@ -45,6 +45,7 @@ var platformReads = map[string]string{
 	"keepAfter":            "the id of the caller's own event",
 	"ListCustomers":        "the names of organisations whose orders were found as the caller's",
 	"ListEdgeNodes":        "an operator's",
+	"ListRejectedReadings": "an operator's",
 	"listingOnOffer":       "the market is everybody's, and private offers are checked by OnOffer; the events name the provider only",
 	"loadBillingDefault":   "of the organisation that is asked for: the caller's",
 	"loadEdgeNode":         "an agent's own node, by its key; agents are parties of no event",

@@ -3947,6 +3947,32 @@ type RedundancyGroupPage struct {
 	NextPageToken *string           `json:"next_page_token,omitempty"`
 }
 
+// RejectedReading defines model for RejectedReading.
+type RejectedReading struct {
+	// ConnectionId As it says; absent where it names none that can be read.
+	ConnectionId *string   `json:"connection_id,omitempty"`
+	FirstAt      time.Time `json:"first_at"`
+	LastAt       time.Time `json:"last_at"`
+
+	// Problem RFC 9457 problem details.
+	Problem Problem `json:"problem"`
+
+	// ReportedBy The edge node, or the provider whose meter it is.
+	ReportedBy string `json:"reported_by"`
+
+	// Sent The reading or the event as it was sent, in JSON; cut after 4 096 bytes.
+	Sent string `json:"sent"`
+
+	// Times How often it was sent.
+	Times int64 `json:"times"`
+}
+
+// RejectedReadingPage defines model for RejectedReadingPage.
+type RejectedReadingPage struct {
+	Items         []RejectedReading `json:"items"`
+	NextPageToken *string           `json:"next_page_token,omitempty"`
+}
+
 // Revenue defines model for Revenue.
 type Revenue struct {
 	// FromMonth A calendar month, UTC.
@@ -5871,6 +5897,16 @@ type TerminateRedundancyGroupParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// ListRejectedReadingsParams defines parameters for ListRejectedReadings.
+type ListRejectedReadingsParams struct {
+	// ReportedBy An edge node, or the provider whose meter it is.
+	ReportedBy *string `form:"reported_by,omitempty" json:"reported_by,omitempty"`
+	Limit      *Limit  `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
+}
+
 // GetRevenueParams defines parameters for GetRevenue.
 type GetRevenueParams struct {
 	// FromMonth Absent: eleven months before to_month.
@@ -6838,6 +6874,9 @@ type ServerInterface interface {
 	// TerminateRedundancyGroup End all connections of the group at once, and the group
 	// (POST /v1/redundancy-groups/{redundancy_group_id}:terminate)
 	TerminateRedundancyGroup(w http.ResponseWriter, r *http.Request, redundancyGroupId RedundancyGroupID, params TerminateRedundancyGroupParams)
+	// ListRejectedReadings Readings and usage events that were refused, newest first
+	// (GET /v1/rejected-readings)
+	ListRejectedReadings(w http.ResponseWriter, r *http.Request, params ListRejectedReadingsParams)
 	// GetRevenue What the caller, a provider, has earned, what is settled, and apart from it what the present month comes to
 	// (GET /v1/revenue)
 	GetRevenue(w http.ResponseWriter, r *http.Request, params GetRevenueParams)
@@ -15967,6 +16006,65 @@ func (siw *ServerInterfaceWrapper) TerminateRedundancyGroup(w http.ResponseWrite
 	handler.ServeHTTP(w, r)
 }
 
+// ListRejectedReadings operation middleware
+func (siw *ServerInterfaceWrapper) ListRejectedReadings(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListRejectedReadingsParams
+
+	// ------------- Optional query parameter "reported_by" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reported_by", r.URL.Query(), &params.ReportedBy, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "reported_by"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "reported_by", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "page_token" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "page_token", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "page_token"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "page_token", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListRejectedReadings(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetRevenue operation middleware
 func (siw *ServerInterfaceWrapper) GetRevenue(w http.ResponseWriter, r *http.Request) {
 
@@ -18082,6 +18180,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 	r.HandleFunc(options.BaseURL+"/v1/edge-nodes/{edge_node_id}/readings", wrapper.SendReadings).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/usage-events", wrapper.SendUsageEvents).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/rejected-readings", wrapper.ListRejectedReadings).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/ports", wrapper.ListPorts).Methods(http.MethodGet)
 
@@ -24449,6 +24549,45 @@ func (response TerminateRedundancyGroupdefaultApplicationProblemPlusJSONResponse
 	return err
 }
 
+type ListRejectedReadingsRequestObject struct {
+	Params ListRejectedReadingsParams
+}
+
+type ListRejectedReadingsResponseObject interface {
+	VisitListRejectedReadingsResponse(w http.ResponseWriter) error
+}
+
+type ListRejectedReadings200JSONResponse RejectedReadingPage
+
+func (response ListRejectedReadings200JSONResponse) VisitListRejectedReadingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListRejectedReadingsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListRejectedReadingsdefaultApplicationProblemPlusJSONResponse) VisitListRejectedReadingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetRevenueRequestObject struct {
 	Params GetRevenueParams
 }
@@ -26067,6 +26206,9 @@ type StrictServerInterface interface {
 	// TerminateRedundancyGroup End all connections of the group at once, and the group
 	// (POST /v1/redundancy-groups/{redundancy_group_id}:terminate)
 	TerminateRedundancyGroup(ctx context.Context, request TerminateRedundancyGroupRequestObject) (TerminateRedundancyGroupResponseObject, error)
+	// ListRejectedReadings Readings and usage events that were refused, newest first
+	// (GET /v1/rejected-readings)
+	ListRejectedReadings(ctx context.Context, request ListRejectedReadingsRequestObject) (ListRejectedReadingsResponseObject, error)
 	// GetRevenue What the caller, a provider, has earned, what is settled, and apart from it what the present month comes to
 	// (GET /v1/revenue)
 	GetRevenue(ctx context.Context, request GetRevenueRequestObject) (GetRevenueResponseObject, error)
@@ -29924,6 +30066,32 @@ func (sh *strictHandler) TerminateRedundancyGroup(w http.ResponseWriter, r *http
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(TerminateRedundancyGroupResponseObject); ok {
 		if err := validResponse.VisitTerminateRedundancyGroupResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListRejectedReadings operation middleware
+func (sh *strictHandler) ListRejectedReadings(w http.ResponseWriter, r *http.Request, params ListRejectedReadingsParams) {
+	var request ListRejectedReadingsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListRejectedReadings(ctx, request.(ListRejectedReadingsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListRejectedReadings")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListRejectedReadingsResponseObject); ok {
+		if err := validResponse.VisitListRejectedReadingsResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

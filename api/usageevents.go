@@ -74,6 +74,9 @@ func (s *Server) sendUsageEvents(r *http.Request, body []byte) ([]byte, int64, e
 	if err := batch.record(r.Context()); err != nil {
 		return nil, 0, err
 	}
+	if err := s.keepRejected(r.Context(), provider, now, batch.refusals(func(i int) []byte { return items[i] })); err != nil {
+		return nil, 0, err
+	}
 	if err := batch.allRejected(op, "usage event", ""); err != nil {
 		return nil, 0, err
 	}

@@ -349,6 +349,9 @@ func (f *Facts) addDays(ctx context.Context, log Log, days []usage.Day) error {
 		f.Stretches[n].usage.addDays(days)
 	}
 	for _, d := range days {
+		if err := d.Check(); err != nil {
+			return err
+		}
 		if s := f.holding(d.Interval()); s != nil { // nearly all are
 			s.Usage.AddBytes(d.In, d.Out)
 			f.Usage.AddBytes(d.In, d.Out)

@@ -86,6 +86,9 @@ func (p *api) SendReadings(ctx context.Context, readings []Reading) ([]Verdict, 
 			verdict.Rejected = true
 			if v.Problem != nil {
 				verdict.Problem = v.Problem.Detail
+				for _, e := range fieldErrors(v.Problem) {
+					verdict.Problem += "; " + e.Pointer + " " + e.Detail
+				}
 			}
 		default:
 			return nil, fmt.Errorf("a verdict %q is not in the contract this agent knows", v.Status)
@@ -93,6 +96,13 @@ func (p *api) SendReadings(ctx context.Context, readings []Reading) ([]Verdict, 
 		verdicts = append(verdicts, verdict)
 	}
 	return verdicts, nil
+}
+
+func fieldErrors(p *client.Problem) []client.FieldError {
+	if p.Errors == nil {
+		return nil
+	}
+	return *p.Errors
 }
 
 // refusal tells what will never be accepted from what may be tried again. The items at fault are those the problem

@@ -3947,6 +3947,32 @@ type RedundancyGroupPage struct {
 	NextPageToken *string           `json:"next_page_token,omitempty"`
 }
 
+// RejectedReading defines model for RejectedReading.
+type RejectedReading struct {
+	// ConnectionId As it says; absent where it names none that can be read.
+	ConnectionId *string   `json:"connection_id,omitempty"`
+	FirstAt      time.Time `json:"first_at"`
+	LastAt       time.Time `json:"last_at"`
+
+	// Problem RFC 9457 problem details.
+	Problem Problem `json:"problem"`
+
+	// ReportedBy The edge node, or the provider whose meter it is.
+	ReportedBy string `json:"reported_by"`
+
+	// Sent The reading or the event as it was sent, in JSON; cut after 4 096 bytes.
+	Sent string `json:"sent"`
+
+	// Times How often it was sent.
+	Times int64 `json:"times"`
+}
+
+// RejectedReadingPage defines model for RejectedReadingPage.
+type RejectedReadingPage struct {
+	Items         []RejectedReading `json:"items"`
+	NextPageToken *string           `json:"next_page_token,omitempty"`
+}
+
 // Revenue defines model for Revenue.
 type Revenue struct {
 	// FromMonth A calendar month, UTC.
@@ -5869,6 +5895,16 @@ type TerminateRedundancyGroupParams struct {
 
 	// IfMatch Go on only if the thing still has this ETag.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ListRejectedReadingsParams defines parameters for ListRejectedReadings.
+type ListRejectedReadingsParams struct {
+	// ReportedBy An edge node, or the provider whose meter it is.
+	ReportedBy *string `form:"reported_by,omitempty" json:"reported_by,omitempty"`
+	Limit      *Limit  `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken `next_page_token` of the page before.
+	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
 }
 
 // GetRevenueParams defines parameters for GetRevenue.
@@ -7850,6 +7886,14 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:terminate (the `TerminateRedundancyGroup` operationId).
 	TerminateRedundancyGroup(ctx context.Context, redundancyGroupId RedundancyGroupID, params *TerminateRedundancyGroupParams, body TerminateRedundancyGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListRejectedReadings Readings and usage events that were refused, newest first
+	//
+	// For operators. What is refused is in no log and on no invoice; it is kept here as it was sent, once however often it
+	// came, with the problem that was answered. The newest 10 000 of each edge node and provider are kept.
+	//
+	// Corresponds with GET /v1/rejected-readings (the `ListRejectedReadings` operationId).
+	ListRejectedReadings(ctx context.Context, params *ListRejectedReadingsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetRevenue What the caller, a provider, has earned, what is settled, and apart from it what the present month comes to
 	//
@@ -11208,6 +11252,24 @@ func (c *Client) TerminateRedundancyGroupWithBody(ctx context.Context, redundanc
 // Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:terminate (the `TerminateRedundancyGroup` operationId).
 func (c *Client) TerminateRedundancyGroup(ctx context.Context, redundancyGroupId RedundancyGroupID, params *TerminateRedundancyGroupParams, body TerminateRedundancyGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewTerminateRedundancyGroupRequest(c.Server, redundancyGroupId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListRejectedReadings Readings and usage events that were refused, newest first
+//
+// For operators. What is refused is in no log and on no invoice; it is kept here as it was sent, once however often it
+// came, with the problem that was answered. The newest 10 000 of each edge node and provider are kept.
+//
+// Corresponds with GET /v1/rejected-readings (the `ListRejectedReadings` operationId).
+func (c *Client) ListRejectedReadings(ctx context.Context, params *ListRejectedReadingsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListRejectedReadingsRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -21251,6 +21313,84 @@ func NewTerminateRedundancyGroupRequestWithBody(server string, redundancyGroupId
 	return req, nil
 }
 
+// NewListRejectedReadingsRequest constructs an http.Request for the ListRejectedReadings method
+func NewListRejectedReadingsRequest(server string, params *ListRejectedReadingsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/rejected-readings")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ReportedBy != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reported_by", *params.ReportedBy, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "page_token", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetRevenueRequest constructs an http.Request for the GetRevenue method
 func NewGetRevenueRequest(server string, params *GetRevenueParams) (*http.Request, error) {
 	var err error
@@ -24838,6 +24978,16 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/redundancy-groups/{redundancy_group_id}:terminate (the `TerminateRedundancyGroup` operationId).
 	TerminateRedundancyGroupWithResponse(ctx context.Context, redundancyGroupId RedundancyGroupID, params *TerminateRedundancyGroupParams, body TerminateRedundancyGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*TerminateRedundancyGroupResponse, error)
+
+	// ListRejectedReadingsWithResponse Readings and usage events that were refused, newest first
+	//
+	// For operators. What is refused is in no log and on no invoice; it is kept here as it was sent, once however often it
+	// came, with the problem that was answered. The newest 10 000 of each edge node and provider are kept.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/rejected-readings (the `ListRejectedReadings` operationId).
+	ListRejectedReadingsWithResponse(ctx context.Context, params *ListRejectedReadingsParams, reqEditors ...RequestEditorFn) (*ListRejectedReadingsResponse, error)
 
 	// GetRevenueWithResponse What the caller, a provider, has earned, what is settled, and apart from it what the present month comes to
 	//
@@ -31886,6 +32036,54 @@ func (r TerminateRedundancyGroupResponse) ContentType() string {
 	return ""
 }
 
+type ListRejectedReadingsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RejectedReadingPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListRejectedReadingsResponse) GetJSON200() *RejectedReadingPage {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListRejectedReadingsResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListRejectedReadingsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListRejectedReadingsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListRejectedReadingsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListRejectedReadingsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetRevenueResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -35826,6 +36024,22 @@ func (c *ClientWithResponses) TerminateRedundancyGroupWithResponse(ctx context.C
 		return nil, err
 	}
 	return ParseTerminateRedundancyGroupResponse(rsp)
+}
+
+// ListRejectedReadingsWithResponse Readings and usage events that were refused, newest first
+//
+// For operators. What is refused is in no log and on no invoice; it is kept here as it was sent, once however often it
+// came, with the problem that was answered. The newest 10 000 of each edge node and provider are kept.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/rejected-readings (the `ListRejectedReadings` operationId).
+func (c *ClientWithResponses) ListRejectedReadingsWithResponse(ctx context.Context, params *ListRejectedReadingsParams, reqEditors ...RequestEditorFn) (*ListRejectedReadingsResponse, error) {
+	rsp, err := c.ListRejectedReadings(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListRejectedReadingsResponse(rsp)
 }
 
 // GetRevenueWithResponse What the caller, a provider, has earned, what is settled, and apart from it what the present month comes to
@@ -41675,6 +41889,39 @@ func ParseTerminateRedundancyGroupResponse(rsp *http.Response) (*TerminateRedund
 			headers.RetryAfter = &value
 		}
 		response.Headers202 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListRejectedReadingsResponse parses an HTTP response from a ListRejectedReadingsWithResponse call
+func ParseListRejectedReadingsResponse(rsp *http.Response) (*ListRejectedReadingsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListRejectedReadingsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RejectedReadingPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
 	}
 
 	return response, nil

@@ -288,9 +288,7 @@ func (b *batch) writeSome(ctx context.Context, tx pgx.Tx, keys []dayKey) error {
 				return domain.Errorf(domain.Internal, "usage.write", "reading %d of %s is counted already", r.version, key.connection).
 					WithHint("build the usage store again: crossbill projections rebuild usage_days")
 			}
-			if err := a.add(r.Reading, r.version, r.leaf); err != nil {
-				return err
-			}
+			a.add(r.Reading, r.version, r.leaf)
 		}
 		first, last, in, out = append(first, a.First), append(last, a.Last), append(in, a.In), append(out, a.Out)
 		began, carried = append(began, int32(a.Began)), append(carried, int32(a.Carried))

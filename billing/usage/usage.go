@@ -110,9 +110,9 @@ type adding struct {
 	sums [PerDay]Bucket
 }
 
-// add adds the part of a reading that falls in the day. Readings must come in the order of their versions. It returns an
-// Internal error for more bytes than can be counted.
-func (a *adding) add(r rating.Reading, version int64, leaf [sha256.Size]byte) error {
+// add adds the part of a reading that falls in the day. Readings must come in the order of their versions. More bytes than
+// can be counted are [MaxBytes]: the readings of one connection must not keep those of all others from being counted.
+func (a *adding) add(r rating.Reading, version int64, leaf [sha256.Size]byte) {
 	a.Count(r.Interval, version, leaf)
 	from, to := r.From, r.To
 	if from.Before(a.Start) {
@@ -129,16 +129,32 @@ func (a *adding) add(r rating.Reading, version int64, leaf [sha256.Size]byte) er
 		if r.Interval.Empty() {
 			in, out = r.BytesIn, r.BytesOut
 		}
-		if a.In > math.MaxInt64-in || a.Out > math.MaxInt64-out {
-			return domain.Errorf(domain.Internal, "usage.add", "%s has more than 2⁶³ bytes", a.Start.Format(time.DateOnly)).
-				WithHint("look at the readings of that day: no port is so fast")
-		}
-		a.In, a.Out = a.In+in, a.Out+out
-		a.sums[n].In, a.sums[n].Out = a.sums[n].In+in, a.sums[n].Out+out
+		a.In, a.Out = atMost(a.In, in), atMost(a.Out, out)
+		a.sums[n].In, a.sums[n].Out = atMost(a.sums[n].In, in), atMost(a.sums[n].Out, out)
 		if cut = window.To; !cut.Before(to) {
-			return nil
+			return
 		}
 	}
+}
+
+// MaxBytes is what a day or a bucket holds that has as many bytes or more.
+const MaxBytes = math.MaxInt64
+
+// atMost adds numbers that are not negative, in whatever order, up to [MaxBytes].
+func atMost(a, b int64) int64 {
+	if a > MaxBytes-b {
+		return MaxBytes
+	}
+	return a + b
+}
+
+// Check returns a Conflict for a day with more bytes than can be counted, which can't be billed.
+func (d Day) Check() error {
+	if d.In < MaxBytes && d.Out < MaxBytes {
+		return nil
+	}
+	return domain.Errorf(domain.Conflict, "usage.Day.Check", "%s has 2⁶³ bytes or more", d.Start.Format(time.DateOnly)).
+		WithHint("look at the readings of that day: no port is so fast, so they must overlap")
 }
 
 // encode writes the buckets that have bytes: how many empty ones are before it, bytes in, bytes out, each as a varint.

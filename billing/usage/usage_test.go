@@ -24,9 +24,7 @@ func days(t *testing.T, readings []rating.Reading) map[time.Time]*adding {
 			if all[start] == nil {
 				all[start] = &adding{Day: Day{Start: start}}
 			}
-			if err := all[start].add(r, int64(n+1), sha256.Sum256([]byte{byte(r.BytesIn)})); err != nil {
-				t.Fatal(err)
-			}
+			all[start].add(r, int64(n+1), sha256.Sum256([]byte{byte(r.BytesIn)}))
 		})
 	}
 	return all
@@ -158,16 +156,21 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+// TestTooManyBytesOfADay: readings that overlap without end fill their own day, and are told of when it is billed.
 func TestTooManyBytesOfADay(t *testing.T) {
 	t.Parallel()
-	a := &adding{Day: Day{Start: day(1)}}
-	full := rating.Reading{Interval: rating.Interval{From: day(1), To: day(1).Add(time.Second)}, BytesIn: math.MaxInt64}
-	if err := a.add(full, 1, [32]byte{}); err != nil {
-		t.Fatal(err)
+	full := rating.Reading{Interval: rating.Interval{From: day(1), To: day(1).Add(time.Second)}, BytesIn: MaxBytes - 1}
+	all := days(t, []rating.Reading{full})
+	if err := all[day(1)].Check(); err != nil {
+		t.Errorf("2⁶³ − 2 bytes: %v", err)
 	}
-	full.From, full.To, full.BytesIn = day(1).Add(time.Hour), day(1).Add(2*time.Hour), 1
-	if err := a.add(full, 2, [32]byte{}); domain.CodeOf(err) != domain.Internal {
-		t.Errorf("more than can be counted: %v", err)
+	over := days(t, []rating.Reading{full, {Interval: rating.Interval{From: day(1).Add(time.Hour), To: day(1).Add(2 * time.Hour)}, BytesIn: 1}, full})[day(1)]
+	if err := over.Check(); domain.CodeOf(err) != domain.Conflict || over.In != MaxBytes || over.sums[0].In != MaxBytes {
+		t.Errorf("more than can be counted: %d bytes, %v", over.In, err)
+	}
+	var read Bucket
+	if err := decode(over.encode(), func(n int, b Bucket) error { read.In = max(read.In, b.In); return nil }); err != nil || read.In != MaxBytes {
+		t.Errorf("it is read back as %d (%v)", read.In, err)
 	}
 }
 

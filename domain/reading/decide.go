@@ -27,7 +27,7 @@ type Command interface{ command() }
 type Record struct {
 	Reading      Recorded
 	Connection   connection.State // that the reading names; zero if there is none
-	CapacityMbps int              // of the customer's port; 0 if unknown, and then its speed bounds nothing
+	CapacityMbps int              // of the customer's port; 0 if unknown: then no port is faster than [domain.MaxMbps]
 	Metering     string           // by whom the listing says it is metered; "": the platform
 	At           time.Time        // the platform's clock on receipt
 }
@@ -126,8 +126,8 @@ func (c Record) check(op string, p domain.Problems, r Recorded) ([]domain.Event,
 		counted = counted && n.count >= 0
 	}
 	timed := c.checkTimes(&p, r)
-	if counted && timed && c.CapacityMbps > 0 {
-		most := capacityBytes(c.CapacityMbps, r.To.Sub(r.From)+SpeedSlack)
+	if counted && timed {
+		most := c.most(r.To.Sub(r.From))
 		p.Check(uint64(r.BytesIn) <= most, "/bytes_in", "is more than the port can carry in that time, %d", most)
 		p.Check(uint64(r.BytesOut) <= most, "/bytes_out", "is more than the port can carry in that time, %d", most)
 	}
@@ -164,6 +164,15 @@ func (c Record) checkTimes(p *domain.Problems, r Recorded) bool {
 	return r.To.After(r.From)
 }
 
+// most returns how many bytes the port can carry in a reading's time, each way.
+func (c Record) most(span time.Duration) uint64 {
+	mbps := c.CapacityMbps
+	if mbps <= 0 {
+		mbps = domain.MaxMbps
+	}
+	return capacityBytes(mbps, span+SpeedSlack)
+}
+
 // capacityBytes returns how many bytes a port carries in a time, at most the largest uint64: Mbps × 10⁶ / 8 × seconds.
 func capacityBytes(mbps int, span time.Duration) uint64 {
 	const bytesPerMbpsSecond = 125_000
@@ -191,9 +200,6 @@ func (c Record) plain(r Recorded) bool {
 	if r.BytesIn < 0 || r.BytesOut < 0 || r.PacketsIn < 0 || r.PacketsOut < 0 || r.DroppedIn < 0 || r.DroppedOut < 0 {
 		return false
 	}
-	if c.CapacityMbps <= 0 {
-		return true
-	}
-	most := capacityBytes(c.CapacityMbps, span+SpeedSlack)
+	most := c.most(span)
 	return uint64(r.BytesIn) <= most && uint64(r.BytesOut) <= most
 }

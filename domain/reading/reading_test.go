@@ -71,7 +71,8 @@ func TestRecord(t *testing.T) {
 		}),
 		ok("delivered after the end", closedAt(60)),
 		ok("at full speed", func(r *Record) { r.Reading.BytesIn, r.Reading.BytesOut = most, most }),
-		ok("at unknown speed", func(r *Record) { r.Reading.BytesIn, r.CapacityMbps = math.MaxInt64, 0 }),
+		ok("at the speed of the fastest port", func(r *Record) { r.Reading.BytesIn, r.CapacityMbps = most*8000, 0 }),
+		wrong("faster than any port", "/bytes_in", func(r *Record) { r.Reading.BytesIn, r.CapacityMbps = most*8000+1, 0 }),
 		ok("from a clock ahead of ours", func(r *Record) { r.At = r.Reading.To.Add(-domain.MaxClockSkew) }),
 		ok("of the longest time", func(r *Record) { r.Reading.To = r.Reading.From.Add(MaxSpan); r.At = r.Reading.To }),
 
