@@ -174,7 +174,7 @@ func (n *KernelNode) Counters(tag int) (Counters, error) {
 		DroppedIn: a.DroppedIn, DroppedOut: a.DroppedOut}, err
 }
 
-// Bandwidth returns what the datapath keeps for the connection. It does not enforce it yet.
+// Bandwidth returns what the datapath holds each direction of the connection to.
 func (n *KernelNode) Bandwidth(tag int) (int, error) { return n.datapath.Bandwidth(tag) }
 
 // Pause takes the connection's frames for strays until Ensure: a few of the sessions' are lost, which TCP sends again.

@@ -106,7 +106,7 @@ func newKernelEdge(t *testing.T, interval time.Duration) *kernelEdge {
 // connection is the one the routers are configured for.
 func (e *kernelEdge) connection(phase Phase) DesiredConnection {
 	c := desiredConnection(7, phase)
-	c.BandwidthMbps = 1000
+	c.BandwidthMbps = 10_000 // more than the lab carries: the wire counts what is dropped, too
 	c.A = Attachment{Interface: lab.PortA, VLAN: 101, Address: netip.MustParsePrefix("100.64.0.1/30"), Peer: netip.MustParseAddr("100.64.0.2"), PeerASN: 65001, Prefixes: []netip.Prefix{customerNetwork}, PrefixLimit: 10}
 	c.Z = Attachment{Interface: lab.PortZ, VLAN: 202, Address: netip.MustParsePrefix("100.64.0.5/30"), Peer: netip.MustParseAddr("100.64.0.6"), PeerASN: 65002, Prefixes: []netip.Prefix{providerNetwork}, PrefixLimit: 10}
 	return c
@@ -166,10 +166,10 @@ func (e *kernelEdge) suspendAndResume(c DesiredConnection, rxBefore, txBefore in
 	t, p := e.t, e.platform
 	awaitObserved(t, p, c.ID, "established", func(o Observation) bool { return settled(o.Sessions) })
 	since := p.observed(c.ID).Sessions
-	c.Phase, c.BandwidthMbps = Suspended, 200
+	c.Phase, c.BandwidthMbps = Suspended, 20_000
 	began := time.Now()
 	p.want(c)
-	awaitObserved(t, p, c.ID, "suspended", func(o Observation) bool { return isSuspended(o) && o.Bandwidth == 200 })
+	awaitObserved(t, p, c.ID, "suspended", func(o Observation) bool { return isSuspended(o) && o.Bandwidth == 20_000 })
 	t.Logf("desired → gate closed and reported: %v", time.Since(began).Round(time.Millisecond))
 	for i, s := range p.observed(c.ID).Sessions {
 		if s.State != bgp.Established || !s.Since.Equal(since[i].Since) {

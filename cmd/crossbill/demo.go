@@ -21,8 +21,8 @@ import (
 
 // What the demo sells, to whom, and how much crosses.
 const (
-	demoTitle     = "Private Connect 100 Mbps"
-	demoMbps      = 100
+	demoTitle     = "Private Connect 10 Gbps"
+	demoMbps      = 10_000     // more than a veth pair carries: what the policer drops is on the wire and on no invoice
 	demoBytes     = 64 << 20   // of payload that the transfer sends
 	demoLeast     = 50_000_000 // of them that must arrive before it ends
 	demoEdgeASN   = 64512
@@ -41,7 +41,7 @@ var (
 func demoPlan() pricing.Plan {
 	to := func(s string) *domain.Decimal { d := domain.MustDecimal(s); return &d }
 	return pricing.Plan{Currency: "USD", Charges: []pricing.Charge{
-		{ID: "port", Kind: pricing.KindRecurring, Description: "Private Connect 100 Mbps, per month", Amount: domain.MustDecimal("400.00")},
+		{ID: "port", Kind: pricing.KindRecurring, Description: "Private Connect 10 Gbps, per month", Amount: domain.MustDecimal("400.00")},
 		{ID: "traffic", Kind: pricing.KindUsage, Description: "Traffic, both directions", Metric: pricing.MetricBytesTotal, Unit: pricing.UnitGB,
 			Model: pricing.ModelGraduated, Tiers: []pricing.Tier{
 				{UpTo: to("0.05"), Price: domain.MustDecimal("5.00")},

@@ -1,5 +1,5 @@
-// Package datapath makes one PoP node carry connections and count them: VLAN demultiplexing and byte-exact metering in
-// eBPF at the ports, an L3 interface per side of a connection, a routing table per connection, and the gate between the
+// Package datapath makes one PoP node carry connections and count them: VLAN demultiplexing, byte-exact metering and
+// policing in eBPF at the ports, an L3 interface per side of a connection, a routing table per connection, and the gate between the
 // two sides.
 //
 // It works in the network namespace the process is in, through netlink and bpffs alone. It never talks to the platform,
@@ -68,7 +68,7 @@ type Options struct {
 // Connection is what one connection needs on the node.
 type Connection struct {
 	Tag           int // MinTag..MaxTag, unique on the node
-	BandwidthMbps int // the ordered bandwidth, kept beside the meter; 0 means none. It is not enforced yet.
+	BandwidthMbps int // the ordered bandwidth, to which each direction is held; 0 means no limit
 	A, Z          Attachment
 }
 
@@ -87,8 +87,10 @@ type Attachment struct {
 // In is read where a frame has arrived at the port, out where it is handed to the port: a queue below may still drop it.
 type Counters struct {
 	BytesIn, BytesOut, PacketsIn, PacketsOut uint64
-	// Dropped frames are those the policer refused; they are in none of the others.
+	// Dropped frames are those over the ordered bandwidth; they are in none of the others. In came in at this side, out
+	// were to leave at it.
 	DroppedIn, DroppedOut uint64
+	DroppedBytesIn        uint64
 	// Refused counts packets that came in (they are in PacketsIn) and were not let across: the gate was closed,
 	// no route, or no business here.
 	Refused uint64

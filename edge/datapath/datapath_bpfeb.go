@@ -43,6 +43,12 @@ type datapathNode struct {
 	Created     uint64
 }
 
+type datapathPolicer struct {
+	_            structs.HostLayout
+	Full         uint64
+	DroppedBytes uint64
+}
+
 type datapathWire struct {
 	_    structs.HostLayout
 	Port uint32
@@ -58,6 +64,7 @@ const (
 	datapathMapInterfaces       = "interfaces"
 	datapathMapMeters           = "meters"
 	datapathMapNodes            = "nodes"
+	datapathMapPolicers         = "policers"
 	datapathMapStrays           = "strays"
 	datapathProgInterfaceEgress = "interface_egress"
 	datapathProgPortEgress      = "port_egress"
@@ -119,6 +126,7 @@ type datapathMapSpecs struct {
 	Interfaces  *ebpf.MapSpec `ebpf:"interfaces"`
 	Meters      *ebpf.MapSpec `ebpf:"meters"`
 	Nodes       *ebpf.MapSpec `ebpf:"nodes"`
+	Policers    *ebpf.MapSpec `ebpf:"policers"`
 	Strays      *ebpf.MapSpec `ebpf:"strays"`
 }
 
@@ -152,6 +160,7 @@ type datapathMaps struct {
 	Interfaces  *ebpf.Map `ebpf:"interfaces"`
 	Meters      *ebpf.Map `ebpf:"meters"`
 	Nodes       *ebpf.Map `ebpf:"nodes"`
+	Policers    *ebpf.Map `ebpf:"policers"`
 	Strays      *ebpf.Map `ebpf:"strays"`
 }
 
@@ -161,6 +170,7 @@ func (m *datapathMaps) Close() error {
 		m.Interfaces,
 		m.Meters,
 		m.Nodes,
+		m.Policers,
 		m.Strays,
 	)
 }

@@ -143,11 +143,15 @@ func (d *Datapath) ensureAttachments(c Connection, ports, interfaces map[Side]ne
 	return open, nil
 }
 
-// ensureMeters makes the meters that are missing, at zero, with the present time as their epoch.
+// ensureMeters makes the meters that are missing, at zero, with the present time as their epoch, and full buckets.
 func (d *Datapath) ensureMeters(tag int) error {
 	for _, side := range []Side{SideA, SideZ} {
 		if err := newMeter(d.objects.Meters, meterKey(tag, side)); err != nil {
 			return err
+		}
+		err := d.objects.Policers.Update(meterKey(tag, side), datapathPolicer{}, ebpf.UpdateNoExist)
+		if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
+			return fmt.Errorf("policer: %w", err)
 		}
 	}
 	return nil
@@ -172,7 +176,7 @@ func newMeter(m *ebpf.Map, key uint32) error {
 func (d *Datapath) removeMeters(tag int) error {
 	var problems []error
 	for _, side := range []Side{SideA, SideZ} {
-		problems = append(problems, ignoreMissing(d.objects.Meters.Delete(meterKey(tag, side))))
+		problems = append(problems, ignoreMissing(d.objects.Meters.Delete(meterKey(tag, side))), ignoreMissing(d.objects.Policers.Delete(meterKey(tag, side))))
 	}
 	return errors.Join(problems...)
 }
@@ -192,6 +196,11 @@ func (d *Datapath) Counters(tag int) (a, z Counters, err error) {
 			if err != nil {
 				return err
 			}
+			var policer datapathPolicer
+			if err := d.objects.Policers.Lookup(meterKey(tag, side), &policer); ignoreMissing(err) != nil {
+				return fmt.Errorf("policer: %w", err)
+			}
+			read.DroppedBytesIn = policer.DroppedBytes
 			*counters = read
 		}
 		return nil

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// The datapath of an edge node: meter, VLAN demultiplexer and gate.
+// The datapath of an edge node: meter, policer, VLAN demultiplexer and gate.
 //
 // (This one file is under the GPL 2, because the kernel grants some helpers to GPL programs only; it is loaded into the
 // kernel and linked with nothing else.)
 //
 // A frame's way through the node, from the customer's port to the provider's:
 //
-//	port_ingress     finds the attachment by (port, tag protocol, VLAN), counts the frame as "in", takes the tag off.
+//	port_ingress     finds the attachment by (port, tag protocol, VLAN), takes the tag off, drops what is about to cross
+//	   |             over the ordered bandwidth, counts the rest as "in".
 //	   |             Then, by destination: ARP and our own addresses go up the stack, through the connection's L3
 //	   |             interface, where BGP and ping answer. Anything else may cross only while the gate is open: it is
 //	   |             looked up in the connection's own table, addressed to the next hop, and tagged for the other port.
@@ -27,6 +28,7 @@
 #include <linux/if_packet.h>
 #include <linux/in.h>
 #include <linux/ip.h>
+#include <stddef.h>
 
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -41,6 +43,12 @@ char LICENSE[] SEC("license") = "GPL";
 // Verdicts of a tcx program (enum tcx_action_base in linux/bpf.h since 6.6).
 #define VERDICT_NEXT -1
 #define VERDICT_DROP 2
+
+// The policer's bucket: what may come at once after a pause. A fifth of a second is as long as a TCP sender waits at
+// least before it sends again what was lost at the end of a burst; the floor is two super-packets.
+#define BURST_NS 200000000ull
+#define BURST_BYTES (2 * 65536)
+#define TICKS_PER_NS 16 // so that a short frame at a terabit a second still has a length
 
 #define AF_INET 2
 #define VLAN_TAG_LEN 4
@@ -66,7 +74,7 @@ struct attachment {
 	__u32 table;
 	__be32 own[2]; // our addresses: on this side, on the other
 	__u32 flags;
-	__u32 bandwidth_mbps; // ordered; for the policer to come, whose state belongs in a map of its own
+	__u32 bandwidth_mbps; // ordered, from this side to the other; 0: not limited
 	__u64 reserved[4];
 };
 
@@ -80,6 +88,13 @@ struct meter {
 	__u64 dropped_in;
 	__u64 dropped_out;
 	__u64 refused;
+};
+
+// policer is one direction's token bucket, for all CPUs, as the time at which it will be full again (the generic cell rate
+// algorithm of ITU-T I.371, whose state is one number): a change of the bandwidth needs nothing here.
+struct policer {
+	__u64 full;          // ticks of the monotonic clock
+	__u64 dropped_bytes; // of the frames that did not conform
 };
 
 // node says whose maps these are, so that pins of a namespace that is gone are not taken for this one's.
@@ -114,6 +129,15 @@ struct {
 	__uint(max_entries, MAX_ATTACHMENTS);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } meters SEC(".maps");
+
+// policers: by the meter's key of the side where the frames come in.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32);
+	__type(value, struct policer);
+	__uint(max_entries, MAX_ATTACHMENTS);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} policers SEC(".maps");
 
 // strays: per port, the frames that belong to no connection.
 struct {
@@ -226,6 +250,49 @@ static __always_inline int link_protocol(struct __sk_buff *skb)
 	return skb->protocol == bpf_htons(ETH_P_LLDP_FRAME) || skb->protocol == bpf_htons(ETH_P_LACP);
 }
 
+// crossing says whether a frame, which has no tag any more, is about to cross: what is for the node itself (BGP, ARP) is
+// never dropped for the customer's traffic beside it.
+static __always_inline int crossing(struct __sk_buff *skb, const struct attachment *attachment)
+{
+	__be32 to;
+
+	if (!(attachment->flags & ATTACHMENT_OPEN) || skb->protocol != bpf_htons(ETH_P_IP))
+		return 0;
+	if (bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct iphdr, daddr), &to, sizeof(to)) < 0)
+		return 0;
+	return to != attachment->own[0] && to != attachment->own[1];
+}
+
+// conforms takes bytes out of the side's bucket, if they are in it.
+static __always_inline int conforms(const struct attachment *attachment, __u64 bytes)
+{
+	__u32 key = attachment->meter, mbps = attachment->bandwidth_mbps;
+	struct policer *policer;
+	__u64 now, full, next, burst;
+	int i;
+
+	if (!mbps)
+		return 1;
+	policer = bpf_map_lookup_elem(&policers, &key);
+	if (!policer)
+		return 0;
+	now = bpf_ktime_get_ns() * TICKS_PER_NS;
+	burst = BURST_NS * TICKS_PER_NS;
+	if (burst < BURST_BYTES * 8000ull * TICKS_PER_NS / mbps)
+		burst = BURST_BYTES * 8000ull * TICKS_PER_NS / mbps;
+	for (i = 0; i < 8; i++) { // other CPUs take of it at the same time
+		full = *(volatile __u64 *)&policer->full;
+		next = (full > now ? full : now) + bytes * 8000 * TICKS_PER_NS / mbps;
+		if (next - now > burst) {
+			__sync_fetch_and_add(&policer->dropped_bytes, bytes);
+			return 0;
+		}
+		if (__sync_val_compare_and_swap(&policer->full, full, next) == full)
+			return 1;
+	}
+	return 1; // the others' frames were counted, and so will be the next of this CPU
+}
+
 static __always_inline int refuse(struct meter *meter)
 {
 	meter->refused++;
@@ -308,7 +375,8 @@ int port_ingress(struct __sk_buff *skb)
 	struct meter *meter;
 	struct wire wire;
 	__u64 frames, bytes;
-	int tagged;
+	__u32 opposite;
+	int tagged, popped;
 
 	tagged = identify(skb, &wire);
 	measure(skb, &frames, &bytes);
@@ -324,10 +392,19 @@ int port_ingress(struct __sk_buff *skb)
 	meter = bpf_map_lookup_elem(&meters, &attachment->meter);
 	if (!meter)
 		return VERDICT_DROP;
+	popped = !tagged || bpf_skb_vlan_pop(skb) == 0;
+	if (popped && crossing(skb, attachment) && !conforms(attachment, bytes)) {
+		meter->dropped_in += frames;
+		opposite = attachment->meter ^ 1;
+		meter = bpf_map_lookup_elem(&meters, &opposite);
+		if (meter)
+			meter->dropped_out += frames;
+		return VERDICT_DROP;
+	}
 	meter->packets_in += frames;
 	meter->bytes_in += bytes;
 
-	if (tagged && bpf_skb_vlan_pop(skb) < 0)
+	if (!popped)
 		return refuse(meter);
 	if (skb->protocol == bpf_htons(ETH_P_IP))
 		return cross(skb, attachment, meter);
