@@ -191,7 +191,7 @@ func (w *world) credit(invoiceID string, whole bool) {
 	w.notes++
 	id := testID(domain.PrefixCreditNote, w.notes)
 	number := fmt.Sprintf("CN-%d", w.notes)
-	note := creditnote.Issued{CreditNoteID: id, Number: number, InvoiceID: invoiceID, Currency: w.currency, Passthrough: w.money(0), Fee: w.money(0), Total: w.money(0), At: w.clock}
+	note := creditnote.Issued{CreditNoteID: id, Number: number, InvoiceID: invoiceID, InvoiceNumber: i.Number, CustomerID: i.CustomerID, Currency: w.currency, Passthrough: w.money(0), Fee: w.money(0), Total: w.money(0), At: w.clock}
 	credit := invoice.Credit{CreditNoteID: id, Number: number, At: w.clock, Total: w.money(0)}
 	one := 1 + w.rand.IntN(len(i.Lines))
 	back := make(map[string][]settlement.CreditedLine)
@@ -206,8 +206,12 @@ func (w *world) credit(invoiceID string, whole bool) {
 		}
 		credit.Lines = append(credit.Lines, invoice.CreditedLine{Line: l.Number, Amount: w.money(part)})
 		credit.Total.Minor += part
+		note.Lines = append(note.Lines, creditnote.Line{Number: len(note.Lines) + 1, InvoiceLine: l.Number, ItemID: l.ItemID, Kind: l.Kind, ProviderID: l.ProviderID, Amount: w.money(part)})
 		if l.Kind == invoice.LinePassthrough {
 			back[l.ProviderID] = append(back[l.ProviderID], settlement.CreditedLine{ItemID: l.ItemID, Amount: w.money(part)})
+			note.Passthrough.Minor += part
+		} else {
+			note.Fee.Minor += part
 		}
 	}
 	if credit.Total.Minor == 0 {
@@ -515,6 +519,7 @@ func (w *world) check() {
 		w.t.Errorf("the reconciliation: %v", err)
 	}
 	w.noPayoutsInDispute()
+	w.checkLedger()
 }
 
 // noPayoutsInDispute: nothing is asked to be moved to providers of a payment that the payer's bank has taken back for now, as

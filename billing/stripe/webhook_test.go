@@ -205,3 +205,36 @@ func TestReconciliationNamesEveryDifference(t *testing.T) {
 		t.Errorf("too long a time: %v", err)
 	}
 }
+
+// TestNoPayoutInDispute: what the payer's bank has taken back is not moved to providers, whoever opens an account meanwhile or
+// looks how often; once the dispute is won it is, and what was lost never.
+func TestNoPayoutInDispute(t *testing.T) {
+	t.Parallel()
+	for _, outcome := range []string{"won", "lost"} {
+		w, id := quietWorld(t)
+		p, err := w.Collect(t.Context(), id)
+		must(t, err)
+		w.fake.Pay(p.Reference, 59)
+		i, _ := w.invoice(id)
+		dispute := w.fake.Dispute(p.Reference, i.Total.Minor)
+		w.deliverAll(w.fake.Events())
+		_, err = w.Connect(t.Context(), w.providers[0], "NL", "https://x.example", "https://x.example")
+		must(t, err)
+		w.fake.Enable(w.fake.All("account")[0]["id"].(string), true)
+		w.deliverAll(w.fake.Events())
+		for range 3 {
+			_, err = w.Advance(t.Context(), id)
+			must(t, err)
+			w.clock = w.clock.Add(24 * time.Hour)
+		}
+		if moved := w.fake.All("transfer"); len(moved) != 0 {
+			t.Fatalf("while it is disputed %v is moved", moved)
+		}
+		w.fake.CloseDispute(dispute, outcome, 1500)
+		w.settle()
+		w.check()
+		if moved := w.fake.All("transfer"); (len(moved) == 1) != (outcome == "won") {
+			t.Errorf("once it is %s, %v is moved", outcome, moved)
+		}
+	}
+}

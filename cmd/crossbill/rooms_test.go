@@ -62,6 +62,7 @@ var rooms = map[string]map[string]string{
 var testRooms = map[string]map[string]string{
 	"migrations": {"events": "migrations are tested on a private PostgreSQL"},
 	"api":        {"api/client": "the server is tested by its own client"},
+	"billing":    {"billing/ledger": "what moved is held to what the ledger makes of it"},
 }
 
 // onlyIn names modules that only these packages, and what is under them, may import.
