@@ -20,6 +20,13 @@ const labPrefix = "dptest"
 var labNumber atomic.Int32
 
 func TestMain(m *testing.M) {
+	if device := os.Getenv(asSender); device != "" {
+		if err := sendFrames(device); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if what := strings.Fields(os.Getenv(asFlood)); len(what) == 4 {
 		if err := flood(what[0], what[1], what[2], what[3]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -119,6 +126,18 @@ func (p *pop) carry(c datapath.Connection, placeA, placeZ string) {
 	must(p.t, p.SetRoutes(c.Tag, routes(c)))
 	must(p.t, p.SetGate(c.Tag, true))
 	p.join(c, placeA, placeZ)
+}
+
+// SetMTU makes both ports and the routers' interfaces carry frames of more than 1 514 bytes.
+func (p *pop) SetMTU(bytes int) error {
+	for place, devices := range map[string][]string{lab.PoP: {lab.PortA, lab.PortZ}, "a": {lab.RouterInterface}, "z": {lab.RouterInterface}} {
+		for _, device := range devices {
+			if out, err := p.Command(p.t.Context(), place, "ip", "link", "set", device, "mtu", fmt.Sprint(bytes)).CombinedOutput(); err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+		}
+	}
+	return nil
 }
 
 func (p *pop) run(place, name string, args ...string) string {
