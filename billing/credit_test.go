@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -169,6 +170,9 @@ func TestCreditRefused(t *testing.T) {
 		"more than a whole":  {creditRequest(1, inv, CreditLine{Line: 1, Fraction: domain.MustDecimal("1.1")}), domain.Invalid, "/lines/0/fraction"},
 		"an unknown invoice": {creditRequest(1, id(domain.PrefixInvoice, "x")), domain.NotFound, ""},
 		"no id":              {CreditRequest{InvoiceID: inv}, domain.Invalid, ""},
+		"twice said":         {creditRequest(1, inv, CreditLine{Line: 1, Amount: money(1, "USD"), Fraction: domain.MustDecimal("0.5")}), domain.Invalid, "/lines/0/fraction"},
+		"all and some":       {with(creditRequest(1, inv, CreditLine{Line: 1}), func(r *CreditRequest) { r.Everything = true }), domain.Invalid, "/lines"},
+		"neither":            {with(creditRequest(1, inv), func(r *CreditRequest) { r.Everything = false }), domain.Invalid, "/lines"},
 	} {
 		_, err := Credit(t.Context(), w, test.request)
 		if domain.CodeOf(err) != test.code || test.field != "" && err.(*domain.Error).Fields[0].Pointer != test.field {
@@ -263,6 +267,7 @@ func TestCreditsInAnyOrder(t *testing.T) {
 			_, err = creditnote.Decide(creditnote.State{}, creditnote.Issue{CreditNote: note})
 			must(t, err)
 			i = evolveAll(i, invoice.Evolve, credited)
+			checkFeesOff(t, seed, i)
 			if len(lines) > 0 {
 				back := settlement.Credited{CreditNoteID: note.CreditNoteID, Number: "SC-1", Reason: "Outage", Lines: lines, Total: note.Passthrough, At: note.At}
 				back.Taxes, back.Tax, err = taxOffSettlement(s, lines)
@@ -284,6 +289,142 @@ func TestCreditsInAnyOrder(t *testing.T) {
 		}
 		if i.Due().Minor != 0 || s.Owed().Minor != 0 || s.TaxBack.Minor != s.Tax.Minor {
 			t.Errorf("seed %d: %s is due and %s owed", seed, i.Due(), s.Owed())
+		}
+	}
+}
+
+func with[T any](one T, change func(*T)) T {
+	change(&one)
+	return one
+}
+
+// checkFeesOff holds what is taken off fees by now to fee × passthrough taken off ÷ passthrough, rounded once, however many
+// notes took it off; where adjustments have both signs, to no more than the fee.
+func checkFeesOff(t *testing.T, seed uint64, i invoice.State) {
+	t.Helper()
+	for _, fee := range i.Lines {
+		if fee.Kind != invoice.LineFee {
+			continue
+		}
+		of, off, negative := usd(0), usd(0), false
+		for _, l := range i.Lines {
+			if l.Kind == invoice.LinePassthrough && l.ConnectionID == fee.ConnectionID && (l.Adjusts == nil) == (fee.Adjusts == nil) {
+				of.Minor, off.Minor, negative = of.Minor+l.Amount.Minor, off.Minor+i.ByLine[l.Number].Minor, negative || l.Amount.Minor < 0
+			}
+		}
+		got := i.ByLine[fee.Number]
+		if got.Minor*fee.Amount.Minor < 0 || got.Minor*got.Minor > fee.Amount.Minor*fee.Amount.Minor {
+			t.Fatalf("seed %d: of a fee of %s %s is credited", seed, fee.Amount, got)
+		}
+		if negative || of.Minor == 0 {
+			continue
+		}
+		want, err := domain.RoundMoney(domain.MustDecimal(fee.Exact).Mul(off.Decimal()).Quo(of.Decimal()), "USD")
+		if err != nil || got.Minor != want.Minor {
+			t.Fatalf("seed %d: %s of %s is credited, and of its fee of %s %s, not %s (%v)", seed, off, of, fee.Exact, got, want, err)
+		}
+	}
+}
+
+// TestCreditOfOddFees: a fee on adjustments of both signs gives back no more than it is, and nothing of it is charged again; a
+// floor on no passthrough comes back with everything.
+func TestCreditOfOddFees(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		passthrough []int64
+		fee         string
+		lines       []CreditLine // nil: everything
+		want        int64        // of the fee
+	}{
+		"more than its sum":   {[]int64{100_00, -90_00}, "0.3", []CreditLine{{Line: 1}}, 30},
+		"a negative part":     {[]int64{100_00, -90_00}, "0.3", []CreditLine{{Line: 2}}, 0},
+		"a floor on nothing":  {[]int64{0}, "5", nil, 5_00},
+		"a floor, one of two": {[]int64{40_00, 60_00}, "5", []CreditLine{{Line: 1}}, 2_00},
+	} {
+		con := id(domain.PrefixConnection, "odd")
+		i := invoice.State{Content: invoice.Content{InvoiceID: id(domain.PrefixInvoice, "odd"), Number: "CB-1", Currency: "USD"}, State: invoice.StateIssued}
+		for n, minor := range test.passthrough {
+			i.Lines = append(i.Lines, invoice.Line{Number: n + 1, Kind: invoice.LinePassthrough, ConnectionID: con, Exact: usd(minor).Amount(), Amount: usd(minor)})
+		}
+		fee, err := domain.RoundMoney(domain.MustDecimal(test.fee), "USD")
+		must(t, err)
+		i.Lines = append(i.Lines, invoice.Line{Number: len(i.Lines) + 1, Kind: invoice.LineFee, ConnectionID: con, Exact: test.fee, Amount: fee})
+		note, err := creditRequest(1, i.InvoiceID, test.lines...).note(i)
+		if err != nil || note.Fee != usd(test.want) {
+			t.Errorf("%s: %s of the fee comes back, not %s (%v)", name, note.Fee, usd(test.want), err)
+		}
+	}
+}
+
+// TestCreditAmongOthers: two customers are on one settlement, and what is credited or void of one is nothing of the other's. An
+// invoice of adjustments alone can be credited too.
+func TestCreditAmongOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, b := exampleA(), exampleA()
+	b.name, b.customer, a.to = "b", "other", date(2026, 3, 31)
+	w.sell(a, b)
+	run := w.run(request(march))
+	if len(run.Invoices) != 2 || len(run.Settlements) != 1 {
+		t.Fatalf("the run made %d invoices and %d settlements", len(run.Invoices), len(run.Settlements))
+	}
+	r := creditRequest(1, run.Invoices[0], CreditLine{Line: 1, Amount: &domain.Money{Minor: 1_00, Currency: "USD"}})
+	w.credit(r)
+	if _, err := Credit(t.Context(), w, with(r, func(r *CreditRequest) { r.Reason = "Another" })); domain.CodeOf(err) != domain.Conflict {
+		t.Errorf("another note under the same id: %v", err)
+	}
+	w.checkLeft()
+	_, err := Void(t.Context(), w, VoidRequest{InvoiceID: run.Invoices[1], Reason: "test", At: afterward})
+	must(t, err)
+	w.checkLeft()
+	first, void := w.invoiceState(run.Invoices[0]), w.invoiceState(run.Invoices[1])
+	if want := first.Passthrough.Minor - 1_00; void.State != invoice.StateVoid || first.State != invoice.StateIssued || w.settlementState(run.Settlements[0]).Owed() != usd(want) {
+		t.Errorf("%s is owed, not %s", w.settlementState(run.Settlements[0]).Owed(), usd(want))
+	}
+
+	w.meter(w.reading(a.id(), date(2026, 3, 29), date(2026, 3, 30), 1_000_000_000_000, 0))
+	for _, one := range w.run(request(april)).Invoices {
+		i := w.invoice(one)
+		if i.Lines[0].Adjusts == nil {
+			continue
+		}
+		if note := w.credit(creditRequest(2, one)).CreditNote; note.Passthrough != i.Passthrough || note.Fee != i.Fee || len(note.Settlements) != 1 {
+			t.Errorf("all of the adjustments is %+v", note)
+		}
+		w.checkLeft()
+		return
+	}
+	t.Error("no invoice is of adjustments alone")
+}
+
+// TestCorrectionOfBooksThatDisagree: where the settlement is not what the invoice says, or none is known, nothing is corrected.
+func TestCorrectionOfBooksThatDisagree(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.sell(exampleA())
+	run := w.run(request(march))
+	head := w.head()
+	for name, change := range map[string]func(*events.Recorded){
+		"a cent more is settled": func(e *events.Recorded) {
+			if s, ok := e.Event.(settlement.Issued); ok {
+				s.Lines = slices.Clone(s.Lines)
+				s.Lines[0].Amount.Minor++
+				s.Total.Minor++
+				e.Event = s
+			}
+		},
+		"on no settlement": func(e *events.Recorded) {
+			if p, ok := e.Event.(billingrun.PeriodClosed); ok {
+				p.SettlementID = ""
+				e.Event = p
+			}
+		},
+	} {
+		log := tampering{w, change}
+		_, credited := Credit(t.Context(), log, creditRequest(1, run.Invoices[0], CreditLine{Line: 1, Amount: &domain.Money{Minor: 1, Currency: "USD"}}))
+		_, voided := Void(t.Context(), log, VoidRequest{InvoiceID: run.Invoices[0], Reason: "test", At: afterward})
+		if domain.CodeOf(credited) != domain.Internal || domain.CodeOf(voided) != domain.Internal || w.head() != head {
+			t.Errorf("%s: credited (%v), void (%v)", name, credited, voided)
 		}
 	}
 }
