@@ -2932,6 +2932,41 @@ type Money = domain.Money
 // Example: 2026-03
 type Month = string
 
+// NeutralLine An item as its customer was charged for it and as its provider is settled for it; what credit notes take off is negative.
+type NeutralLine struct {
+	// Charged An amount in major units with all the digits of its currency.
+	Charged    *Money          `json:"charged,omitempty"`
+	CustomerId *OrganisationID `json:"customer_id,omitempty"`
+
+	// DocumentId The customer's invoice or credit note.
+	DocumentId string `json:"document_id"`
+
+	// Equal Charged and settled are the same amount.
+	Equal bool `json:"equal"`
+
+	// EvidenceDigest The digest over the line's evidence, for both sides the same; absent of a credit note.
+	EvidenceDigest *string `json:"evidence_digest,omitempty"`
+	ItemId         string  `json:"item_id"`
+
+	// Line The line's number in it.
+	Line       *int            `json:"line,omitempty"`
+	ProviderId *OrganisationID `json:"provider_id,omitempty"`
+
+	// Settled An amount in major units with all the digits of its currency.
+	Settled      *Money        `json:"settled,omitempty"`
+	SettlementId *SettlementID `json:"settlement_id,omitempty"`
+
+	// SettlementNumber Of the settlement, or of the credit of it.
+	SettlementNumber *string `json:"settlement_number,omitempty"`
+}
+
+// Neutrality What customers were charged for providers' services beside what the providers are settled.
+type Neutrality struct {
+	// Equal Of every line. Of a void invoice, of which nothing is owed, it is of what was issued.
+	Equal bool          `json:"equal"`
+	Lines []NeutralLine `json:"lines"`
+}
+
 // NewApiKey defines model for NewApiKey.
 type NewApiKey struct {
 	ExpiresAt *time.Time `json:"expires_at,omitempty"`
@@ -5162,6 +5197,12 @@ type GetInvoiceDocumentParams struct {
 // GetInvoiceDocumentParamsFormat defines parameters for GetInvoiceDocument.
 type GetInvoiceDocumentParamsFormat string
 
+// GetInvoiceNeutralityParams defines parameters for GetInvoiceNeutrality.
+type GetInvoiceNeutralityParams struct {
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
 // CreditInvoiceParams defines parameters for CreditInvoice.
 type CreditInvoiceParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
@@ -5994,6 +6035,12 @@ type GetSettlementDocumentParams struct {
 // GetSettlementDocumentParamsFormat defines parameters for GetSettlementDocument.
 type GetSettlementDocumentParamsFormat string
 
+// GetSettlementNeutralityParams defines parameters for GetSettlementNeutrality.
+type GetSettlementNeutralityParams struct {
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
 // GetSpendParams defines parameters for GetSpend.
 type GetSpendParams struct {
 	// Month Absent: the present month.
@@ -6655,6 +6702,9 @@ type ServerInterface interface {
 	// ExplainInvoiceLine Compute the line again from its own events, and show how
 	// (GET /v1/invoices/{invoice_id}/lines/{line}/explain)
 	ExplainInvoiceLine(w http.ResponseWriter, r *http.Request, invoiceId InvoiceID, line int)
+	// GetInvoiceNeutrality What became of the invoice's passthrough lines on the providers' settlements
+	// (GET /v1/invoices/{invoice_id}/neutrality)
+	GetInvoiceNeutrality(w http.ResponseWriter, r *http.Request, invoiceId InvoiceID, params GetInvoiceNeutralityParams)
 	// CreditInvoice Issue a credit note over lines of an invoice
 	// (POST /v1/invoices/{invoice_id}:credit)
 	CreditInvoice(w http.ResponseWriter, r *http.Request, invoiceId InvoiceID, params CreditInvoiceParams)
@@ -6901,6 +6951,9 @@ type ServerInterface interface {
 	// GetSettlementDocument The settlement as a self-billed invoice, or what was taken off it as a self-billed credit note
 	// (GET /v1/settlements/{settlement_id}/document)
 	GetSettlementDocument(w http.ResponseWriter, r *http.Request, settlementId SettlementID, params GetSettlementDocumentParams)
+	// GetSettlementNeutrality What customers were charged for the settlement's lines
+	// (GET /v1/settlements/{settlement_id}/neutrality)
+	GetSettlementNeutrality(w http.ResponseWriter, r *http.Request, settlementId SettlementID, params GetSettlementNeutralityParams)
 	// GetSpend What the caller, a customer, has spent in a month until now
 	// (GET /v1/spend)
 	GetSpend(w http.ResponseWriter, r *http.Request, params GetSpendParams)
@@ -10791,6 +10844,48 @@ func (siw *ServerInterfaceWrapper) ExplainInvoiceLine(w http.ResponseWriter, r *
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ExplainInvoiceLine(w, r, invoiceId, line)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetInvoiceNeutrality operation middleware
+func (siw *ServerInterfaceWrapper) GetInvoiceNeutrality(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "invoice_id" -------------
+	var invoiceId InvoiceID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "invoice_id", mux.Vars(r)["invoice_id"], &invoiceId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "invoice_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetInvoiceNeutralityParams
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetInvoiceNeutrality(w, r, invoiceId, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -16613,6 +16708,48 @@ func (siw *ServerInterfaceWrapper) GetSettlementDocument(w http.ResponseWriter, 
 	handler.ServeHTTP(w, r)
 }
 
+// GetSettlementNeutrality operation middleware
+func (siw *ServerInterfaceWrapper) GetSettlementNeutrality(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "settlement_id" -------------
+	var settlementId SettlementID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "settlement_id", mux.Vars(r)["settlement_id"], &settlementId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "settlement_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetSettlementNeutralityParams
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetSettlementNeutrality(w, r, settlementId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetSpend operation middleware
 func (siw *ServerInterfaceWrapper) GetSpend(w http.ResponseWriter, r *http.Request) {
 
@@ -18333,6 +18470,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/credit-notes/{credit_note_id}/document", wrapper.GetCreditNoteDocument).Methods(http.MethodGet)
 
+	r.HandleFunc(options.BaseURL+"/v1/invoices/{invoice_id}/neutrality", wrapper.GetInvoiceNeutrality).Methods(http.MethodGet)
+
 	r.HandleFunc(options.BaseURL+"/v1/invoices/{invoice_id}/lines/{line}/explain", wrapper.ExplainInvoiceLine).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/invoices/{invoice_id}/lines/{line}/bundle", wrapper.BundleInvoiceLine).Methods(http.MethodGet)
@@ -18346,6 +18485,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 	r.HandleFunc(options.BaseURL+"/v1/settlements", wrapper.ListSettlements).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/settlements/{settlement_id}", wrapper.GetSettlement).Methods(http.MethodGet)
+
+	r.HandleFunc(options.BaseURL+"/v1/settlements/{settlement_id}/neutrality", wrapper.GetSettlementNeutrality).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/settlements/{settlement_id}/document", wrapper.GetSettlementDocument).Methods(http.MethodGet)
 
@@ -21134,6 +21275,46 @@ type ExplainInvoiceLinedefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ExplainInvoiceLinedefaultApplicationProblemPlusJSONResponse) VisitExplainInvoiceLineResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetInvoiceNeutralityRequestObject struct {
+	InvoiceId InvoiceID `json:"invoice_id"`
+	Params    GetInvoiceNeutralityParams
+}
+
+type GetInvoiceNeutralityResponseObject interface {
+	VisitGetInvoiceNeutralityResponse(w http.ResponseWriter) error
+}
+
+type GetInvoiceNeutrality200JSONResponse Neutrality
+
+func (response GetInvoiceNeutrality200JSONResponse) VisitGetInvoiceNeutralityResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetInvoiceNeutralitydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetInvoiceNeutralitydefaultApplicationProblemPlusJSONResponse) VisitGetInvoiceNeutralityResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -24963,6 +25144,46 @@ func (response GetSettlementDocumentdefaultApplicationProblemPlusJSONResponse) V
 	return err
 }
 
+type GetSettlementNeutralityRequestObject struct {
+	SettlementId SettlementID `json:"settlement_id"`
+	Params       GetSettlementNeutralityParams
+}
+
+type GetSettlementNeutralityResponseObject interface {
+	VisitGetSettlementNeutralityResponse(w http.ResponseWriter) error
+}
+
+type GetSettlementNeutrality200JSONResponse Neutrality
+
+func (response GetSettlementNeutrality200JSONResponse) VisitGetSettlementNeutralityResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSettlementNeutralitydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetSettlementNeutralitydefaultApplicationProblemPlusJSONResponse) VisitGetSettlementNeutralityResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetSpendRequestObject struct {
 	Params GetSpendParams
 }
@@ -25987,6 +26208,9 @@ type StrictServerInterface interface {
 	// ExplainInvoiceLine Compute the line again from its own events, and show how
 	// (GET /v1/invoices/{invoice_id}/lines/{line}/explain)
 	ExplainInvoiceLine(ctx context.Context, request ExplainInvoiceLineRequestObject) (ExplainInvoiceLineResponseObject, error)
+	// GetInvoiceNeutrality What became of the invoice's passthrough lines on the providers' settlements
+	// (GET /v1/invoices/{invoice_id}/neutrality)
+	GetInvoiceNeutrality(ctx context.Context, request GetInvoiceNeutralityRequestObject) (GetInvoiceNeutralityResponseObject, error)
 	// CreditInvoice Issue a credit note over lines of an invoice
 	// (POST /v1/invoices/{invoice_id}:credit)
 	CreditInvoice(ctx context.Context, request CreditInvoiceRequestObject) (CreditInvoiceResponseObject, error)
@@ -26233,6 +26457,9 @@ type StrictServerInterface interface {
 	// GetSettlementDocument The settlement as a self-billed invoice, or what was taken off it as a self-billed credit note
 	// (GET /v1/settlements/{settlement_id}/document)
 	GetSettlementDocument(ctx context.Context, request GetSettlementDocumentRequestObject) (GetSettlementDocumentResponseObject, error)
+	// GetSettlementNeutrality What customers were charged for the settlement's lines
+	// (GET /v1/settlements/{settlement_id}/neutrality)
+	GetSettlementNeutrality(ctx context.Context, request GetSettlementNeutralityRequestObject) (GetSettlementNeutralityResponseObject, error)
 	// GetSpend What the caller, a customer, has spent in a month until now
 	// (GET /v1/spend)
 	GetSpend(ctx context.Context, request GetSpendRequestObject) (GetSpendResponseObject, error)
@@ -27939,6 +28166,33 @@ func (sh *strictHandler) ExplainInvoiceLine(w http.ResponseWriter, r *http.Reque
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ExplainInvoiceLineResponseObject); ok {
 		if err := validResponse.VisitExplainInvoiceLineResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetInvoiceNeutrality operation middleware
+func (sh *strictHandler) GetInvoiceNeutrality(w http.ResponseWriter, r *http.Request, invoiceId InvoiceID, params GetInvoiceNeutralityParams) {
+	var request GetInvoiceNeutralityRequestObject
+
+	request.InvoiceId = invoiceId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetInvoiceNeutrality(ctx, request.(GetInvoiceNeutralityRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetInvoiceNeutrality")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetInvoiceNeutralityResponseObject); ok {
+		if err := validResponse.VisitGetInvoiceNeutralityResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -30309,6 +30563,33 @@ func (sh *strictHandler) GetSettlementDocument(w http.ResponseWriter, r *http.Re
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetSettlementDocumentResponseObject); ok {
 		if err := validResponse.VisitGetSettlementDocumentResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetSettlementNeutrality operation middleware
+func (sh *strictHandler) GetSettlementNeutrality(w http.ResponseWriter, r *http.Request, settlementId SettlementID, params GetSettlementNeutralityParams) {
+	var request GetSettlementNeutralityRequestObject
+
+	request.SettlementId = settlementId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetSettlementNeutrality(ctx, request.(GetSettlementNeutralityRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetSettlementNeutrality")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetSettlementNeutralityResponseObject); ok {
+		if err := validResponse.VisitGetSettlementNeutralityResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

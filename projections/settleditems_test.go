@@ -21,8 +21,8 @@ func TestSettledItems(t *testing.T) {
 		return projections.ItemOf{DocumentID: document, ItemID: id("itm", n)}
 	}
 	of2 := map[projections.ItemOf]projections.SettledItem{ // acme's even ones, which CloudCo provides
-		item(id("inv", 2), 2): {EvidenceDigest: digest, SettlementID: id("set", 2), Amount: "400.00"},
-		item(id("crn", 2), 2): {SettlementID: id("set", 2), Amount: "-1.00"},
+		item(id("inv", 2), 2): {EvidenceDigest: digest, CustomerID: acme, ProviderID: cloudCo, Line: 1, Charged: "400.00", SettlementID: id("set", 2), Amount: "400.00"},
+		item(id("crn", 2), 2): {CustomerID: acme, ProviderID: cloudCo, Line: 1, Charged: "-1.00", SettlementID: id("set", 2), Number: "SC-2", Amount: "-1.00"},
 	}
 	for name, test := range map[string]struct {
 		viewer projections.Viewer

@@ -2932,6 +2932,41 @@ type Money = domain.Money
 // Example: 2026-03
 type Month = string
 
+// NeutralLine An item as its customer was charged for it and as its provider is settled for it; what credit notes take off is negative.
+type NeutralLine struct {
+	// Charged An amount in major units with all the digits of its currency.
+	Charged    *Money          `json:"charged,omitempty"`
+	CustomerId *OrganisationID `json:"customer_id,omitempty"`
+
+	// DocumentId The customer's invoice or credit note.
+	DocumentId string `json:"document_id"`
+
+	// Equal Charged and settled are the same amount.
+	Equal bool `json:"equal"`
+
+	// EvidenceDigest The digest over the line's evidence, for both sides the same; absent of a credit note.
+	EvidenceDigest *string `json:"evidence_digest,omitempty"`
+	ItemId         string  `json:"item_id"`
+
+	// Line The line's number in it.
+	Line       *int            `json:"line,omitempty"`
+	ProviderId *OrganisationID `json:"provider_id,omitempty"`
+
+	// Settled An amount in major units with all the digits of its currency.
+	Settled      *Money        `json:"settled,omitempty"`
+	SettlementId *SettlementID `json:"settlement_id,omitempty"`
+
+	// SettlementNumber Of the settlement, or of the credit of it.
+	SettlementNumber *string `json:"settlement_number,omitempty"`
+}
+
+// Neutrality What customers were charged for providers' services beside what the providers are settled.
+type Neutrality struct {
+	// Equal Of every line. Of a void invoice, of which nothing is owed, it is of what was issued.
+	Equal bool          `json:"equal"`
+	Lines []NeutralLine `json:"lines"`
+}
+
 // NewApiKey defines model for NewApiKey.
 type NewApiKey struct {
 	ExpiresAt *time.Time `json:"expires_at,omitempty"`
@@ -5162,6 +5197,12 @@ type GetInvoiceDocumentParams struct {
 // GetInvoiceDocumentParamsFormat defines parameters for GetInvoiceDocument.
 type GetInvoiceDocumentParamsFormat string
 
+// GetInvoiceNeutralityParams defines parameters for GetInvoiceNeutrality.
+type GetInvoiceNeutralityParams struct {
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
+
 // CreditInvoiceParams defines parameters for CreditInvoice.
 type CreditInvoiceParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
@@ -5993,6 +6034,12 @@ type GetSettlementDocumentParams struct {
 
 // GetSettlementDocumentParamsFormat defines parameters for GetSettlementDocument.
 type GetSettlementDocumentParamsFormat string
+
+// GetSettlementNeutralityParams defines parameters for GetSettlementNeutrality.
+type GetSettlementNeutralityParams struct {
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
 
 // GetSpendParams defines parameters for GetSpend.
 type GetSpendParams struct {
@@ -7099,6 +7146,14 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/invoices/{invoice_id}/lines/{line}/explain (the `ExplainInvoiceLine` operationId).
 	ExplainInvoiceLine(ctx context.Context, invoiceId InvoiceID, line int, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetInvoiceNeutrality What became of the invoice's passthrough lines on the providers' settlements
+	//
+	// Each passthrough line of the invoice and of its credit notes beside the line of the settlement that it became, with the
+	// settlement's number: the same item at the same amount, or `equal` is false.
+	//
+	// Corresponds with GET /v1/invoices/{invoice_id}/neutrality (the `GetInvoiceNeutrality` operationId).
+	GetInvoiceNeutrality(ctx context.Context, invoiceId InvoiceID, params *GetInvoiceNeutralityParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// CreditInvoiceWithBody Issue a credit note over lines of an invoice
 	//
 	// For operators. The platform's fee, the taxes and the providers' settlements fall in the same proportion. A paid invoice
@@ -7954,6 +8009,14 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/settlements/{settlement_id}/document (the `GetSettlementDocument` operationId).
 	GetSettlementDocument(ctx context.Context, settlementId SettlementID, params *GetSettlementDocumentParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetSettlementNeutrality What customers were charged for the settlement's lines
+	//
+	// Each line of the settlement and of its credits beside the passthrough line of the customer's document that it came of, and
+	// nothing else of that document: neither the platform's fee nor other providers' lines.
+	//
+	// Corresponds with GET /v1/settlements/{settlement_id}/neutrality (the `GetSettlementNeutrality` operationId).
+	GetSettlementNeutrality(ctx context.Context, settlementId SettlementID, params *GetSettlementNeutralityParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetSpend What the caller, a customer, has spent in a month until now
 	//
@@ -9434,6 +9497,24 @@ func (c *Client) BundleInvoiceLine(ctx context.Context, invoiceId InvoiceID, lin
 // Corresponds with GET /v1/invoices/{invoice_id}/lines/{line}/explain (the `ExplainInvoiceLine` operationId).
 func (c *Client) ExplainInvoiceLine(ctx context.Context, invoiceId InvoiceID, line int, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewExplainInvoiceLineRequest(c.Server, invoiceId, line)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetInvoiceNeutrality What became of the invoice's passthrough lines on the providers' settlements
+//
+// Each passthrough line of the invoice and of its credit notes beside the line of the settlement that it became, with the
+// settlement's number: the same item at the same amount, or `equal` is false.
+//
+// Corresponds with GET /v1/invoices/{invoice_id}/neutrality (the `GetInvoiceNeutrality` operationId).
+func (c *Client) GetInvoiceNeutrality(ctx context.Context, invoiceId InvoiceID, params *GetInvoiceNeutralityParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetInvoiceNeutralityRequest(c.Server, invoiceId, params)
 	if err != nil {
 		return nil, err
 	}
@@ -11420,6 +11501,24 @@ func (c *Client) GetSettlement(ctx context.Context, settlementId SettlementID, r
 // Corresponds with GET /v1/settlements/{settlement_id}/document (the `GetSettlementDocument` operationId).
 func (c *Client) GetSettlementDocument(ctx context.Context, settlementId SettlementID, params *GetSettlementDocumentParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetSettlementDocumentRequest(c.Server, settlementId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetSettlementNeutrality What customers were charged for the settlement's lines
+//
+// Each line of the settlement and of its credits beside the passthrough line of the customer's document that it came of, and
+// nothing else of that document: neither the platform's fee nor other providers' lines.
+//
+// Corresponds with GET /v1/settlements/{settlement_id}/neutrality (the `GetSettlementNeutrality` operationId).
+func (c *Client) GetSettlementNeutrality(ctx context.Context, settlementId SettlementID, params *GetSettlementNeutralityParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetSettlementNeutralityRequest(c.Server, settlementId, params)
 	if err != nil {
 		return nil, err
 	}
@@ -16020,6 +16119,67 @@ func NewExplainInvoiceLineRequest(server string, invoiceId InvoiceID, line int) 
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetInvoiceNeutralityRequest constructs an http.Request for the GetInvoiceNeutrality method
+func NewGetInvoiceNeutralityRequest(server string, invoiceId InvoiceID, params *GetInvoiceNeutralityParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "invoice_id", invoiceId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/invoices/%s/neutrality", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -21997,6 +22157,67 @@ func NewGetSettlementDocumentRequest(server string, settlementId SettlementID, p
 	return req, nil
 }
 
+// NewGetSettlementNeutralityRequest constructs an http.Request for the GetSettlementNeutrality method
+func NewGetSettlementNeutralityRequest(server string, settlementId SettlementID, params *GetSettlementNeutralityParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "settlement_id", settlementId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/settlements/%s/neutrality", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetSpendRequest constructs an http.Request for the GetSpend method
 func NewGetSpendRequest(server string, params *GetSpendParams) (*http.Request, error) {
 	var err error
@@ -24105,6 +24326,16 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/invoices/{invoice_id}/lines/{line}/explain (the `ExplainInvoiceLine` operationId).
 	ExplainInvoiceLineWithResponse(ctx context.Context, invoiceId InvoiceID, line int, reqEditors ...RequestEditorFn) (*ExplainInvoiceLineResponse, error)
 
+	// GetInvoiceNeutralityWithResponse What became of the invoice's passthrough lines on the providers' settlements
+	//
+	// Each passthrough line of the invoice and of its credit notes beside the line of the settlement that it became, with the
+	// settlement's number: the same item at the same amount, or `equal` is false.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/invoices/{invoice_id}/neutrality (the `GetInvoiceNeutrality` operationId).
+	GetInvoiceNeutralityWithResponse(ctx context.Context, invoiceId InvoiceID, params *GetInvoiceNeutralityParams, reqEditors ...RequestEditorFn) (*GetInvoiceNeutralityResponse, error)
+
 	// CreditInvoiceWithBodyWithResponse Issue a credit note over lines of an invoice
 	//
 	// For operators. The platform's fee, the taxes and the providers' settlements fall in the same proportion. A paid invoice
@@ -25062,6 +25293,16 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/settlements/{settlement_id}/document (the `GetSettlementDocument` operationId).
 	GetSettlementDocumentWithResponse(ctx context.Context, settlementId SettlementID, params *GetSettlementDocumentParams, reqEditors ...RequestEditorFn) (*GetSettlementDocumentResponse, error)
+
+	// GetSettlementNeutralityWithResponse What customers were charged for the settlement's lines
+	//
+	// Each line of the settlement and of its credits beside the passthrough line of the customer's document that it came of, and
+	// nothing else of that document: neither the platform's fee nor other providers' lines.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/settlements/{settlement_id}/neutrality (the `GetSettlementNeutrality` operationId).
+	GetSettlementNeutralityWithResponse(ctx context.Context, settlementId SettlementID, params *GetSettlementNeutralityParams, reqEditors ...RequestEditorFn) (*GetSettlementNeutralityResponse, error)
 
 	// GetSpendWithResponse What the caller, a customer, has spent in a month until now
 	//
@@ -28211,6 +28452,54 @@ func (r ExplainInvoiceLineResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ExplainInvoiceLineResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetInvoiceNeutralityResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Neutrality
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetInvoiceNeutralityResponse) GetJSON200() *Neutrality {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetInvoiceNeutralityResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetInvoiceNeutralityResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetInvoiceNeutralityResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetInvoiceNeutralityResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetInvoiceNeutralityResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -32496,6 +32785,54 @@ func (r GetSettlementDocumentResponse) ContentType() string {
 	return ""
 }
 
+type GetSettlementNeutralityResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Neutrality
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetSettlementNeutralityResponse) GetJSON200() *Neutrality {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetSettlementNeutralityResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetSettlementNeutralityResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetSettlementNeutralityResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetSettlementNeutralityResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetSettlementNeutralityResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type GetSpendResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -34534,6 +34871,22 @@ func (c *ClientWithResponses) ExplainInvoiceLineWithResponse(ctx context.Context
 	return ParseExplainInvoiceLineResponse(rsp)
 }
 
+// GetInvoiceNeutralityWithResponse What became of the invoice's passthrough lines on the providers' settlements
+//
+// Each passthrough line of the invoice and of its credit notes beside the line of the settlement that it became, with the
+// settlement's number: the same item at the same amount, or `equal` is false.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/invoices/{invoice_id}/neutrality (the `GetInvoiceNeutrality` operationId).
+func (c *ClientWithResponses) GetInvoiceNeutralityWithResponse(ctx context.Context, invoiceId InvoiceID, params *GetInvoiceNeutralityParams, reqEditors ...RequestEditorFn) (*GetInvoiceNeutralityResponse, error) {
+	rsp, err := c.GetInvoiceNeutrality(ctx, invoiceId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetInvoiceNeutralityResponse(rsp)
+}
+
 // CreditInvoiceWithBodyWithResponse Issue a credit note over lines of an invoice
 //
 // For operators. The platform's fee, the taxes and the providers' settlements fall in the same proportion. A paid invoice
@@ -36168,6 +36521,22 @@ func (c *ClientWithResponses) GetSettlementDocumentWithResponse(ctx context.Cont
 		return nil, err
 	}
 	return ParseGetSettlementDocumentResponse(rsp)
+}
+
+// GetSettlementNeutralityWithResponse What customers were charged for the settlement's lines
+//
+// Each line of the settlement and of its credits beside the passthrough line of the customer's document that it came of, and
+// nothing else of that document: neither the platform's fee nor other providers' lines.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/settlements/{settlement_id}/neutrality (the `GetSettlementNeutrality` operationId).
+func (c *ClientWithResponses) GetSettlementNeutralityWithResponse(ctx context.Context, settlementId SettlementID, params *GetSettlementNeutralityParams, reqEditors ...RequestEditorFn) (*GetSettlementNeutralityResponse, error) {
+	rsp, err := c.GetSettlementNeutrality(ctx, settlementId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetSettlementNeutralityResponse(rsp)
 }
 
 // GetSpendWithResponse What the caller, a customer, has spent in a month until now
@@ -38826,6 +39195,39 @@ func ParseExplainInvoiceLineResponse(rsp *http.Response) (*ExplainInvoiceLineRes
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Explanation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetInvoiceNeutralityResponse parses an HTTP response from a GetInvoiceNeutralityWithResponse call
+func ParseGetInvoiceNeutralityResponse(rsp *http.Response) (*GetInvoiceNeutralityResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetInvoiceNeutralityResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Neutrality
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -42240,6 +42642,39 @@ func ParseGetSettlementDocumentResponse(rsp *http.Response) (*GetSettlementDocum
 
 	case rsp.StatusCode == 200:
 		// Content-type (application/pdf) unsupported
+
+	}
+
+	return response, nil
+}
+
+// ParseGetSettlementNeutralityResponse parses an HTTP response from a GetSettlementNeutralityWithResponse call
+func ParseGetSettlementNeutralityResponse(rsp *http.Response) (*GetSettlementNeutralityResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetSettlementNeutralityResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Neutrality
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
 
 	}
 
