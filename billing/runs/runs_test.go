@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"crossbill/billing"
+	"crossbill/billing/usage"
 	"crossbill/domain"
 	"crossbill/domain/billingaccount"
 	"crossbill/domain/billingrun"
@@ -289,77 +290,184 @@ func TestRunFails(t *testing.T) {
 // stands then is what a run that nobody killed issues.
 func TestKilledNodes(t *testing.T) {
 	t.Parallel()
-	const connections, kills = 120, 12
-	build := func() *world {
+	want := calmBooks(t)
+	for killed, worlds := 0, 0; killed == 0; worlds++ { // on a busy machine a run may end before it can be killed
+		if worlds == 5 {
+			t.Fatal("nothing could be killed while it went on")
+		}
 		w := newWorld(t, afterward)
 		w.sell(date(2026, 3, 11), "USD", names("a", connections)...)
-		return w
-	}
-	calm := build()
-	calm.node()
-	calm.ended(calm.ask(march))
-	want, _ := calm.books()
-
-	w := build()
-	_, stop := w.node() // its process manager makes the job
-	stop()
-	runID := w.ask(march)
-	manager, err := New(Options{Pool: w.pool, Log: w.Log})
-	must(t, err)
-	runner, err := projections.NewRunner(projections.RunnerOptions{Pool: w.pool, Log: w.Log, Projections: []projections.Projection{manager.Projection()}})
-	must(t, err)
-	ctx, cancel := context.WithCancel(t.Context())
-	go runner.Run(ctx)
-	head, err := w.Head(t.Context())
-	must(t, err)
-	waiting, done := context.WithTimeout(ctx, patience)
-	must(t, runner.WaitFor(waiting, head.Position))
-	done()
-	cancel()
-
-	killed := 0
-	for n := 0; ; n++ {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), asNode+"="+w.pool.Config().ConnString())
-		var said strings.Builder
-		cmd.Stderr = &said
-		out, err := cmd.StdoutPipe()
-		must(t, err)
-		must(t, cmd.Start())
-		if _, err := out.Read(make([]byte, 100)); err != nil {
-			t.Fatalf("the node did not start: %v %s", err, &said)
-		}
-		if n < kills {
-			// It is killed once it has come so far, or is done.
-			w.await(func() bool {
-				var issued int
-				must(t, w.pool.QueryRow(context.Background(), `SELECT count(*) FROM events WHERE type = 'invoice.issued'`).Scan(&issued))
-				request, err := billing.LoadRequest(context.Background(), w, runID)
-				must(t, err)
-				var running int
-				must(t, w.pool.QueryRow(context.Background(), `SELECT count(*) FROM `+Schema+`.river_job WHERE kind = 'billing_run' AND state = 'running'`).Scan(&running))
-				return !request.Open() || issued > 3*n || running > 0 && n%2 == 0
+		runID := w.ask(march)
+		_, stop := w.manager()
+		stop()
+		for n := 0; ; n++ {
+			w.process(func() {
+				if n >= kills {
+					w.ended(runID)
+					return
+				}
+				w.await(func() bool { // it is killed once it has begun, or come so far, or is done
+					var issued, running int
+					must(t, w.pool.QueryRow(context.Background(), `SELECT count(*) FROM events WHERE type = 'invoice.issued'`).Scan(&issued))
+					must(t, w.pool.QueryRow(context.Background(), `SELECT count(*) FROM `+Schema+`.river_job WHERE kind = 'billing_run' AND state = 'running'`).Scan(&running))
+					return issued > 3*n || running > 0 && n%2 == 0 || !w.request(runID).Open()
+				})
 			})
-		} else {
-			w.ended(runID)
+			if !w.request(runID).Open() {
+				break
+			}
+			killed++
 		}
-		must(t, cmd.Process.Signal(syscall.SIGKILL))
-		cmd.Wait()
-		request, err := billing.LoadRequest(context.Background(), w, runID)
+		t.Logf("%d kills", killed)
+		got, counts := w.books()
+		if got != want || counts["billing_run.ended"] != 1 || counts["billing_run.completed"] != 1 {
+			t.Fatalf("after %d kills there are %v, and the books are\n%.1000s\nand should be\n%.1000s", killed, counts, got, want)
+		}
+	}
+}
+
+// TestStoppedNodes: a node that is told to stop leaves its run in the queue at once, without an attempt less, and the next goes on.
+func TestStoppedNodes(t *testing.T) {
+	t.Parallel()
+	want := calmBooks(t)
+	w := newWorld(t, afterward)
+	w.sell(date(2026, 3, 11), "USD", names("a", connections)...)
+	runID := w.ask(march)
+	_, leave := w.manager()
+	leave()
+	for range 8 {
+		r, err := New(Options{Pool: w.pool, Log: w.Log, Clock: w.now, Tick: 24 * time.Hour})
 		must(t, err)
-		if !request.Open() {
-			break
+		must(t, r.Start(t.Context()))
+		w.await(func() bool {
+			_, begun, err := ProgressOf(context.Background(), w.pool, w.request(runID))
+			must(t, err)
+			return begun
+		})
+		must(t, r.Stop(t.Context()))
+		if w.request(runID).Open() {
+			var state string
+			var attempt, errors int
+			must(t, w.pool.QueryRow(t.Context(), `SELECT state, attempt, coalesce(array_length(errors, 1), 0) FROM `+Schema+`.river_job WHERE kind = 'billing_run'`).Scan(&state, &attempt, &errors))
+			if state != "available" || attempt > 1 || errors > 0 {
+				t.Fatalf("the job that was stopped is %s after %d attempts with %d errors", state, attempt, errors)
+			}
 		}
-		killed++
 	}
-	t.Logf("%d kills", killed)
-	if killed == 0 {
-		t.Error("nothing was killed while it went on")
+	w.node()
+	w.ended(runID)
+	if got, counts := w.books(); got != want || counts["billing_run.ended"] != 1 {
+		t.Errorf("there are %v, and the books are\n%.1000s\nand should be\n%.1000s", counts, got, want)
 	}
-	got, counts := w.books()
-	if got != want || counts["billing_run.ended"] != 1 || counts["billing_run.completed"] != 1 {
-		t.Errorf("after %d kills there are %v, and the books are\n%.1000s\nand should be\n%.1000s", killed, counts, got, want)
+}
+
+// TestTick: the periodic job is there: a month that is due is closed by a node that nobody told to.
+func TestTick(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, date(2026, 3, 1))
+	w.sell(date(2026, 3, 11), "USD", "a")
+	w.set(afterward)
+	r, stop := w.manager()
+	t.Cleanup(stop)
+	r.options.Tick = time.Second
+	ticking, err := New(r.options)
+	must(t, err)
+	must(t, ticking.Start(t.Context()))
+	t.Cleanup(func() { ticking.Stop(context.Background()) })
+	if request := w.ended(billing.RunID(march)); request.Ended == nil || request.Ended.Issued != 1 || request.Metadata.Actor != Actor {
+		t.Errorf("March ended with %+v", request)
 	}
+}
+
+// TestProgress: page after page is noted, and a run that is taken up again begins anew.
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, afterward)
+	w.sell(date(2026, 3, 11), "USD", names("a", 7)...)
+	r, err := New(Options{Pool: w.pool, Log: w.Log, Clock: w.now})
+	must(t, err)
+	request := w.request(w.ask(march))
+	for range 2 {
+		p := &progress{Meters: r.meters, runner: r, request: request}
+		must(t, p.begin(t.Context()))
+		for want, after := int64(0), (usage.Billable{}); ; want += 2 {
+			page, err := p.Connections(t.Context(), march.From, march.To, after, 3) // one more than is billed at once
+			must(t, err)
+			if got, begun, err := ProgressOf(t.Context(), w.pool, request); err != nil || !begun || got != (Progress{LookedAt: want, Of: 7}) {
+				t.Fatalf("after %d it is %+v, %t (%v)", want, got, begun, err)
+			}
+			if len(page) < 3 {
+				break
+			}
+			after = page[1]
+		}
+	}
+	request.Version++
+	if _, begun, err := ProgressOf(t.Context(), w.pool, request); begun || err != nil {
+		t.Errorf("another request has begun: %t (%v)", begun, err)
+	}
+}
+
+const connections, kills = 120, 12
+
+// calmBooks are the books of a run that nobody disturbs.
+func calmBooks(t *testing.T) string {
+	t.Helper()
+	w := newWorld(t, afterward)
+	w.sell(date(2026, 3, 11), "USD", names("a", connections)...)
+	w.node()
+	w.ended(w.ask(march))
+	books, _ := w.books()
+	return books
+}
+
+// manager runs the process manager of a runner that works no jobs, until stop is called, which waits until it has made the
+// jobs of all that is in the log.
+func (w *world) manager() (r *Runner, stop func()) {
+	w.t.Helper()
+	r, err := New(Options{Pool: w.pool, Log: w.Log, Clock: w.now, Tick: 24 * time.Hour})
+	must(w.t, err)
+	runner, err := projections.NewRunner(projections.RunnerOptions{Pool: w.pool, Log: w.Log, Projections: []projections.Projection{r.Projection()}})
+	must(w.t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { runner.Run(ctx); close(done) }()
+	return r, func() {
+		head, err := w.Head(context.Background())
+		must(w.t, err)
+		waiting, enough := context.WithTimeout(ctx, patience)
+		defer enough()
+		must(w.t, runner.WaitFor(waiting, head.Position))
+		cancel()
+		<-done
+	}
+}
+
+// process runs a node as a process of its own, while f runs, and kills it.
+func (w *world) process(f func()) {
+	w.t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), asNode+"="+w.pool.Config().ConnString())
+	var said strings.Builder
+	cmd.Stderr = &said
+	out, err := cmd.StdoutPipe()
+	must(w.t, err)
+	must(w.t, cmd.Start())
+	defer func() {
+		must(w.t, cmd.Process.Signal(syscall.SIGKILL))
+		cmd.Wait()
+	}()
+	if _, err := out.Read(make([]byte, 100)); err != nil {
+		w.t.Fatalf("the node did not start: %v %s", err, &said)
+	}
+	f()
+}
+
+func (w *world) request(runID string) billing.Requested {
+	w.t.Helper()
+	request, err := billing.LoadRequest(context.Background(), w, runID)
+	must(w.t, err)
+	return request
 }
 
 func (w *world) await(ok func() bool) {
