@@ -157,7 +157,7 @@ func (s *Server) EvaluateBudget(ctx context.Context, req EvaluateBudgetRequestOb
 			return domain.InState("api.EvaluateBudget", "budget", state.ID, state.State).WithHint("open another one")
 		}
 		now := s.now()
-		spent, upTo, err := billing.SpentOn(ctx, s.Log, *s.Queries, []budget.State{state}, now)
+		spent, upTo, err := billing.SpentOn(ctx, s.Log, s.usage(), *s.Queries, []budget.State{state}, now)
 		if err != nil {
 			return err
 		}

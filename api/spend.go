@@ -73,7 +73,7 @@ func (s *Server) spend(ctx context.Context, q spendQuestion) (Spend, error) {
 	}); err != nil {
 		return Spend{}, err
 	}
-	preview, err := billing.PreviewOf(ctx, s.Log, billing.PreviewRequest{Period: period, ConnectionIDs: ids, At: at, Forecast: q.forecast})
+	preview, err := billing.PreviewOf(ctx, s.Log, s.usage(), billing.PreviewRequest{Period: period, ConnectionIDs: ids, At: at, Forecast: q.forecast})
 	if err != nil {
 		return Spend{}, err
 	}
@@ -198,7 +198,7 @@ func settledSums(settled []projections.RevenueSum) (shown, totals []RevenueSum, 
 
 // openRevenue previews a provider's month. The platform's fee is its customers' matter and is not shown.
 func (s *Server) openRevenue(ctx context.Context, month billing.Period, ids []string, by string, now time.Time) (OpenRevenue, error) {
-	preview, err := billing.PreviewOf(ctx, s.Log, billing.PreviewRequest{Period: month, ConnectionIDs: ids, At: now})
+	preview, err := billing.PreviewOf(ctx, s.Log, s.usage(), billing.PreviewRequest{Period: month, ConnectionIDs: ids, At: now})
 	if err != nil {
 		return OpenRevenue{}, err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"crossbill/api/client"
 	"crossbill/billing"
+	"crossbill/billing/usage"
 	"crossbill/domain"
 	"crossbill/domain/connection"
 	"crossbill/events"
@@ -184,7 +185,7 @@ func TestBudgetAlerts(t *testing.T) {
 	_, _, err = client.Decode[client.BudgetPage](m.customer.ListBudgets(ctx, &client.ListBudgetsParams{AtPosition: &position}))
 	must(t, err)
 
-	watch := billing.BudgetWatch{Pool: m.pool, Log: m.log, Queries: projections.Queries{DB: m.pool}, Clock: m.now}
+	watch := billing.BudgetWatch{Pool: m.pool, Log: m.log, Meters: usage.Store{Pool: m.pool, Log: m.log}, Queries: projections.Queries{DB: m.pool}, Clock: m.now}
 	done := make(chan error)
 	for n := range 6 {
 		go func() {

@@ -30,6 +30,7 @@ const (
 type BudgetWatch struct {
 	Pool     *pgxpool.Pool
 	Log      Log
+	Meters   Meters
 	Queries  projections.Queries // as the platform sees them
 	Interval time.Duration       // default [DefaultBudgetInterval]
 	Clock    func() time.Time    // default time.Now
@@ -116,7 +117,7 @@ func (w BudgetWatch) organisation(ctx context.Context, all []budget.State, at ti
 	if len(waiting) == 0 {
 		return 0, nil
 	}
-	spent, position, err := SpentOn(ctx, w.Log, w.Queries, waiting, at)
+	spent, position, err := SpentOn(ctx, w.Log, w.Meters, w.Queries, waiting, at)
 	if err != nil {
 		return 0, err
 	}
@@ -132,7 +133,7 @@ func (w BudgetWatch) organisation(ctx context.Context, all []budget.State, at ti
 
 // SpentOn returns what is spent, in the month of an instant and until then, on what each of some budgets of one organisation
 // is for, and the position of the log that says so.
-func SpentOn(ctx context.Context, log Log, queries projections.Queries, all []budget.State, at time.Time) ([]domain.Money, events.Position, error) {
+func SpentOn(ctx context.Context, log Log, meters Meters, queries projections.Queries, all []budget.State, at time.Time) ([]domain.Money, events.Position, error) {
 	chosen, _, err := load(ctx, log, billingaccount.DefaultStream(all[0].OrganisationID), maxPosition, billingaccount.EvolveDefault)
 	if err != nil {
 		return nil, 0, err
@@ -148,7 +149,7 @@ func SpentOn(ctx context.Context, log Log, queries projections.Queries, all []bu
 		if err != nil {
 			return nil, 0, err
 		}
-		p, err := PreviewOf(ctx, log, PreviewRequest{Period: month, ConnectionIDs: ids, At: at})
+		p, err := PreviewOf(ctx, log, meters, PreviewRequest{Period: month, ConnectionIDs: ids, At: at})
 		if err != nil {
 			return nil, 0, err
 		}

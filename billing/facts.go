@@ -328,6 +328,11 @@ func (f *Facts) addReading(e events.Recorded) error {
 	for n := range f.Stretches {
 		f.Stretches[n].usage.add(e, r.Interval)
 	}
+	return f.count(r)
+}
+
+// count adds the bytes of a reading.
+func (f *Facts) count(r rating.Reading) error {
 	if !f.Usage.Add(r, f.Billable) {
 		return nil
 	}

@@ -3,23 +3,19 @@ package billing
 import (
 	"context"
 	"slices"
-	"sync"
 	"time"
 
 	"crossbill/billing/rating"
+	"crossbill/billing/usage"
 	"crossbill/domain"
 	"crossbill/domain/connection"
 	"crossbill/domain/feeallowance"
 	"crossbill/domain/invoice"
-	"crossbill/domain/reading"
 	"crossbill/events"
 )
 
-// MaxPreview is how many connections one preview can be of: each costs the reading of all its readings, up to the last.
+// MaxPreview is how many connections one preview can be of: each costs the 31 rows of its month, which are in memory at once.
 const MaxPreview = 500
-
-// previewWorkers is how many connections of one preview are read at a time.
-const previewWorkers = 4
 
 // PreviewRequest asks what a period comes to while it is still open.
 type PreviewRequest struct {
@@ -40,13 +36,15 @@ type Preview struct {
 	Lines       []invoice.Line     // of all connections, as their invoices would have them, without numbers
 }
 
-// PreviewOf computes what the invoices over [Period.From, At) would say, or, as a forecast, those over the whole period: by
-// [Gather] and [Compute] as a run does, over a log in which every connection that goes on ends at At, or has used until the
+// PreviewOf computes what the invoices over [Period.From, At) would say, or, as a forecast, those over the whole period: of
+// the days in the usage store, by [Compute], as a run does, as if every connection that goes on ended at At, or used until the
 // period's end what its mean rate comes to. Nothing is appended. For a period that is over it is what a run would say.
+//
+// What was counted in the 5 minutes that At is in counts as a whole: At is now, and nothing after it is counted yet.
 //
 // It returns an Invalid error for a period that has not begun or for too many connections, and NotFound for a connection
 // that does not exist.
-func PreviewOf(ctx context.Context, log Log, r PreviewRequest) (Preview, error) {
+func PreviewOf(ctx context.Context, log Log, meters Meters, r PreviewRequest) (Preview, error) {
 	const op = "billing.PreviewOf"
 	at := r.At.UTC().Truncate(time.Second)
 	if len(r.ConnectionIDs) > MaxPreview {
@@ -61,13 +59,31 @@ func PreviewOf(ctx context.Context, log Log, r PreviewRequest) (Preview, error) 
 	if err != nil {
 		return Preview{}, err
 	}
-	all := Preview{Period: r.Period, At: at, Position: head.Position}
-	facts, err := gatherAll(ctx, log, r, at, head.Position)
+	if err := meters.CatchUp(ctx, head.Position); err != nil {
+		return Preview{}, err
+	}
+	known, err := meters.Known(ctx, r.ConnectionIDs)
 	if err != nil {
 		return Preview{}, err
 	}
-	for _, f := range facts {
-		all.Connections = append(all.Connections, f.Connection)
+	s, err := openStock(ctx, log, meters, r.Period, known)
+	if err != nil {
+		return Preview{}, err
+	}
+	all := Preview{Period: r.Period, At: at, Position: s.upTo}
+	var facts []Facts
+	for _, id := range r.ConnectionIDs {
+		if !slices.ContainsFunc(known, func(b usage.Billable) bool { return b.ConnectionID == id }) {
+			return Preview{}, domain.Missing(op, "connection")
+		}
+		f, err := s.asIf(ctx, id, at, r.Forecast && at.Before(r.Period.To))
+		if err != nil {
+			return Preview{}, err
+		}
+		delete(s.Days, id) // they are large, and counted
+		if !f.Billable.Empty() {
+			facts, all.Connections = append(facts, f), append(all.Connections, f.Connection)
+		}
 	}
 	invoices, err := drafts(facts)
 	if err != nil {
@@ -79,193 +95,89 @@ func PreviewOf(ctx context.Context, log Log, r PreviewRequest) (Preview, error) 
 	return all, nil
 }
 
-// gatherAll gathers the connections that are billable, in the order they are asked for.
-func gatherAll(ctx context.Context, log Log, r PreviewRequest, at time.Time, upTo events.Position) ([]Facts, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	found := make([]*Facts, len(r.ConnectionIDs))
-	var workers sync.WaitGroup
-	for w := range min(previewWorkers, len(r.ConnectionIDs)) {
-		workers.Go(func() {
-			for n := w; n < len(r.ConnectionIDs) && ctx.Err() == nil; n += previewWorkers {
-				f, err := gatherAsIf(ctx, log, r, r.ConnectionIDs[n], at, upTo)
-				if err != nil {
-					cancel(err)
-					return
-				}
-				found[n] = f
-			}
-		})
-	}
-	workers.Wait()
-	if err := context.Cause(ctx); err != nil {
-		return nil, err
-	}
-	var all []Facts
-	for _, f := range found {
-		if f != nil {
-			all = append(all, *f)
-		}
-	}
-	return all, nil
-}
-
-// gatherAsIf gathers one connection's facts; nil if it is not billable.
-func gatherAsIf(ctx context.Context, log Log, r PreviewRequest, id string, at time.Time, upTo events.Position) (*Facts, error) {
-	v := &asIf{Log: log, period: r.Period, at: at, upTo: upTo, forecast: r.Forecast && at.Before(r.Period.To)}
-	if err := v.readConnection(ctx, id); err != nil {
-		return nil, err
-	}
-	if v.state.ID == "" {
-		return nil, domain.Missing("billing.PreviewOf", "connection")
-	}
-	if v.state.BillingFrom == nil || !v.state.BillingFrom.Before(v.end()) {
-		return nil, nil
-	}
-	f, err := Gather(ctx, v, id, r.Period, upTo)
-	if err != nil || f.Billable.Empty() {
-		return nil, err
-	}
-	return &f, nil
-}
-
-// asIf is the log with one connection's future in it: an event more in the connection's stream and one more in that of its
-// readings, each after all that there are; and without what invoices used of a free tier. Everything else passes through.
-// It serves one Gather.
-type asIf struct {
-	Log
-	period   Period
-	at       time.Time // whole seconds
-	upTo     events.Position
-	forecast bool
-
-	state      connection.State
-	connection []events.Recorded // the connection's stream, with what is to come
-	readings   usageSoFar
-}
-
-// usageSoFar is what passed of the stream of readings, each once.
-type usageSoFar struct {
-	version           int64 // of the last
-	bytesIn, bytesOut domain.Decimal
-}
-
-// Append refuses: what is read here did not all happen.
-func (v *asIf) Append(context.Context, events.Append) (events.Result, error) {
-	return events.Result{}, domain.Errorf(domain.Internal, "billing.asIf", "a preview appends nothing")
-}
-
-// end is when the connection stops being billed in this view, or the period's end if it goes on.
-func (v *asIf) end() time.Time {
-	if v.state.BillingTo != nil && v.state.BillingTo.Before(v.period.To) {
-		return *v.state.BillingTo
-	}
-	return v.period.To
-}
-
-// readConnection reads the connection's stream and adds how it goes on.
-func (v *asIf) readConnection(ctx context.Context, id string) error {
-	err := scan(ctx, v.Log, connection.Stream(id), 1, maxVersion, v.upTo, func(e events.Recorded) error {
-		v.connection, v.state = append(v.connection, e), connection.Evolve(v.state, e.Event)
+// asIf gathers a connection as it would be if it went on as a preview looks at it; with nothing billable if it does not. The
+// month is looked at as a whole: what invoices of it used of a free tier is there to be used again.
+func (s *stock) asIf(ctx context.Context, id string, at time.Time, forecast bool) (Facts, error) {
+	read := preload(s.log, s.upTo)
+	stream := connection.Stream(id)
+	var state connection.State
+	var all []events.Recorded
+	err := scan(ctx, s.log, stream, 1, maxVersion, s.upTo, func(e events.Recorded) error {
+		all, state = append(all, e), connection.Evolve(state, e.Event)
 		return nil
 	})
-	if err != nil || len(v.connection) == 0 || v.state.BillingFrom == nil {
-		return err
+	if err != nil || state.BillingFrom == nil {
+		return Facts{}, err
 	}
-	var stop time.Time
-	switch planned := v.state.Termination; {
-	case !v.forecast && v.at.Before(v.period.To):
-		stop = v.at
-	case planned != nil && planned.EffectiveAt.Before(v.period.To):
-		stop = later(planned.EffectiveAt, v.at)
+	if stop := stopOf(state, s.period, at, forecast); !stop.IsZero() {
+		if stop.Before(*state.BillingFrom) { // it starts later than this looks
+			return Facts{}, nil
+		}
+		last := all[len(all)-1]
+		ends := connection.DecommissionRequested{ConnectionID: id, Reason: "preview", EffectiveAt: stop, At: stop}
+		all = append(all, events.Recorded{Position: last.Position, Stream: stream, Version: last.Version + 1, Type: ends.EventType(), Event: ends})
 	}
-	if stop.IsZero() || v.state.BillingTo != nil && !v.state.BillingTo.After(stop) || stop.Before(*v.state.BillingFrom) {
-		if !stop.IsZero() && stop.Before(*v.state.BillingFrom) { // it starts later than this view looks
-			v.state.BillingFrom = nil
+	read.streams[stream] = all
+	read.streams[feeallowance.Stream(state.CustomerID)] = nil
+	f, err := gather(ctx, read, id, s.period, s.upTo, func(f *Facts) error {
+		if err := f.addOpenDays(ctx, read, s.Between(id, usage.DayOf(s.period.From), dayAfter(s.period.To)), at); err != nil || !forecast {
+			return err
+		}
+		if rest, ok := f.rest(at); ok {
+			return f.count(rest)
 		}
 		return nil
-	}
-	last := v.connection[len(v.connection)-1]
-	ends := connection.DecommissionRequested{ConnectionID: id, Reason: "preview", EffectiveAt: stop, At: stop}
-	v.connection = append(v.connection, events.Recorded{
-		Position: last.Position, Stream: last.Stream, Version: last.Version + 1, Type: ends.EventType(), Event: ends,
 	})
-	v.state = connection.Evolve(v.state, ends)
-	return nil
+	f.UsageVersion = s.Versions[id]
+	return f, err
 }
 
-// ReadStream reads the connection as it goes on, its readings with those to come, and anything else as it is.
-func (v *asIf) ReadStream(ctx context.Context, stream string, after int64, limit int) ([]events.Recorded, error) {
-	switch stream {
-	case connection.Stream(v.state.ID):
-		from := min(max(after, 0), int64(len(v.connection)))
-		return slices.Clone(v.connection[from:min(from+int64(limit), int64(len(v.connection)))]), nil
-	case reading.Stream(v.state.ID):
-		return v.readReadings(ctx, stream, after, limit)
-	case feeallowance.Stream(v.state.CustomerID):
-		return nil, nil // the month is looked at as a whole: what invoices of it used of a free tier is there to be used again
+// stopOf returns when a connection that goes on ends as a preview looks at it; zero if it doesn't, or has ended by itself.
+func stopOf(c connection.State, period Period, at time.Time, forecast bool) (stop time.Time) {
+	switch planned := c.Termination; {
+	case !forecast && at.Before(period.To):
+		stop = at
+	case planned != nil && planned.EffectiveAt.Before(period.To):
+		stop = later(planned.EffectiveAt, at)
 	}
-	return v.Log.ReadStream(ctx, stream, after, limit)
+	if c.BillingTo != nil && !c.BillingTo.After(stop) {
+		return time.Time{}
+	}
+	return stop
 }
 
-func (v *asIf) readReadings(ctx context.Context, stream string, after int64, limit int) ([]events.Recorded, error) {
-	page, err := v.Log.ReadStream(ctx, stream, after, limit)
-	if err != nil || !v.forecast {
-		return page, err
+// addOpenDays is [Facts.addDays] for a connection of which no more than what is counted can be: where what is billable ends
+// now, the bucket of now counts as a whole, and no reading is read for it.
+func (f *Facts) addOpenDays(ctx context.Context, log Log, days []usage.Day, now time.Time) error {
+	if end := f.Billable.To; end.Equal(now) {
+		whole := rating.Reach(f.Billable).To
+		f.Billable.To, f.last().To = whole, whole
+		defer func() { f.Billable.To, f.last().To = end, end }()
 	}
-	if n := slices.IndexFunc(page, func(e events.Recorded) bool { return e.Position > v.upTo }); n >= 0 {
-		page = page[:n]
-	}
-	past := Period{From: later(v.period.From, v.state.BillingFrom.Truncate(time.Second)), To: v.at}
-	for _, e := range page {
-		if e.Version <= v.readings.version {
-			continue
-		}
-		r, err := readingOf(e, v.state.ID)
-		if err != nil {
-			return nil, err
-		}
-		v.readings.version = e.Version
-		v.readings.bytesIn = v.readings.bytesIn.Add(domain.DecimalFromInt(rating.Share(r.BytesIn, r.Interval, past)))
-		v.readings.bytesOut = v.readings.bytesOut.Add(domain.DecimalFromInt(rating.Share(r.BytesOut, r.Interval, past)))
-	}
-	if len(page) > 0 || after != v.readings.version {
-		return page, nil
-	}
-	if e, ok := v.rest(stream, past); ok {
-		return []events.Recorded{e}, nil
-	}
-	return nil, nil
+	return f.addDays(ctx, log, days)
 }
 
 // rest is the reading of the time from now until the connection stops or the period ends: the mean rate of the past times
 // that time, rounded to the byte. A suspension is time in which nothing is used: one of the past does not make the mean lower,
 // and one that lasts is taken to last. There is none where nothing is known or nothing is to come.
-func (v *asIf) rest(stream string, past Period) (events.Recorded, bool) {
-	coming := Period{From: v.at, To: v.end().UTC().Truncate(time.Second)}
+func (f *Facts) rest(now time.Time) (r rating.Reading, ok bool) {
+	past, coming := Period{From: f.Billable.From, To: now}, Period{From: now, To: f.Billable.To}
 	seconds := past.Seconds()
-	for _, s := range v.state.Suspensions {
+	for _, s := range f.Connection.Suspensions {
 		if s.To == nil {
-			return events.Recorded{}, false
+			return r, false
 		}
 		if closed := (Period{From: s.From, To: *s.To}).Intersect(past); !closed.Empty() {
 			seconds -= closed.Seconds()
 		}
 	}
 	if past.Empty() || coming.Empty() || seconds <= 0 {
-		return events.Recorded{}, false
+		return r, false
 	}
 	ratio := domain.DecimalFromInt(coming.Seconds()).Quo(domain.DecimalFromInt(seconds))
-	bytesIn, fitsIn := wholeBytes(v.readings.bytesIn.Mul(ratio))
-	bytesOut, fitsOut := wholeBytes(v.readings.bytesOut.Mul(ratio))
-	if !fitsIn || !fitsOut || bytesIn+bytesOut == 0 {
-		return events.Recorded{}, false
-	}
-	r := reading.Recorded{
-		EdgeNodeID: v.state.EdgeNodeID, ConnectionID: v.state.ID, Epoch: 1, Sequence: 1, From: coming.From, To: coming.To,
-		BytesIn: bytesIn, BytesOut: bytesOut, Source: reading.SourceSoftware,
-	}
-	return events.Recorded{Position: v.upTo, Stream: stream, Version: v.readings.version + 1, Type: r.EventType(), Event: r}, true
+	bytesIn, fitsIn := wholeBytes(domain.DecimalFromBig(f.Usage.In()).Mul(ratio))
+	bytesOut, fitsOut := wholeBytes(domain.DecimalFromBig(f.Usage.Out()).Mul(ratio))
+	return rating.Reading{Interval: coming, BytesIn: bytesIn, BytesOut: bytesOut}, fitsIn && fitsOut
 }
 
 // wholeBytes rounds to whole bytes; ok is false for a number that a reading can't hold.

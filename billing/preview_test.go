@@ -1,20 +1,26 @@
 package billing
 
 import (
+	"context"
 	"fmt"
+	"math/big"
+	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
 	"crossbill/domain"
 	"crossbill/domain/connection"
 	"crossbill/domain/invoice"
+	"crossbill/domain/pricing"
 	"crossbill/domain/quote"
+	"crossbill/domain/reading"
 	"crossbill/events"
 )
 
 func (w *world) preview(r PreviewRequest) Preview {
 	w.t.Helper()
-	p, err := PreviewOf(w.t.Context(), w, r)
+	p, err := PreviewOf(w.t.Context(), w, w.meters(), r)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -83,6 +89,119 @@ func TestPreviewIsTheInvoice(t *testing.T) {
 	sums, err = SumBy(end.Lines, func(invoice.Line) string { return "" })
 	if err != nil || len(sums) != 1 || sums[0].Passthrough.Amount() != "1014.43" || sums[0].Fee.Amount() != "30.43" || sums[0].Total.Amount() != "1044.86" {
 		t.Errorf("the month comes to %+v (%v)", sums, err)
+	}
+}
+
+// readingless is a log of which no reading is read.
+type readingless struct {
+	*world
+	read *int // how often one was asked for
+}
+
+func (l readingless) ReadStream(ctx context.Context, stream string, after int64, limit int) ([]events.Recorded, error) {
+	if strings.HasPrefix(stream, "usage-") {
+		*l.read++
+	}
+	return l.world.ReadStream(ctx, stream, after, limit)
+}
+
+// TestPreviewReadsNoReadings: in the middle of a bucket, with usage up to then, a preview and a forecast read the days of the
+// store, and say what the readings themselves come to.
+func TestPreviewReadsNoReadings(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := exampleA()
+	s.from = date(2026, 2, 10)
+	w.sell(s)
+	now := date(2026, 3, 11).Add(7*time.Hour + 123*time.Second)
+	for from := date(2026, 3, 9); from.Before(now); from = from.Add(97 * time.Minute) {
+		to := from.Add(97 * time.Minute)
+		if to.After(now) {
+			to = now
+		}
+		w.meter(w.reading(s.id(), from, to, 10_000_000_007, 5_000_000_003))
+	}
+	raw, err := Gather(t.Context(), w, s.id(), Period{From: march.From, To: now}, w.head())
+	must(t, err)
+	var read int
+	for _, forecast := range []bool{false, true} {
+		p, err := PreviewOf(t.Context(), readingless{w, &read}, w.meters(), PreviewRequest{Period: march, ConnectionIDs: []string{s.id()}, At: now, Forecast: forecast})
+		must(t, err)
+		bytes := new(big.Int).Add(raw.Usage.In(), raw.Usage.Out())
+		want := domain.DecimalFromBig(bytes)
+		if forecast {
+			ratio := domain.DecimalFromInt(march.Seconds()).Quo(domain.DecimalFromInt(Period{From: march.From, To: now}.Seconds()))
+			want = want.Mul(ratio)
+		}
+		got, err := domain.ParseDecimal(p.Lines[1].Quantity)
+		must(t, err)
+		if off := got.Mul(domain.DecimalFromInt(1_000_000_000)).Sub(want); off.Round(0).CmpAbs(big.NewInt(1)) > 0 { // in and out are rounded to the byte
+			t.Errorf("forecast %t: %s GB, which is %s bytes off", forecast, got, off)
+		}
+	}
+	if read != 0 {
+		t.Errorf("readings were read %d times", read)
+	}
+}
+
+// TestPreviewOfAnyMonthIsItsInvoice: connections that begin, change, are suspended and end at any second, with readings of any
+// length, are previewed at the month's end and billed after: the same lines, to the item and its evidence.
+func TestPreviewOfAnyMonthIsItsInvoice(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(6) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			r := rand.New(rand.NewPCG(seed, 11))
+			w := newWorld(t)
+			second := func(days int) time.Duration { return time.Duration(r.IntN(days*86400)) * time.Second }
+			s := exampleA()
+			if seed%2 == 0 {
+				s.plan = burst()
+				s.plan.WhileSuspended = pricing.SuspendedNotBilled
+			}
+			s.from = march.From.Add(second(10))
+			changed := s.from.Add(time.Hour + second(5))
+			if seed%3 == 0 {
+				s.to = changed.Add(10*24*time.Hour + second(3))
+			}
+			w.sell(s)
+			w.change(s, "more", s.plan, 1000, changed, nil)
+			paused := changed.Add(time.Hour + second(3))
+			w.suspend(s, paused, paused.Add(time.Hour+second(1)))
+			var all []reading.Recorded
+			for range 200 {
+				from := s.from.Add(time.Duration(r.Int64N(int64(21 * 24 * time.Hour))))
+				length := []time.Duration{time.Second, 10 * time.Second, 7 * time.Minute, 26 * time.Hour}[r.IntN(4)]
+				all = append(all, w.reading(s.id(), from, from.Add(length), r.Int64N(1e12), r.Int64N(1e6)))
+			}
+			w.meter(all...)
+			p := w.preview(PreviewRequest{Period: march, ConnectionIDs: []string{s.id()}, At: march.To})
+			i := w.invoice(w.run(request(march)).Invoices[0])
+			for n := range p.Lines {
+				p.Lines[n].Number = n + 1
+			}
+			if got, want := fmt.Sprint(p.Lines), fmt.Sprint(i.Lines); len(p.Lines) < 4 || got != want {
+				t.Errorf("the preview is\n%s\nand the invoice\n%s", got, want)
+			}
+		})
+	}
+}
+
+// BenchmarkPreview previews a connection with a month of 5-minute readings, in the middle of a bucket.
+func BenchmarkPreview(b *testing.B) {
+	w := newWorld(b)
+	s := exampleA()
+	s.from = date(2026, 2, 10)
+	w.sell(s)
+	var all []reading.Recorded
+	now := march.To.Add(-123 * time.Second)
+	for from := march.From; from.Add(5 * time.Minute).Before(now); from = from.Add(5 * time.Minute) {
+		all = append(all, w.reading(s.id(), from, from.Add(5*time.Minute), 1e9, 2e9))
+	}
+	w.meter(all...)
+	w.preview(PreviewRequest{Period: march, ConnectionIDs: []string{s.id()}, At: now})
+	for b.Loop() {
+		w.preview(PreviewRequest{Period: march, ConnectionIDs: []string{s.id()}, At: now})
 	}
 }
 
@@ -181,12 +300,9 @@ func TestPreviewRefuses(t *testing.T) {
 		"too many":              {PreviewRequest{Period: march, ConnectionIDs: make([]string, MaxPreview+1), At: march.To}, domain.Invalid},
 		"an unknown connection": {PreviewRequest{Period: march, ConnectionIDs: []string{exampleA().id(), id(domain.PrefixConnection, "?")}, At: march.To}, domain.NotFound},
 	} {
-		if _, err := PreviewOf(t.Context(), w, test.r); domain.CodeOf(err) != test.code {
+		if _, err := PreviewOf(t.Context(), w, w.meters(), test.r); domain.CodeOf(err) != test.code {
 			t.Errorf("%s: %v", name, err)
 		}
-	}
-	if _, err := (&asIf{Log: w}).Append(t.Context(), events.Append{}); domain.CodeOf(err) != domain.Internal {
-		t.Errorf("a preview appends: %v", err)
 	}
 }
 
