@@ -51,3 +51,52 @@ func TestBefore(t *testing.T) {
 		}
 	}
 }
+
+func TestRelease(t *testing.T) {
+	t.Parallel()
+	first, second := used(1, march, 3, 100, "USD"), used(2, march, 1, 7, "EUR")
+	release := Release{InvoiceID: first.InvoiceID, At: scenario.After(5)}
+	released := Released{CustomerID: customer, PeriodStart: march, InvoiceID: first.InvoiceID, Connections: 3, Passthrough: first.Passthrough, At: scenario.After(5)}
+	scenario.Run(t, Decide, Evolve, []scenario.Case[Command]{
+		{Name: "all of it", Given: []domain.Event{first, second}, When: release, Then: []domain.Event{released}},
+		{Name: "again", Given: []domain.Event{first, second, released}, When: release},
+		{Name: "what used none", Given: []domain.Event{second}, When: release},
+		{Name: "nothing was used", When: release},
+		{Name: "at no time", Given: []domain.Event{first}, When: Release{InvoiceID: first.InvoiceID}, Code: domain.Invalid, Fields: []string{"/at"}},
+		{Name: "no command", Code: domain.Internal},
+	})
+}
+
+// TestBeforeARelease: what was given back is there again for who comes after, and was not for who came before. An earlier
+// state never sees it.
+func TestBeforeARelease(t *testing.T) {
+	t.Parallel()
+	first, second, third := used(1, march, 3, 100, "USD"), used(2, march, 1, 7, "USD"), used(3, march, 2, 50, "USD")
+	before := scenario.Fold(Evolve, domain.Event(first), second)
+	decided, err := Decide(before, Release{InvoiceID: first.InvoiceID, At: scenario.Noon})
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := Evolve(Evolve(before, decided[0]), third)
+	usd := func(connections int, minor int64) pricing.FreeUse {
+		return pricing.FreeUse{Connections: connections, Passthrough: domain.Money{Minor: minor, Currency: "USD"}}
+	}
+	for _, test := range []struct {
+		name    string
+		state   State
+		invoice int
+		want    pricing.FreeUse
+	}{
+		{"the one that came before it", after, 2, usd(3, 100)},
+		{"the first after it", after, 3, usd(1, 7)},
+		{"the next", after, 4, usd(3, 57)},
+		{"before it was given back", before, 4, usd(4, 107)},
+	} {
+		if got, err := test.state.Before(scenario.ID(domain.PrefixInvoice, test.invoice), march, "USD"); err != nil || got != test.want {
+			t.Errorf("%s: %+v (%v), want %+v", test.name, got, err, test.want)
+		}
+	}
+	if r := decided[0].(Released); !r.Counts(march.AddDate(0, 0, 30), "USD") || r.Counts(march.AddDate(0, 1, 0), "USD") || r.Counts(march, "EUR") {
+		t.Error("what was given back is of another month or currency")
+	}
+}
