@@ -8,13 +8,13 @@ GOFILES   := $(shell git ls-files -co --exclude-standard '*.go' 2>/dev/null | gr
 # Debian packages. The edge's lab needs Linux; without it the demo runs on the software edge and needs PostgreSQL only.
 PACKAGES_POSTGRES := postgresql
 PACKAGES_LAB      := iproute2 iputils-ping ethtool bird2 iperf3
-PACKAGES_TEST     := frr procps hledger
+PACKAGES_TEST     := frr procps hledger nftables
 PACKAGES_GENERATE := clang llvm libbpf-dev
 
 # Tests whose name matches may not be skipped; .ci/run sets it.
 FORBID_SKIPS :=
 
-.PHONY: help demo run test soak-log bench-log bench-api bench-billing check generate check-generated check-contract clean deps-demo deps-test deps-generate deps-contract $(BIN)
+.PHONY: help demo run test soak-log bench-log bench-api bench-billing bench-edge check generate check-generated check-contract clean deps-demo deps-test deps-generate deps-contract $(BIN)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -43,6 +43,10 @@ bench-api: deps-demo ## the API's speed beside the least that could do the same;
 
 bench-billing: deps-demo ## invoices per second beside the least that could do the same; docs/performance.md
 	$(GO) run ./cmd/bench-billing $(BENCH_FLAGS)
+
+bench-edge: deps-demo ## the edge's datapath beside the kernel's own; root on Linux; docs/performance.md
+	@.ci/install nftables
+	$(GO) run ./cmd/bench-edge $(BENCH_FLAGS)
 
 check: check-generated check-contract ## the contract linted, gofmt, go vet, staticcheck, generated code is current
 	@unformatted=$$(gofmt -l $(GOFILES)); if [ -n "$$unformatted" ]; then echo "not gofmt'ed: $$unformatted"; exit 1; fi

@@ -2,6 +2,8 @@
 
 package datapath
 
+import "time"
+
 import "crossbill/domain"
 
 // Datapath is the node's datapath. Off Linux there is none: [Open] returns an Unavailable error.
@@ -54,3 +56,9 @@ func (d *Datapath) List() ([]int, error) { return nil, unsupported("datapath.Lis
 
 // Destroy returns an Unavailable error.
 func (d *Datapath) Destroy() error { return unsupported("datapath.Destroy") }
+
+// Cost is what the kernel needs for one frame.
+type Cost struct{ Empty, In, Out time.Duration }
+
+// MeasureCost returns an Unavailable error.
+func MeasureCost(int, int) (Cost, error) { return Cost{}, unsupported("datapath.MeasureCost") }

@@ -74,6 +74,11 @@ func (l *Lab) IperfBetween(context.Context, string, netip.Addr, string, netip.Ad
 	return Transfer{}, Supported()
 }
 
+// Throughput returns an Unavailable error.
+func (l *Lab) Throughput(context.Context, string, netip.Addr, string, netip.Addr, time.Duration) (float64, error) {
+	return 0, Supported()
+}
+
 // WireBytes returns an Unavailable error.
 func (l *Lab) WireBytes(string) (rx, tx uint64, err error) { return 0, 0, Supported() }
 

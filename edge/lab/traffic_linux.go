@@ -64,27 +64,60 @@ func (l *Lab) Iperf(ctx context.Context, place string, src, dst netip.Addr, n in
 
 // IperfBetween moves at least n bytes by TCP from src at one place to dst at another.
 func (l *Lab) IperfBetween(ctx context.Context, from string, src netip.Addr, to string, dst netip.Addr, n int64) (Transfer, error) {
+	started := time.Now()
+	report, err := l.iperf(ctx, from, src, to, dst, "--bytes", strconv.FormatInt(n, 10), "--window", iperfWindow)
+	if err != nil {
+		return Transfer{}, err
+	}
+	return Transfer{
+		BytesSent: report.End.Sent.Bytes, BytesReceived: report.End.Received.Bytes, Retransmits: report.End.Sent.Retransmits,
+		Elapsed: time.Since(started),
+	}, nil
+}
+
+// Throughput moves what TCP can in some time, and returns what arrived of it: 10⁶ bits of payload a second.
+func (l *Lab) Throughput(ctx context.Context, from string, src netip.Addr, to string, dst netip.Addr, duration time.Duration) (mbps float64, err error) {
+	report, err := l.iperf(ctx, from, src, to, dst, "--time", strconv.Itoa(int(duration.Seconds())))
+	return report.End.Received.BitsPerSecond / 1e6, err
+}
+
+// iperfReport is what is read of an iperf3 client's report.
+type iperfReport struct {
+	Error string `json:"error"`
+	End   struct {
+		Sent struct {
+			Bytes       int64 `json:"bytes"`
+			Retransmits int   `json:"retransmits"`
+		} `json:"sum_sent"`
+		Received struct {
+			Bytes         int64   `json:"bytes"`
+			BitsPerSecond float64 `json:"bits_per_second"`
+		} `json:"sum_received"`
+	} `json:"end"`
+}
+
+func (l *Lab) iperf(ctx context.Context, from string, src netip.Addr, to string, dst netip.Addr, more ...string) (report iperfReport, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	port := strconv.Itoa(int(l.iperfPort.Add(1) - 1))
 	server := l.Command(ctx, to, "iperf3", "--server", "--one-off", "--forceflush", "--bind", dst.String(), "--port", port)
 	if err := startListening(server); err != nil {
-		return Transfer{}, domain.Errorf(domain.Unavailable, "lab.Iperf", "the iperf3 server at %s does not start: %w", to, err)
+		return report, domain.Errorf(domain.Unavailable, "lab.Iperf", "the iperf3 server at %s does not start: %w", to, err)
 	}
 	defer func() {
 		cancel()
 		_ = server.Wait()
 	}()
-	client := l.Command(ctx, from, "iperf3", "--client", dst.String(), "--bind", src.String(), "--port", port,
-		"--bytes", strconv.FormatInt(n, 10), "--window", iperfWindow, "--json", "--connect-timeout", "5000")
-	started := time.Now()
-	out, err := client.Output()
-	transfer, parseErr := parseIperf(out)
-	if err != nil || parseErr != nil {
-		return Transfer{}, domain.Errorf(domain.Unavailable, "lab.Iperf", "iperf3 from %s to %s failed (%v): %w", src, dst, err, parseErr)
+	args := append([]string{"--client", dst.String(), "--bind", src.String(), "--port", port, "--json", "--connect-timeout", "5000"}, more...)
+	out, err := l.Command(ctx, from, "iperf3", args...).Output()
+	parseErr := json.Unmarshal(out, &report)
+	if parseErr == nil && report.Error != "" {
+		parseErr = fmt.Errorf("it said: %s", report.Error)
 	}
-	transfer.Elapsed = time.Since(started)
-	return transfer, nil
+	if err != nil || parseErr != nil {
+		return report, domain.Errorf(domain.Unavailable, "lab.Iperf", "iperf3 from %s to %s failed (%v): %w", src, dst, err, parseErr)
+	}
+	return report, nil
 }
 
 // startListening starts an iperf3 server and returns when it listens.
@@ -124,28 +157,4 @@ func startListening(server *exec.Cmd) error {
 		_ = server.Wait()
 		return fmt.Errorf("it does not listen after %s", iperfReady)
 	}
-}
-
-func parseIperf(out []byte) (Transfer, error) {
-	var result struct {
-		Error string `json:"error"`
-		End   struct {
-			Sent struct {
-				Bytes       int64 `json:"bytes"`
-				Retransmits int   `json:"retransmits"`
-			} `json:"sum_sent"`
-			Received struct {
-				Bytes int64 `json:"bytes"`
-			} `json:"sum_received"`
-		} `json:"end"`
-	}
-	if err := json.Unmarshal(out, &result); err != nil {
-		return Transfer{}, fmt.Errorf("its report cannot be read: %w", err)
-	}
-	if result.Error != "" {
-		return Transfer{}, fmt.Errorf("it said: %s", result.Error)
-	}
-	return Transfer{
-		BytesSent: result.End.Sent.Bytes, BytesReceived: result.End.Received.Bytes, Retransmits: result.End.Sent.Retransmits,
-	}, nil
 }

@@ -94,6 +94,9 @@ func Load() string {
 	return "unknown"
 }
 
+// Dir is a directory that is removed with the server.
+func (s *Server) Dir() string { return s.dir }
+
 // URLFor is how to connect to a database of the server.
 func (s *Server) URLFor(name string) string { return s.server.URLFor(name) }
 

@@ -1,0 +1,25 @@
+package main
+
+import (
+	"os"
+	"testing"
+
+	"crossbill/cmd/internal/bench/benchtest"
+	"crossbill/edge/lab"
+)
+
+// TestMain lets the test's binary be the process that sends.
+func TestMain(m *testing.M) {
+	if os.Getenv(asSender) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+func TestQuick(t *testing.T) {
+	t.Parallel()
+	if err := lab.Supported(); err != nil {
+		t.Skip(err)
+	}
+	benchtest.Quick(t, program.Run, "meter_in_ns", "meter_out_ns", "tcp_throughput", "policer_10", "vs_nftables")
+}
