@@ -335,6 +335,7 @@ func TestStoppedNodes(t *testing.T) {
 	runID := w.ask(march)
 	_, leave := w.manager()
 	leave()
+	stopped := 0
 	for range 8 {
 		r, err := New(Options{Pool: w.pool, Log: w.Log, Clock: w.now, Tick: 24 * time.Hour})
 		must(t, err)
@@ -346,6 +347,7 @@ func TestStoppedNodes(t *testing.T) {
 		})
 		must(t, r.Stop(t.Context()))
 		if w.request(runID).Open() {
+			stopped++
 			var state string
 			var attempt, errors int
 			must(t, w.pool.QueryRow(t.Context(), `SELECT state, attempt, coalesce(array_length(errors, 1), 0) FROM `+Schema+`.river_job WHERE kind = 'billing_run'`).Scan(&state, &attempt, &errors))
@@ -354,6 +356,7 @@ func TestStoppedNodes(t *testing.T) {
 			}
 		}
 	}
+	t.Logf("stopped %d times", stopped)
 	w.node()
 	w.ended(runID)
 	if got, counts := w.books(); got != want || counts["billing_run.ended"] != 1 {
