@@ -13,6 +13,9 @@ import (
 	"testing"
 
 	"crossbill/api/client"
+	"crossbill/billing"
+	"crossbill/domain/invoice"
+	"crossbill/domain/vocabulary"
 	"crossbill/events"
 	"crossbill/events/proof"
 )
@@ -202,6 +205,51 @@ func TestEventProofs(t *testing.T) {
 	}
 }
 
+// checkEvidence holds a line's evidence to the events of its bundle alone: it is whole, and not with one event less, or with a
+// leaf that is another's.
+func (m *market) checkEvidence(line int, records []events.Record) {
+	m.t.Helper()
+	codec, err := events.NewCodec(vocabulary.Events()...)
+	must(m.t, err)
+	var all []events.Recorded
+	var issued invoice.Content
+	for _, r := range records {
+		e, err := codec.Decode(r.Type, r.Schema, r.Payload)
+		must(m.t, err)
+		if i, ok := e.(invoice.Issued); ok {
+			issued = invoice.Content(i)
+		}
+		all = append(all, events.Recorded{Position: r.Position, Stream: r.Stream, Version: r.Version, Type: r.Type, Event: e, LeafHash: r.LeafHash()})
+	}
+	whole := func(all []events.Recorded) bool { return billing.EvidenceIn(issued, all)[line-1].Whole }
+	if !whole(all) {
+		m.t.Errorf("line %d: the evidence in its bundle is %+v", line, billing.EvidenceIn(issued, all)[line-1])
+	}
+	for n, e := range all {
+		if strings.HasPrefix(e.Stream, "invoice-") {
+			continue
+		}
+		if whole(slices.Delete(slices.Clone(all), n, n+1)) {
+			m.t.Errorf("line %d: its evidence is whole without %s at position %d", line, e.Type, e.Position)
+		}
+		other := slices.Clone(all)
+		other[n].LeafHash[0] ^= 1
+		if whole(other) {
+			m.t.Errorf("line %d: its evidence is whole with another leaf at position %d", line, e.Position)
+		}
+	}
+	for n := range issued.Lines[line-1].Evidence {
+		altered := issued
+		altered.Lines = slices.Clone(issued.Lines)
+		l := &altered.Lines[line-1]
+		l.Evidence = slices.Clone(l.Evidence)
+		l.Evidence[n].Digest = strings.Repeat("0", len(l.Evidence[n].Digest))
+		if billing.EvidenceIn(altered, all)[line-1].Whole {
+			m.t.Errorf("line %d: its evidence is whole with another digest of %s", line, l.Evidence[n].Stream)
+		}
+	}
+}
+
 // checkLineBundles verifies the bundles of an invoice's lines, away from the platform, against what the lines say of their
 // evidence.
 func (m *market) checkLineBundles(invoice client.Invoice) {
@@ -228,6 +276,7 @@ func (m *market) checkLineBundles(invoice client.Invoice) {
 				m.t.Errorf("%s has another event at position %d", path, e.Position)
 			}
 		}
+		m.checkEvidence(line.Number, v.Events)
 		issued := slices.ContainsFunc(v.Events, func(r events.Record) bool { return r.Stream == "invoice-"+invoice.Id && r.Type == "invoice.issued" })
 		if !issued || len(v.Events) <= len(explained.Events) {
 			m.t.Errorf("%s does not have the invoice", path)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -189,10 +190,33 @@ func (w *world) checkEvery(i invoice.Issued) {
 			w.t.Errorf("line %d: %v", l.Number, err)
 		} else if e.Recomputed != l.Amount {
 			w.t.Errorf("line %d is %s and comes to %s", l.Number, l.Amount, e.Recomputed)
+		} else {
+			w.checkHeld(i, l.Number, e.Events)
 		}
 	}
 	if _, err := Recompute(context.Background(), w, i); err != nil {
 		w.t.Error(err)
+	}
+}
+
+// checkHeld: what a line is explained from is the whole of its evidence, for whoever has nothing but these events; the events
+// of a period without the last of them are not.
+func (w *world) checkHeld(i invoice.Issued, line int, named []EvidenceEvent) {
+	w.t.Helper()
+	var all []events.Recorded
+	for _, e := range named {
+		page, err := w.ReadStream(context.Background(), e.Stream, e.Version-1, 1)
+		if err != nil || len(page) != 1 {
+			w.t.Fatalf("version %d of %s: %v", e.Version, e.Stream, err)
+		}
+		all = append(all, page[0])
+	}
+	slices.SortFunc(all, func(a, b events.Recorded) int { return int(a.Position - b.Position) })
+	if held := EvidenceIn(invoice.Content(i), all)[line-1]; !held.Whole || held.Held != held.Named {
+		w.t.Errorf("line %d has %d of %d events of its evidence", line, held.Held, held.Named)
+	}
+	if held := EvidenceIn(invoice.Content(i), all[:len(all)-1])[line-1]; held.Whole || held.Held >= held.Named {
+		w.t.Errorf("line %d has the whole of its evidence without its last event", line)
 	}
 }
 

@@ -18,7 +18,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
+	"crossbill/billing"
 	"crossbill/domain"
+	"crossbill/domain/invoice"
+	"crossbill/domain/vocabulary"
 	"crossbill/events"
 	"crossbill/events/proof"
 )
@@ -147,6 +150,37 @@ func verifyBundle(out io.Writer, name, key string, kept []byte, show bool) error
 			gaps = fmt.Sprintf("%d of them; others between them are left out", s.Count)
 		}
 		fmt.Fprintf(out, "  %s: versions %d to %d, %s\n", s.Stream, s.First, s.Last, gaps)
+	}
+	return sayEvidence(out, v.Events)
+}
+
+// sayEvidence holds the lines of the invoices in a bundle to the events of it. A bundle is mostly of one line: of the others it
+// has some events that they share.
+func sayEvidence(out io.Writer, records []events.Record) error {
+	codec, err := events.NewCodec(vocabulary.Events()...)
+	if err != nil {
+		return err
+	}
+	var all []events.Recorded
+	for _, r := range records {
+		e, err := codec.Decode(r.Type, r.Schema, r.Payload)
+		if err != nil { // of a newer version: it is proven, and not understood
+			continue
+		}
+		all = append(all, events.Recorded{Position: r.Position, Stream: r.Stream, Version: r.Version, Type: r.Type, Event: e, LeafHash: r.LeafHash()})
+	}
+	for _, e := range all {
+		i, ok := e.Event.(invoice.Issued)
+		if !ok {
+			continue
+		}
+		for n, held := range billing.EvidenceIn(invoice.Content(i), all) {
+			what := fmt.Sprintf("%d of the %d events that it was computed from are here", held.Held, held.Named)
+			if held.Whole {
+				what = fmt.Sprintf("all %d events that it was computed from are here, and come to its digests", held.Named)
+			}
+			fmt.Fprintf(out, "  line %d of %s, %s: %s\n", held.Line, i.Number, i.Lines[n].Amount, what)
+		}
 	}
 	return nil
 }
