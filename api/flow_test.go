@@ -76,7 +76,8 @@ func TestOrderToInvoice(t *testing.T) {
 	}
 	edge.takeDown()
 	m.await(order.ConnectionId, client.ConnectionStateDecommissioned)
-	orders, _, err := client.Decode[client.OrderPage](m.customer.ListOrders(ctx, nil))
+	head := int64(m.head())
+	orders, _, err := client.Decode[client.OrderPage](m.customer.ListOrders(ctx, &client.ListOrdersParams{AtPosition: &head}))
 	must(t, err)
 	if ended := orders.Items[0]; ended.Item != client.OrderItemRemove || ended.ConnectionId != order.ConnectionId {
 		t.Errorf("the newest order is %+v", ended)
