@@ -36,7 +36,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (exitCode
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(serveCommand(), runCommand(), demoCommand(), edgeCommand(), logCommand(), ledgerCommand(), projectionsCommand(), postgresCommand(), eraseCommand(), keysCommand())
+	root.AddCommand(serveCommand(), runCommand(), demoCommand(), edgeCommand(), logCommand(), ledgerCommand(), priceCommand(), projectionsCommand(), postgresCommand(), eraseCommand(), keysCommand())
 	contract, err := api.Contract()
 	if err == nil {
 		root.AddGroup(cli.Groups()...)
