@@ -48,7 +48,7 @@ func (r *run) close(ctx context.Context) (RunResult, error) {
 	result.RunID, result.Issued, result.Problems = r.id, r.issued, r.problems
 	if r.issued == 0 {
 		if len(r.problems) > 0 {
-			return RunResult{}, r.problems[0].Err
+			return result, r.problems[0].Err
 		}
 		if done.RunID != "" {
 			r.id = done.RunID

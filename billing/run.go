@@ -73,7 +73,7 @@ type RunResult struct {
 // twice.
 //
 // What keeps a connection from being billed (no exchange rate, say) is a [Problem] and keeps no other; if there is nothing
-// but problems, the first of them is the error.
+// but problems, the first of them is the error, and the result has them all.
 //
 // It returns an Invalid error for a period that is malformed or still open, NotFound for a connection that does not
 // exist, a Conflict for a run id that closed another period, Unavailable if other runs kept coming first, Internal if the

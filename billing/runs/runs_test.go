@@ -272,7 +272,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestRunFails: what can't be done is said, not tried for ever.
+// TestRunFails: what can't be billed is said, not tried for ever.
 func TestRunFails(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, afterward)
@@ -281,7 +281,8 @@ func TestRunFails(t *testing.T) {
 	w.ended(w.ask(march))
 	overlapping := billing.Period{From: date(2026, 3, 20), To: date(2026, 4, 2)}
 	w.set(date(2026, 4, 10))
-	if request := w.ended(w.ask(overlapping)); request.Failed == nil || request.Failed.Code != domain.Conflict || request.Failed.Hint == "" {
+	if request := w.ended(w.ask(overlapping)); request.Ended == nil || request.Ended.Issued != 0 || request.Ended.ProblemCount != 1 ||
+		request.Ended.Problems[0].Code != domain.Conflict || request.Ended.Problems[0].Hint == "" {
 		t.Errorf("time that is billed: %+v", request)
 	}
 }
@@ -573,7 +574,7 @@ func TestMonths(t *testing.T) {
 	if n := tick(due.Add(retryAfter)); n != 3 {
 		t.Errorf("a day later: %d requests", n)
 	}
-	if request = w.ended(billing.RunID(april)); request.Failed == nil && request.Ended.ProblemCount != 1 {
+	if request = w.ended(billing.RunID(april)); request.Ended == nil || request.Ended.Issued != 0 || request.Ended.ProblemCount != 1 {
 		t.Errorf("a day later, with the same problem, April ended with %+v", request)
 	}
 	w.rate("EUR", "USD", "1.5", april.From)

@@ -104,7 +104,7 @@ func (r *Runner) carryOut(ctx context.Context, runID string, last bool) error {
 	})
 	var command billingrun.RequestCommand
 	switch code := domain.CodeOf(err); {
-	case err == nil:
+	case err == nil, len(result.Problems) > 0: // nothing but problems is an end, too
 		logger.InfoContext(ctx, "billing run ended", "issued", result.Issued, "problems", len(result.Problems))
 		command = endOf(result, r.now())
 	case ctx.Err() != nil:
