@@ -154,7 +154,8 @@ func (r *run) bill(ctx context.Context, b *batch, numbers *series, result *RunRe
 		r.issued += n
 		result.LogPosition = max(result.LogPosition, int64(b.upTo))
 	}
-	r.found, r.problems = append(r.found, b.found...), append(r.problems, b.problems...)
+	r.found.add(b.found, r.id)
+	r.problems = append(r.problems, b.problems...)
 	return nil
 }
 

@@ -2,6 +2,7 @@ package billing
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -111,10 +112,27 @@ type run struct {
 	meters   Meters
 	request  RunRequest
 	id       string
-	upTo     events.Position           // where the log was when it began
-	found    []billingrun.PeriodClosed // billed for this very period already
+	upTo     events.Position // where the log was when it began
+	found    found
 	issued   int
 	problems []Problem
+}
+
+// found is what was billed for the very period already: each document once, however many connections it has.
+type found struct {
+	by                    string // a run that billed some
+	mine                  bool   // this run billed some
+	invoices, settlements map[string]bool
+}
+
+func (f *found) add(closed []billingrun.PeriodClosed, run string) {
+	for _, c := range closed {
+		if f.by == "" {
+			*f = found{by: c.RunID, invoices: make(map[string]bool), settlements: make(map[string]bool)}
+		}
+		f.mine = f.mine || c.RunID == run
+		f.invoices[c.InvoiceID], f.settlements[c.SettlementID] = true, true
+	}
 }
 
 // openConnection is one that is to be billed, with its closed periods as they were read.
@@ -251,17 +269,16 @@ func (b *batch) look(ctx context.Context, s *stock, id string) (c openConnection
 
 // existing answers from the log where nothing is left to bill. ok is false if the run has yet to say that it is complete.
 func (r *run) existing(ctx context.Context, done billingrun.Content, position events.Position) (result RunResult, ok bool, err error) {
-	mine := slices.ContainsFunc(r.found, func(c billingrun.PeriodClosed) bool { return c.RunID == r.id })
 	switch {
 	case done.RunID != "":
-	case len(r.found) == 0 || mine:
+	case r.found.by == "" || r.found.mine:
 		return RunResult{}, false, nil
 	default:
-		if done, position, err = r.completed(ctx, r.found[0].RunID); err != nil {
+		if done, position, err = r.completed(ctx, r.found.by); err != nil {
 			return RunResult{}, false, err
 		}
 		if done.RunID == "" { // a run that is still going on, or has crashed; the connections asked for are billed
-			done.RunID, done.PeriodStart, done.PeriodEnd = r.found[0].RunID, r.request.PeriodStart, r.request.PeriodEnd
+			done.RunID, done.PeriodStart, done.PeriodEnd = r.found.by, r.request.PeriodStart, r.request.PeriodEnd
 			done.LogPosition = int64(r.upTo)
 		}
 		done.Invoices, done.Settlements = nil, nil // its other connections were not asked for
@@ -278,19 +295,15 @@ func resultOf(c billingrun.Content, position events.Position) RunResult {
 	}
 }
 
-// add adds the documents of closed periods that it does not have.
-func (r *RunResult) add(closed []billingrun.PeriodClosed) {
-	seen := make(map[string]bool)
-	for _, id := range slices.Concat(r.Invoices, r.Settlements) {
-		seen[id] = true
-	}
-	for _, c := range closed {
-		if !seen[c.InvoiceID] {
-			r.Invoices = append(r.Invoices, c.InvoiceID)
+// add adds the documents that were found, after those that were issued, in the order of their ids.
+func (r *RunResult) add(f found) {
+	for _, kind := range []struct {
+		all   *[]string
+		found map[string]bool
+	}{{&r.Invoices, f.invoices}, {&r.Settlements, f.settlements}} {
+		for _, id := range *kind.all {
+			delete(kind.found, id)
 		}
-		if !seen[c.SettlementID] {
-			r.Settlements = append(r.Settlements, c.SettlementID)
-		}
-		seen[c.InvoiceID], seen[c.SettlementID] = true, true
+		*kind.all = append(*kind.all, slices.Sorted(maps.Keys(kind.found))...)
 	}
 }
