@@ -10,6 +10,8 @@ import (
 	"crossbill/billing/pdf"
 	"crossbill/billing/ubl"
 	"crossbill/domain/billingaccount"
+	"crossbill/domain/creditnote"
+	"crossbill/domain/invoice"
 	"crossbill/domain/issuer"
 	"crossbill/domain/organisation"
 	"crossbill/domain/settlement"
@@ -80,21 +82,24 @@ func (s *Server) documentFile(d *document.Document, format string) (documentFile
 	return f, err
 }
 
+// partiesOf returns the organisations that a customer's document names.
+func partiesOf[L any](customerID string, lines []L, provider func(L) string) []string {
+	parties := []string{customerID}
+	for _, l := range lines {
+		parties = append(parties, provider(l))
+	}
+	return parties
+}
+
 // GetInvoiceDocument writes an invoice for its customer.
 func (s *Server) GetInvoiceDocument(ctx context.Context, req GetInvoiceDocumentRequestObject) (GetInvoiceDocumentResponseObject, error) {
 	state, _, err := s.loadInvoice(ctx, req.InvoiceId)
 	if err != nil {
 		return nil, err
 	}
-	source, err := s.documentSource(ctx, state.IssuerVersion, state.BillingAccountID, state.BillingAccountVersion, "/v1/invoices/"+state.InvoiceID)
+	source, err := s.documentSource(ctx, state.IssuerVersion, state.BillingAccountID, state.BillingAccountVersion, "/v1/invoices/"+state.InvoiceID,
+		partiesOf(state.CustomerID, state.Lines, func(l invoice.Line) string { return l.ProviderID })...)
 	if err != nil {
-		return nil, err
-	}
-	organisations := []string{state.CustomerID}
-	for _, l := range state.Lines {
-		organisations = append(organisations, l.ProviderID)
-	}
-	if source.Names, err = s.organisationNames(ctx, organisations); err != nil {
 		return nil, err
 	}
 	return s.documentFile(document.Invoice(state, source), string(valueOr(req.Params.Format, GetInvoiceDocumentParamsFormatPdf)))
@@ -110,15 +115,9 @@ func (s *Server) GetCreditNoteDocument(ctx context.Context, req GetCreditNoteDoc
 	if err != nil {
 		return nil, err
 	}
-	source, err := s.documentSource(ctx, state.IssuerVersion, state.BillingAccountID, state.BillingAccountVersion, "/v1/credit-notes/"+state.CreditNoteID)
+	source, err := s.documentSource(ctx, state.IssuerVersion, state.BillingAccountID, state.BillingAccountVersion, "/v1/credit-notes/"+state.CreditNoteID,
+		partiesOf(state.CustomerID, state.Lines, func(l creditnote.Line) string { return l.ProviderID })...)
 	if err != nil {
-		return nil, err
-	}
-	organisations := []string{state.CustomerID}
-	for _, l := range state.Lines {
-		organisations = append(organisations, l.ProviderID)
-	}
-	if source.Names, err = s.organisationNames(ctx, organisations); err != nil {
 		return nil, err
 	}
 	return s.documentFile(document.CreditNote(state.Content, corrected.At, source), string(valueOr(req.Params.Format, GetCreditNoteDocumentParamsFormatPdf)))
@@ -131,11 +130,8 @@ func (s *Server) GetSettlementDocument(ctx context.Context, req GetSettlementDoc
 	if err != nil {
 		return nil, err
 	}
-	source, err := s.documentSource(ctx, state.IssuerVersion, state.ProviderAccountID, state.ProviderAccountVersion, "/v1/settlements/"+state.SettlementID)
+	source, err := s.documentSource(ctx, state.IssuerVersion, state.ProviderAccountID, state.ProviderAccountVersion, "/v1/settlements/"+state.SettlementID, state.ProviderID)
 	if err != nil {
-		return nil, err
-	}
-	if source.Names, err = s.organisationNames(ctx, []string{state.ProviderID}); err != nil {
 		return nil, err
 	}
 	d := document.Settlement(state.Content, source)
@@ -150,8 +146,12 @@ func (s *Server) GetSettlementDocument(ctx context.Context, req GetSettlementDoc
 }
 
 // documentSource reads the details that a document names as they were then: of who makes it out, and of the billing account
-// that it is made out to or in the name of. path is where the platform serves what proves it.
-func (s *Server) documentSource(ctx context.Context, issuerVersion int64, accountID string, accountVersion int64, path string) (source document.Source, err error) {
+// that it is made out to or in the name of; and the names of organisations, as they are now. path is where the platform serves
+// what proves it.
+func (s *Server) documentSource(ctx context.Context, issuerVersion int64, accountID string, accountVersion int64, path string, organisations ...string) (source document.Source, err error) {
+	if source.Names, err = s.organisationNames(ctx, organisations); err != nil {
+		return source, err
+	}
 	if s.PublicURL != "" {
 		source.Proof = s.PublicURL + path
 	}
