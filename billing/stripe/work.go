@@ -26,10 +26,10 @@ const (
 	workTime     = 4 * time.Minute // for one invoice
 	workLease    = 5 * time.Minute // how long others leave it to who is at it
 
-	// reconcileEvery is how often the last days are compared with Stripe, and reconcileDays how many: what Stripe makes of
-	// something later (a refund that fails, a dispute) is compared as well.
-	reconcileEvery = 24 * time.Hour
-	reconcileDays  = 35
+	// reconcileDays is how many of the last days are compared with Stripe every night, from reconcileAt (UTC) on: what Stripe
+	// makes of something later (a refund that fails, a dispute) is compared as well.
+	reconcileDays = 35
+	reconcileAt   = 3 * time.Hour
 
 	reconcileLock = int64(0x63726f7373737472) // "crossstr", an advisory lock that nobody else takes
 )
@@ -143,7 +143,7 @@ func (w *Worker) settlementsOf(ctx context.Context, invoiceID string) ([]string,
 func (w *Worker) Run(ctx context.Context) error {
 	tick := time.NewTicker(workInterval)
 	defer tick.Stop()
-	compared := time.Now()
+	compared := nightOf(time.Now())
 	for {
 		for {
 			some, err := w.Once(ctx)
@@ -154,8 +154,8 @@ func (w *Worker) Run(ctx context.Context) error {
 				break
 			}
 		}
-		if time.Since(compared) >= reconcileEvery {
-			compared = time.Now()
+		if night := nightOf(time.Now()); night.After(compared) {
+			compared = night
 			w.nightly(ctx)
 		}
 		select {
@@ -164,6 +164,12 @@ func (w *Worker) Run(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// nightOf returns when the last nightly comparison before a time begins. A node that is away then leaves it to the next
+// night, which compares the same days.
+func nightOf(t time.Time) time.Time {
+	return t.UTC().Add(-reconcileAt).Truncate(24 * time.Hour).Add(reconcileAt)
 }
 
 // Once advances one invoice that is due, and reports whether there was one.

@@ -115,3 +115,20 @@ func TestWorker(t *testing.T) {
 	w.settle()
 	w.check()
 }
+
+// TestNightOf: a node that is restarted every day compares every night all the same.
+func TestNightOf(t *testing.T) {
+	t.Parallel()
+	day := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
+	for at, want := range map[time.Time]time.Time{
+		day:                       day.Add(-24*time.Hour + reconcileAt),
+		day.Add(reconcileAt - 1):  day.Add(-24*time.Hour + reconcileAt),
+		day.Add(reconcileAt):      day.Add(reconcileAt),
+		day.Add(24*time.Hour - 1): day.Add(reconcileAt),
+		day.Add(23 * time.Hour).In(time.FixedZone("west", -5*3600)): day.Add(reconcileAt),
+	} {
+		if got := nightOf(at); !got.Equal(want) {
+			t.Errorf("the night of %s is %s, and should be %s", at, got, want)
+		}
+	}
+}
