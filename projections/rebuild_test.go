@@ -43,6 +43,9 @@ func (b *bench) catalog() string {
 		SELECT format('table %s: %s %s %s %s', oid::regclass, reloptions, relacl, relrowsecurity, relforcerowsecurity)
 		  FROM pg_class WHERE relkind = 'r' AND relname LIKE 'read\_%'
 		UNION ALL
+		SELECT format('rights on column %s.%s: %s', attrelid::regclass, attname, attacl)
+		  FROM pg_attribute WHERE attrelid::regclass::text LIKE 'read\_%' AND attacl IS NOT NULL
+		UNION ALL
 		SELECT format('policy %s', p::text) FROM pg_policies AS p WHERE tablename LIKE 'read\_%'
 		UNION ALL
 		SELECT format('schema %s', nspname) FROM pg_namespace WHERE nspname NOT LIKE 'pg\_%'
@@ -65,6 +68,7 @@ func TestRebuild(t *testing.T) {
 	role := "reader_" + strings.ToLower(rand.Text()) // roles are the whole server's: one of a killed test may be there
 	b.exec(`ALTER TABLE read_orders SET (fillfactor = 77); GRANT SELECT ON read_orders TO PUBLIC;
 		CREATE ROLE ` + role + `; GRANT SELECT, UPDATE ON read_ports TO ` + role + ` WITH GRANT OPTION;
+		GRANT SELECT (order_id), UPDATE (version) ON read_orders TO ` + role + ` WITH GRANT OPTION;
 		ALTER TABLE read_ports FORCE ROW LEVEL SECURITY;
 		CREATE POLICY "of two" ON read_ports AS RESTRICTIVE FOR UPDATE TO ` + role + `, crossbill_tenant
 			USING (EXISTS (SELECT FROM read_edge_nodes AS n WHERE n.edge_node_id = read_ports.edge_node_id)) WITH CHECK (port_id > 'a');

@@ -92,10 +92,13 @@ func (b *build) copyTable(ctx context.Context, tx pgx.Tx, table string) error {
 		SELECT format('ALTER TABLE %s OWNER TO %I', $2, pg_get_userbyid(relowner))
 		  FROM pg_class WHERE oid = $1::text::regclass AND pg_get_userbyid(relowner) <> current_user
 		UNION ALL
-		SELECT format('GRANT %s ON %s TO %s%s', a.privilege_type, $2,
+		SELECT format('GRANT %s%s ON %s TO %s%s', a.privilege_type, g.columns, $2,
 		         CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
 		         CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
-		  FROM pg_class, aclexplode(relacl) AS a WHERE oid = $1::text::regclass
+		  FROM (SELECT '' AS columns, relacl AS acl FROM pg_class WHERE oid = $1::text::regclass
+		        UNION ALL
+		        SELECT format(' (%I)', attname), attacl FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped) AS g,
+		       aclexplode(g.acl) AS a
 	`, live, ours)
 	if err := execute(ctx, tx, rows, err); err != nil {
 		return err
