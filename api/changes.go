@@ -212,16 +212,22 @@ func (s *Server) changeConnection(ctx context.Context, id string, ifMatch *strin
 		if err := checkMatch(ifMatch, version); err != nil {
 			return err
 		}
-		decided, others, err := decide(state, version)
-		if err != nil {
-			return err
-		}
-		view = connectionView(evolved(state, connection.Evolve, decided), callerFrom(ctx))
-		if len(decided) == 0 {
-			return nil
-		}
-		position, err = s.commit(ctx, events.Append{Streams: append([]events.StreamAppend{appendTo(connection.Stream(state.ID), version, decided...)}, others...)},
-			status, view, unique(state.CustomerID, state.ProviderID)...)
+		view, position, err = s.recordOf(ctx, state, version, status, decide)
 		return err
 	})
+}
+
+// recordOf records what is decided of a connection, with what else is in the same append, and returns it as it is then.
+func (s *Server) recordOf(ctx context.Context, state connection.State, version int64, status int, decide decision) (view Connection, position *int64, _ error) {
+	decided, others, err := decide(state, version)
+	if err != nil {
+		return view, nil, err
+	}
+	view = connectionView(evolved(state, connection.Evolve, decided), callerFrom(ctx))
+	if len(decided) == 0 {
+		return view, nil, nil
+	}
+	position, err = s.commit(ctx, events.Append{Streams: append([]events.StreamAppend{appendTo(connection.Stream(state.ID), version, decided...)}, others...)},
+		status, view, unique(state.CustomerID, state.ProviderID)...)
+	return view, position, err
 }

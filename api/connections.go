@@ -8,7 +8,7 @@ import (
 
 // ListConnections lists the connections the caller's organisation bought or sold; an operator sees all.
 func (s *Server) ListConnections(ctx context.Context, req ListConnectionsRequestObject) (ListConnectionsResponseObject, error) {
-	found, next, err := s.Queries.ConnectionsOf(ctx, viewer(ctx), valueOr(req.Params.Limit, 100), valueOr(req.Params.PageToken, ""))
+	found, next, err := s.Queries.ConnectionsOf(ctx, viewer(ctx), req.Params.Needs != nil, valueOr(req.Params.Limit, 100), valueOr(req.Params.PageToken, ""))
 	if err != nil {
 		return nil, err
 	}
@@ -25,8 +25,16 @@ func (s *Server) GetConnection(ctx context.Context, req GetConnectionRequestObje
 	if err != nil {
 		return nil, err
 	}
+	view := connectionView(state, callerFrom(ctx))
+	if view.Trouble != nil && callerFrom(ctx).Operator() {
+		detail, err := s.Queries.OrderObstacle(ctx, view.Trouble.OrderId)
+		if err != nil {
+			return nil, err
+		}
+		view.Trouble.Detail = optional(detail)
+	}
 	return GetConnection200JSONResponse{
-		Body: connectionView(state, callerFrom(ctx)), Headers: GetConnection200ResponseHeaders{ETag: etag(version)},
+		Body: view, Headers: GetConnection200ResponseHeaders{ETag: etag(version)},
 	}, nil
 }
 

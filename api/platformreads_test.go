@@ -41,6 +41,7 @@ var platformReads = map[string]string{
 	"GetTrialBalance":      "an operator's",
 	"GetRecurringRevenue":  "an operator's; a provider's own are read as the provider",
 	"GetMarketPolicy":      "an operator's",
+	"SkipConnectionStep":   "an operator's",
 	"issuer":               "whose market it is, is everybody's to know",
 	"keepAfter":            "the id of the caller's own event",
 	"ListCustomers":        "the names of organisations whose orders were found as the caller's",

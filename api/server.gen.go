@@ -1213,6 +1213,7 @@ const (
 	StatusMessageTagEdge        StatusMessageTag = "edge"
 	StatusMessageTagSuspension  StatusMessageTag = "suspension"
 	StatusMessageTagTermination StatusMessageTag = "termination"
+	StatusMessageTagTrouble     StatusMessageTag = "trouble"
 )
 
 // Valid indicates whether the value is a known member of the StatusMessageTag enum.
@@ -1227,6 +1228,8 @@ func (e StatusMessageTag) Valid() bool {
 	case StatusMessageTagSuspension:
 		return true
 	case StatusMessageTagTermination:
+		return true
+	case StatusMessageTagTrouble:
 		return true
 	default:
 		return false
@@ -1302,6 +1305,45 @@ func (e TimelineActorParty) Valid() bool {
 	case TimelineActorPartyPlatform:
 		return true
 	case TimelineActorPartyProvider:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for TroubleActions.
+const (
+	TroubleActionsRetry    TroubleActions = "retry"
+	TroubleActionsRollback TroubleActions = "rollback"
+	TroubleActionsSkip     TroubleActions = "skip"
+)
+
+// Valid indicates whether the value is a known member of the TroubleActions enum.
+func (e TroubleActions) Valid() bool {
+	switch e {
+	case TroubleActionsRetry:
+		return true
+	case TroubleActionsRollback:
+		return true
+	case TroubleActionsSkip:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for TroubleState.
+const (
+	TroubleStateError    TroubleState = "error"
+	TroubleStateOperator TroubleState = "operator"
+)
+
+// Valid indicates whether the value is a known member of the TroubleState enum.
+func (e TroubleState) Valid() bool {
+	switch e {
+	case TroubleStateError:
+		return true
+	case TroubleStateOperator:
 		return true
 	default:
 		return false
@@ -1428,6 +1470,21 @@ func (e DocumentFormat) Valid() bool {
 	case DocumentFormatPdf:
 		return true
 	case DocumentFormatUbl:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListConnectionsParamsNeeds.
+const (
+	ListConnectionsParamsNeedsOperator ListConnectionsParamsNeeds = "operator"
+)
+
+// Valid indicates whether the value is a known member of the ListConnectionsParamsNeeds enum.
+func (e ListConnectionsParamsNeeds) Valid() bool {
+	switch e {
+	case ListConnectionsParamsNeedsOperator:
 		return true
 	default:
 		return false
@@ -2057,6 +2114,9 @@ type Connection struct {
 	Status         []StatusMessage `json:"status"`
 	SuspendedSince *time.Time      `json:"suspended_since,omitempty"`
 	Termination    *Termination    `json:"termination,omitempty"`
+
+	// Trouble A step that fails. It is beside the connection's state, which goes on from where it is.
+	Trouble *Trouble `json:"trouble,omitempty"`
 }
 
 // ConnectionBilling defines model for Connection.Billing.
@@ -4387,6 +4447,33 @@ type TrialBalance struct {
 	Totals []LedgerTotal `json:"totals"`
 }
 
+// Trouble A step that fails. It is beside the connection's state, which goes on from where it is.
+type Trouble struct {
+	// Actions What can be done, for operators.
+	Actions  *[]TroubleActions `json:"actions,omitempty"`
+	Attempts int               `json:"attempts"`
+
+	// Detail Why it failed last, for operators; on one connection only, not in a list.
+	Detail      *string    `json:"detail,omitempty"`
+	NextRetryAt *time.Time `json:"next_retry_at,omitempty"`
+
+	// OrderId The order that the step is for.
+	OrderId OrderID `json:"order_id"`
+
+	// Since When it first failed.
+	Since time.Time `json:"since"`
+
+	// State error: it is tried again by itself; operator: it is tried no more until a person says how to go on.
+	State TroubleState `json:"state"`
+	Step  string       `json:"step"`
+}
+
+// TroubleActions defines model for Trouble.Actions.
+type TroubleActions string
+
+// TroubleState error: it is tried again by itself; operator: it is tried no more until a person says how to go on.
+type TroubleState string
+
 // Usage defines model for Usage.
 type Usage struct {
 	BytesIn      int64             `json:"bytes_in"`
@@ -4858,7 +4945,9 @@ type EvaluateBudgetParams struct {
 
 // ListConnectionsParams defines parameters for ListConnections.
 type ListConnectionsParams struct {
-	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+	// Needs Only connections of which a step failed so often that it is tried no more, until an `operator` says how to go on.
+	Needs *ListConnectionsParamsNeeds `form:"needs,omitempty" json:"needs,omitempty"`
+	Limit *Limit                      `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// PageToken `next_page_token` of the page before.
 	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
@@ -4866,6 +4955,9 @@ type ListConnectionsParams struct {
 	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
+
+// ListConnectionsParamsNeeds defines parameters for ListConnections.
+type ListConnectionsParamsNeeds string
 
 // ConfigureBGPSessionParams defines parameters for ConfigureBGPSession.
 type ConfigureBGPSessionParams struct {
@@ -4921,6 +5013,51 @@ type ModifyConnectionParams struct {
 
 // ResumeConnectionParams defines parameters for ResumeConnection.
 type ResumeConnectionParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// CrossbillOnBehalfOf For whom the caller acts: a member's id, or a pseudonym without `@`. Recorded for good with the events of the request; it gives no right.
+	CrossbillOnBehalfOf *OnBehalfOf `json:"Crossbill-On-Behalf-Of,omitempty"`
+
+	// CrossbillReason Why the caller acts; nothing about a person. Recorded for good with the events of the request.
+	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// RetryConnectionParams defines parameters for RetryConnection.
+type RetryConnectionParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// CrossbillOnBehalfOf For whom the caller acts: a member's id, or a pseudonym without `@`. Recorded for good with the events of the request; it gives no right.
+	CrossbillOnBehalfOf *OnBehalfOf `json:"Crossbill-On-Behalf-Of,omitempty"`
+
+	// CrossbillReason Why the caller acts; nothing about a person. Recorded for good with the events of the request.
+	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// RollBackConnectionParams defines parameters for RollBackConnection.
+type RollBackConnectionParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// CrossbillOnBehalfOf For whom the caller acts: a member's id, or a pseudonym without `@`. Recorded for good with the events of the request; it gives no right.
+	CrossbillOnBehalfOf *OnBehalfOf `json:"Crossbill-On-Behalf-Of,omitempty"`
+
+	// CrossbillReason Why the caller acts; nothing about a person. Recorded for good with the events of the request.
+	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// SkipConnectionStepParams defines parameters for SkipConnectionStep.
+type SkipConnectionStepParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
@@ -6273,6 +6410,15 @@ type ConfigureBGPSessionJSONRequestBody = BGPSessionSettings
 // ModifyConnectionJSONRequestBody defines body for ModifyConnection for application/json ContentType.
 type ModifyConnectionJSONRequestBody = NewChange
 
+// RetryConnectionJSONRequestBody defines body for RetryConnection for application/json ContentType.
+type RetryConnectionJSONRequestBody = Reason
+
+// RollBackConnectionJSONRequestBody defines body for RollBackConnection for application/json ContentType.
+type RollBackConnectionJSONRequestBody = Reason
+
+// SkipConnectionStepJSONRequestBody defines body for SkipConnectionStep for application/json ContentType.
+type SkipConnectionStepJSONRequestBody = Reason
+
 // SuspendConnectionJSONRequestBody defines body for SuspendConnection for application/json ContentType.
 type SuspendConnectionJSONRequestBody = Reason
 
@@ -6615,6 +6761,15 @@ type ServerInterface interface {
 	// ResumeConnection Open the gate of a suspended connection again
 	// (POST /v1/connections/{connection_id}:resume)
 	ResumeConnection(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params ResumeConnectionParams)
+	// RetryConnection Try the step again that failed
+	// (POST /v1/connections/{connection_id}:retry)
+	RetryConnection(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params RetryConnectionParams)
+	// RollBackConnection Undo what was done for the order whose step failed
+	// (POST /v1/connections/{connection_id}:rollback)
+	RollBackConnection(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params RollBackConnectionParams)
+	// SkipConnectionStep Go on without the step that failed
+	// (POST /v1/connections/{connection_id}:skip)
+	SkipConnectionStep(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params SkipConnectionStepParams)
 	// SuspendConnection Close the gate for a while; addresses, sessions and reservations stay
 	// (POST /v1/connections/{connection_id}:suspend)
 	SuspendConnection(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params SuspendConnectionParams)
@@ -8493,6 +8648,19 @@ func (siw *ServerInterfaceWrapper) ListConnections(w http.ResponseWriter, r *htt
 	// Parameter object where we will unmarshal all parameters from the context
 	var params ListConnectionsParams
 
+	// ------------- Optional query parameter "needs" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "needs", r.URL.Query(), &params.Needs, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "needs"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "needs", Err: err})
+		}
+		return
+	}
+
 	// ------------- Optional query parameter "limit" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
@@ -9052,6 +9220,327 @@ func (siw *ServerInterfaceWrapper) ResumeConnection(w http.ResponseWriter, r *ht
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ResumeConnection(w, r, connectionId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RetryConnection operation middleware
+func (siw *ServerInterfaceWrapper) RetryConnection(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "connection_id" -------------
+	var connectionId ConnectionID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "connection_id", mux.Vars(r)["connection_id"], &connectionId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "connection_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RetryConnectionParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Crossbill-On-Behalf-Of" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Crossbill-On-Behalf-Of")]; found {
+		var CrossbillOnBehalfOf OnBehalfOf
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Crossbill-On-Behalf-Of", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Crossbill-On-Behalf-Of", valueList[0], &CrossbillOnBehalfOf, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Crossbill-On-Behalf-Of", Err: err})
+			return
+		}
+
+		params.CrossbillOnBehalfOf = &CrossbillOnBehalfOf
+
+	}
+
+	// ------------- Optional header parameter "Crossbill-Reason" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Crossbill-Reason")]; found {
+		var CrossbillReason ActingReason
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Crossbill-Reason", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Crossbill-Reason", valueList[0], &CrossbillReason, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Crossbill-Reason", Err: err})
+			return
+		}
+
+		params.CrossbillReason = &CrossbillReason
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RetryConnection(w, r, connectionId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RollBackConnection operation middleware
+func (siw *ServerInterfaceWrapper) RollBackConnection(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "connection_id" -------------
+	var connectionId ConnectionID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "connection_id", mux.Vars(r)["connection_id"], &connectionId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "connection_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RollBackConnectionParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Crossbill-On-Behalf-Of" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Crossbill-On-Behalf-Of")]; found {
+		var CrossbillOnBehalfOf OnBehalfOf
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Crossbill-On-Behalf-Of", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Crossbill-On-Behalf-Of", valueList[0], &CrossbillOnBehalfOf, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Crossbill-On-Behalf-Of", Err: err})
+			return
+		}
+
+		params.CrossbillOnBehalfOf = &CrossbillOnBehalfOf
+
+	}
+
+	// ------------- Optional header parameter "Crossbill-Reason" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Crossbill-Reason")]; found {
+		var CrossbillReason ActingReason
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Crossbill-Reason", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Crossbill-Reason", valueList[0], &CrossbillReason, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Crossbill-Reason", Err: err})
+			return
+		}
+
+		params.CrossbillReason = &CrossbillReason
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RollBackConnection(w, r, connectionId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// SkipConnectionStep operation middleware
+func (siw *ServerInterfaceWrapper) SkipConnectionStep(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "connection_id" -------------
+	var connectionId ConnectionID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "connection_id", mux.Vars(r)["connection_id"], &connectionId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "connection_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SkipConnectionStepParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Crossbill-On-Behalf-Of" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Crossbill-On-Behalf-Of")]; found {
+		var CrossbillOnBehalfOf OnBehalfOf
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Crossbill-On-Behalf-Of", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Crossbill-On-Behalf-Of", valueList[0], &CrossbillOnBehalfOf, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Crossbill-On-Behalf-Of", Err: err})
+			return
+		}
+
+		params.CrossbillOnBehalfOf = &CrossbillOnBehalfOf
+
+	}
+
+	// ------------- Optional header parameter "Crossbill-Reason" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Crossbill-Reason")]; found {
+		var CrossbillReason ActingReason
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Crossbill-Reason", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Crossbill-Reason", valueList[0], &CrossbillReason, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Crossbill-Reason", Err: err})
+			return
+		}
+
+		params.CrossbillReason = &CrossbillReason
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.SkipConnectionStep(w, r, connectionId, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -18440,6 +18929,12 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}:resume", wrapper.ResumeConnection).Methods(http.MethodPost)
 
+	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}:retry", wrapper.RetryConnection).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}:skip", wrapper.SkipConnectionStep).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}:rollback", wrapper.RollBackConnection).Methods(http.MethodPost)
+
 	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}:unschedule-termination", wrapper.UnscheduleTermination).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}/bgp-sessions", wrapper.ListBGPSessions).Methods(http.MethodGet)
@@ -19912,6 +20407,159 @@ type ResumeConnectiondefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ResumeConnectiondefaultApplicationProblemPlusJSONResponse) VisitResumeConnectionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryConnectionRequestObject struct {
+	ConnectionId ConnectionID `json:"connection_id"`
+	Params       RetryConnectionParams
+	Body         *RetryConnectionJSONRequestBody
+}
+
+type RetryConnectionResponseObject interface {
+	VisitRetryConnectionResponse(w http.ResponseWriter) error
+}
+
+type RetryConnection202ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type RetryConnection202JSONResponse struct {
+	Body    Connection
+	Headers RetryConnection202ResponseHeaders
+}
+
+func (response RetryConnection202JSONResponse) VisitRetryConnectionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryConnectiondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RetryConnectiondefaultApplicationProblemPlusJSONResponse) VisitRetryConnectionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackConnectionRequestObject struct {
+	ConnectionId ConnectionID `json:"connection_id"`
+	Params       RollBackConnectionParams
+	Body         *RollBackConnectionJSONRequestBody
+}
+
+type RollBackConnectionResponseObject interface {
+	VisitRollBackConnectionResponse(w http.ResponseWriter) error
+}
+
+type RollBackConnection202ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type RollBackConnection202JSONResponse struct {
+	Body    Connection
+	Headers RollBackConnection202ResponseHeaders
+}
+
+func (response RollBackConnection202JSONResponse) VisitRollBackConnectionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RollBackConnectiondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RollBackConnectiondefaultApplicationProblemPlusJSONResponse) VisitRollBackConnectionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SkipConnectionStepRequestObject struct {
+	ConnectionId ConnectionID `json:"connection_id"`
+	Params       SkipConnectionStepParams
+	Body         *SkipConnectionStepJSONRequestBody
+}
+
+type SkipConnectionStepResponseObject interface {
+	VisitSkipConnectionStepResponse(w http.ResponseWriter) error
+}
+
+type SkipConnectionStep202ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type SkipConnectionStep202JSONResponse struct {
+	Body    Connection
+	Headers SkipConnectionStep202ResponseHeaders
+}
+
+func (response SkipConnectionStep202JSONResponse) VisitSkipConnectionStepResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SkipConnectionStepdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response SkipConnectionStepdefaultApplicationProblemPlusJSONResponse) VisitSkipConnectionStepResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -26121,6 +26769,15 @@ type StrictServerInterface interface {
 	// ResumeConnection Open the gate of a suspended connection again
 	// (POST /v1/connections/{connection_id}:resume)
 	ResumeConnection(ctx context.Context, request ResumeConnectionRequestObject) (ResumeConnectionResponseObject, error)
+	// RetryConnection Try the step again that failed
+	// (POST /v1/connections/{connection_id}:retry)
+	RetryConnection(ctx context.Context, request RetryConnectionRequestObject) (RetryConnectionResponseObject, error)
+	// RollBackConnection Undo what was done for the order whose step failed
+	// (POST /v1/connections/{connection_id}:rollback)
+	RollBackConnection(ctx context.Context, request RollBackConnectionRequestObject) (RollBackConnectionResponseObject, error)
+	// SkipConnectionStep Go on without the step that failed
+	// (POST /v1/connections/{connection_id}:skip)
+	SkipConnectionStep(ctx context.Context, request SkipConnectionStepRequestObject) (SkipConnectionStepResponseObject, error)
 	// SuspendConnection Close the gate for a while; addresses, sessions and reservations stay
 	// (POST /v1/connections/{connection_id}:suspend)
 	SuspendConnection(ctx context.Context, request SuspendConnectionRequestObject) (SuspendConnectionResponseObject, error)
@@ -27356,6 +28013,108 @@ func (sh *strictHandler) ResumeConnection(w http.ResponseWriter, r *http.Request
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ResumeConnectionResponseObject); ok {
 		if err := validResponse.VisitResumeConnectionResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RetryConnection operation middleware
+func (sh *strictHandler) RetryConnection(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params RetryConnectionParams) {
+	var request RetryConnectionRequestObject
+
+	request.ConnectionId = connectionId
+	request.Params = params
+
+	var body RetryConnectionJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RetryConnection(ctx, request.(RetryConnectionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RetryConnection")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RetryConnectionResponseObject); ok {
+		if err := validResponse.VisitRetryConnectionResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RollBackConnection operation middleware
+func (sh *strictHandler) RollBackConnection(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params RollBackConnectionParams) {
+	var request RollBackConnectionRequestObject
+
+	request.ConnectionId = connectionId
+	request.Params = params
+
+	var body RollBackConnectionJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RollBackConnection(ctx, request.(RollBackConnectionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RollBackConnection")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RollBackConnectionResponseObject); ok {
+		if err := validResponse.VisitRollBackConnectionResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// SkipConnectionStep operation middleware
+func (sh *strictHandler) SkipConnectionStep(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params SkipConnectionStepParams) {
+	var request SkipConnectionStepRequestObject
+
+	request.ConnectionId = connectionId
+	request.Params = params
+
+	var body SkipConnectionStepJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.SkipConnectionStep(ctx, request.(SkipConnectionStepRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SkipConnectionStep")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(SkipConnectionStepResponseObject); ok {
+		if err := validResponse.VisitSkipConnectionStepResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

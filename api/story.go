@@ -141,6 +141,19 @@ func ofTheConnection(e domain.Event) string {
 		return "Nothing of the connection is left on the edge node, and its last readings are in"
 	case connection.Decommissioned:
 		return "The connection has ended"
+	case connection.StepFailed:
+		if e.NextRetryAt == nil {
+			return "The platform can't go on by itself (" + e.Step + "); a person of its own is needed"
+		}
+		return fmt.Sprintf("A step failed (%s) and is tried again at %s", e.Step, when(*e.NextRetryAt))
+	case connection.StepRecovered:
+		return "The platform goes on by itself"
+	case connection.StepRetried:
+		return "An operator has the step tried again (" + e.Step + "): " + e.Reason
+	case connection.StepSkipped:
+		return "An operator has the platform go on without the step (" + e.Step + "): " + e.Reason
+	case connection.StepRolledBack:
+		return "An operator has it undone (" + e.Step + "): " + e.Reason
 	case connection.CancellationRequested:
 		return "The connection is given up: " + e.Reason
 	case connection.Cancelled:

@@ -84,6 +84,7 @@ func connectionView(s connection.State, to Caller) Connection {
 	if t := s.Termination; t != nil {
 		v.Termination = &Termination{OrderId: t.OrderID, Reason: t.Reason, EffectiveAt: t.EffectiveAt}
 	}
+	v.Trouble = troubleView(s, to)
 	for _, side := range []string{connection.SideA, connection.SideZ} {
 		if session, ok := s.Sessions[side]; ok {
 			v.Sessions = append(v.Sessions, Session{
@@ -99,6 +100,23 @@ func connectionView(s connection.State, to Caller) Connection {
 		v.Attachment = routerView(s.Z, s.EdgeASN)
 	}
 	return v
+}
+
+// troubleView tells everybody that a step fails, and operators what can be done.
+func troubleView(s connection.State, to Caller) *Trouble {
+	t := s.Trouble
+	if t == nil {
+		return nil
+	}
+	v := Trouble{State: TroubleState(t.State), OrderId: t.OrderID, Step: t.Step, Since: t.Since, Attempts: t.Attempts, NextRetryAt: t.NextRetryAt}
+	if actions := s.Actions(); to.Operator() && len(actions) > 0 {
+		possible := make([]TroubleActions, len(actions))
+		for i, a := range actions {
+			possible[i] = TroubleActions(a)
+		}
+		v.Actions = &possible
+	}
+	return &v
 }
 
 // routerView turns the edge node's side of a link into the router's: its address is the node's peer address.

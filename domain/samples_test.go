@@ -299,6 +299,12 @@ func connectionSamples() []domain.Event {
 		connection.Decommissioned{ConnectionID: connectionID, ClosedAt: march, At: at},
 		connection.CancellationRequested{ConnectionID: connectionID, Reason: "BGP did not come up", At: at},
 		connection.Cancelled{ConnectionID: connectionID, Reason: "BGP did not come up", At: at},
+		connection.StepFailed{ConnectionID: connectionID, OrderID: orderID, Step: connection.StepAllocate, Attempts: 2, NextRetryAt: &march, At: at},
+		connection.StepFailed{ConnectionID: connectionID, OrderID: orderID, Step: connection.StepAllocate, Attempts: 25, At: at},
+		connection.StepRecovered{ConnectionID: connectionID, OrderID: orderID, Step: connection.StepAllocate, At: at},
+		connection.StepRetried{ConnectionID: connectionID, OrderID: orderID, Step: connection.StepAllocate, Reason: "The disk was full", At: at},
+		connection.StepSkipped{ConnectionID: connectionID, OrderID: orderID, Step: connection.StepAwaitRemoval, Reason: "The node burnt down", At: at},
+		connection.StepRolledBack{ConnectionID: connectionID, OrderID: orderID, Step: connection.StepAllocate, Reason: "No way", At: at},
 		reading.Recorded{
 			EdgeNodeID: edgeNode, ConnectionID: connectionID, Epoch: 1, Sequence: 42, From: march, To: at, BytesIn: 9007199254740993,
 			BytesOut: 2, PacketsIn: 3, PacketsOut: 4, DroppedIn: 5, DroppedOut: 6, Source: reading.SourceEBPF,

@@ -137,29 +137,34 @@ func writeRevisions(ctx context.Context, tx pgx.Tx, revisions map[string]int64) 
 }
 
 // ConnectionsOf returns a page of the connections that the viewer bought or provides, newest first, and the token of
-// the next page ("" at the end). It returns an Invalid error for a limit or a token that is none.
-func (q Queries) ConnectionsOf(ctx context.Context, viewer Viewer, limit int, token string) ([]connection.State, string, error) {
+// the next page ("" at the end); with troubled only those that need an operator. It returns an Invalid error for a limit or a
+// token that is none.
+func (q Queries) ConnectionsOf(ctx context.Context, viewer Viewer, troubled bool, limit int, token string) ([]connection.State, string, error) {
 	const op = "projections.ConnectionsOf"
 	if err := viewer.check(op); err != nil {
 		return nil, "", err
 	}
-	p, err := listOf("connections", viewer.key()).pageOf(op, limit, token, fromStart)
+	filter, name := "", "connections"
+	if troubled {
+		filter, name = ` AND doc -> 'trouble' ->> 'state' = 'operator'`, "connections in trouble" // read_connections_trouble
+	}
+	p, err := listOf(name, viewer.key()).pageOf(op, limit, token, fromStart)
 	if err != nil {
 		return nil, "", err
 	}
 	if viewer.operator {
 		return docsPage[connection.State](ctx, q.DB, op, p, `
 			SELECT position, doc FROM read_connections -- read_connections_position_key
-			WHERE position < $1 ORDER BY position DESC LIMIT $2`, p.place, p.ask())
+			WHERE position < $1`+filter+` ORDER BY position DESC LIMIT $2`, p.place, p.ask())
 	}
 	// A party may be both ends of a connection; the second arm leaves those to the first.
 	return docsPage[connection.State](ctx, q.DB, op, p, `
 		SELECT position, doc FROM (
 			(SELECT position, doc FROM read_connections -- read_connections_customer
-			 WHERE customer_id = $1 AND position < $2 ORDER BY position DESC LIMIT $3)
+			 WHERE customer_id = $1 AND position < $2`+filter+` ORDER BY position DESC LIMIT $3)
 			UNION ALL
 			(SELECT position, doc FROM read_connections -- read_connections_provider
-			 WHERE provider_id = $1 AND customer_id <> $1 AND position < $2 ORDER BY position DESC LIMIT $3)
+			 WHERE provider_id = $1 AND customer_id <> $1 AND position < $2`+filter+` ORDER BY position DESC LIMIT $3)
 		) AS mine ORDER BY position DESC LIMIT $3`, viewer.organisation, p.place, p.ask())
 }
 

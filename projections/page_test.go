@@ -40,7 +40,7 @@ func listsOf(viewer projections.Viewer) []pager {
 		{"connections",
 			func(b *bench, n int) { b.record("connection-"+id("con", n), requested(n, acme, cloudCo)) },
 			func(b *bench, limit int, token string) ([]string, string, error) {
-				page, next, err := b.q.ConnectionsOf(b.Context(), viewer, limit, token)
+				page, next, err := b.q.ConnectionsOf(b.Context(), viewer, false, limit, token)
 				return ids(page, func(s connection.State) string { return s.ID }), next, err
 			}},
 		{"invoices",

@@ -223,7 +223,7 @@ func TestQueriesNameNobody(t *testing.T) {
 	ctx := projections.Viewing(t.Context(), projections.Party(stranger))
 	for _, forgot := range []projections.Viewer{projections.Party(acme), projections.Party(cloudCo), projections.Operator()} {
 		orders, _, err1 := q.OrdersOf(ctx, forgot, projections.OrderFilter{}, 10, "")
-		connections, _, err2 := q.ConnectionsOf(ctx, forgot, 10, "")
+		connections, _, err2 := q.ConnectionsOf(ctx, forgot, false, 10, "")
 		invoices, _, err3 := q.InvoicesOf(ctx, forgot, projections.BookSearch{})
 		settlements, _, err4 := q.SettlementsOf(ctx, forgot, projections.BookSearch{})
 		usage, _, err5 := q.Usage(ctx, id("con", 5), 10, "")

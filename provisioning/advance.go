@@ -1,6 +1,7 @@
 package provisioning
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"time"
@@ -21,7 +22,8 @@ const (
 	maxRacesPerJob = 64
 	longestSnooze  = 30 * time.Second // a longer wait has a timer of its own
 	shortestSnooze = time.Millisecond // a timer may run a little before its deadline by this node's clock
-	givenUpHint    = "look for the job in river_job; a restart of any node tries it again"
+	givenUpHint    = "crossbill connections list --needs operator"
+	unkeptHint     = "look at the database: the log takes no events, or can't be read"
 )
 
 // AdvanceArgs name the saga a job is to advance, by its order or its connection; either leads to the other.
@@ -59,6 +61,15 @@ type worker struct {
 func (w *worker) Work(ctx context.Context, job *river.Job[AdvanceArgs]) error {
 	step, err := w.provisioner.advance(ctx, job.Args)
 	if err != nil {
+		kept, unkept := w.provisioner.report(ctx, err)
+		if unkept != nil {
+			w.provisioner.options.Logger.WarnContext(ctx, "that a saga step failed could not be recorded", "error", unkept, "job", job.ID)
+		}
+		if !kept && job.Attempt >= job.MaxAttempts { // nobody would hear of it, so it goes on
+			w.provisioner.options.Logger.ErrorContext(ctx, "saga step fails, and that could not be recorded", "error", err, "job", job.ID,
+				"args", job.Args, "hint", unkeptHint)
+			return river.JobSnooze(maxBackOff)
+		}
 		return err
 	}
 	if step.Until.IsZero() {
@@ -87,17 +98,19 @@ func (p *Provisioner) advance(ctx context.Context, args AdvanceArgs) (Step, erro
 		return Step{}, err
 	}
 	nearest := Step{Kind: Done}
+	var failed error
 	for i, id := range c.OrderIDs() {
 		args.OrderID = id
 		step, err := p.advanceOrder(ctx, args)
-		if err != nil {
-			return Step{}, err
+		if err != nil { // one that fails must not keep the others
+			failed = cmp.Or(failed, err)
+			continue
 		}
 		if i == 0 || !step.Until.IsZero() && (nearest.Until.IsZero() || step.Until.Before(nearest.Until)) {
 			nearest = step
 		}
 	}
-	return nearest, nil
+	return nearest, failed
 }
 
 // advanceOrder does the steps of one order's saga.
@@ -117,15 +130,19 @@ func (p *Provisioner) advanceOrder(ctx context.Context, args AdvanceArgs) (Step,
 			return Step{}, err
 		}
 		step := Next(s.order, s.connection, p.now(), p.policy)
-		if step.Kind == Wait || step.Kind == Done {
-			return step, nil
+		resting := step.Kind == Wait || step.Kind == Done
+		if resting {
+			err = p.rest(ctx, s)
+		} else {
+			err = p.attempt(ctx, s, step, races)
 		}
-		err = p.do(ctx, s, step, races)
 		switch {
 		case domain.CodeOf(err) == domain.Conflict && races < maxRacesPerJob:
 			races++ // somebody moved on, or took what was about to be allocated: look again
 		case err != nil:
-			return Step{}, err
+			return Step{}, &stepError{s.order.ID, s.connection.ID, step.Kind, err}
+		case resting:
+			return step, nil
 		default:
 			p.options.Logger.InfoContext(ctx, "saga step", "step", step.Kind, "reason", step.Reason,
 				"order", s.order.ID, "connection", s.connection.ID, "cause", args.Cause)

@@ -24,6 +24,7 @@ type change struct {
 	order      []order.Command
 	connection []connection.Command
 	ask        func(ctx context.Context, tx pgx.Tx) error
+	stays      bool     // a trouble that the saga has
 	obstacle   obstacle // why the order can't be carried out, if that is so
 }
 
@@ -71,6 +72,12 @@ func (p *Provisioner) do(ctx context.Context, s saga, step Step, races int) erro
 			c.order = []order.Command{s.giveUp(step.Reason, now)}
 		}
 		return p.append(ctx, s, c)
+	case AwaitSuspension, AwaitResumption, AwaitRemoval:
+		if t := s.connection.Trouble; t != nil && (t.State == connection.TroubleOperator || t.OrderID != s.order.ID) {
+			return domain.Errorf(domain.Unavailable, op, "a person is needed for the step %s first", t.Step)
+		}
+		return p.append(ctx, s, change{stays: true, connection: []connection.Command{
+			connection.FailStep{OrderID: s.order.ID, Step: string(step.Kind), At: now}}})
 	case Undo:
 		return p.undo(ctx, s, step.Reason, obstacle{})
 	case FinishDecommission:
@@ -122,17 +129,41 @@ func (p *Provisioner) append(ctx context.Context, s saga, c change) error {
 		}
 		a.Streams = append(a.Streams, s.streamAppend(order.Stream(s.order.ID), s.orderVersion, decided))
 	}
+	var decided []domain.Event
 	if len(c.connection) > 0 {
-		decided, err := decideAll(s.connection, c.connection, connection.Decide, connection.Evolve)
+		var err error
+		if decided, err = decideAll(s.connection, c.connection, connection.Decide, connection.Evolve); err != nil {
+			return err
+		}
+	}
+	if s.troubled() && !c.stays {
+		recovered, err := s.recovered(decided, p.now())
 		if err != nil {
 			return err
 		}
+		decided = append(decided, recovered...)
+		a.Ask = both(a.Ask, forgetFailure(s.order.ID))
+	}
+	if len(decided) > 0 {
 		a.Streams = append(a.Streams, s.streamAppend(connection.Stream(s.connection.ID), s.connectionVersion, decided))
 	}
 	KeepCommitments(&a)
 	s.keepObstacle(&a, c.obstacle)
 	_, err := p.appender.Append(ctx, a)
 	return err
+}
+
+// both does two things in an append's transaction, either of which may be nothing.
+func both(first, second func(ctx context.Context, tx pgx.Tx) error) func(ctx context.Context, tx pgx.Tx) error {
+	if first == nil {
+		return second
+	}
+	return func(ctx context.Context, tx pgx.Tx) error {
+		if err := first(ctx, tx); err != nil {
+			return err
+		}
+		return second(ctx, tx)
+	}
 }
 
 // decideAll decides commands one after the other. Next chose them by the same state, so a refusal is a defect, and no

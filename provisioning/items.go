@@ -58,14 +58,14 @@ func nextOfChange(o order.State, c connection.State, now time.Time, policy Polic
 }
 
 // nextOfRemoval is [Next] for an order that ends a connection, now or at a date.
-func nextOfRemoval(o order.State, c connection.State, now time.Time) Step {
+func nextOfRemoval(o order.State, c connection.State, now time.Time, policy Policy) Step {
 	if o.Final() {
 		return Step{Kind: Done}
 	}
 	switch c.State {
 	case connection.StateDecommissionRequested:
 		if c.OnEdge {
-			return Step{Kind: Wait}
+			return within(c, AwaitRemoval, *c.EndRequestedAt, now, policy)
 		}
 		return Step{Kind: FinishDecommission}
 	case connection.StateDecommissioned:

@@ -86,8 +86,11 @@ func concerned(recorded events.Recorded) (AdvanceArgs, bool) {
 		if e.State != connection.SessionEstablished {
 			return AdvanceArgs{}, false // a saga waits for sessions to come up; one that goes down is the operators' matter
 		}
-	case connection.MessageChanged, connection.SessionConfigured, connection.SecretSet, connection.SecretRemoved:
+	case connection.MessageChanged, connection.SessionConfigured, connection.SecretSet, connection.SecretRemoved,
+		connection.StepFailed, connection.StepRecovered:
 		return AdvanceArgs{}, false
+	case connection.StepRetried: // its order's saga, of which the connection may not have heard yet
+		return AdvanceArgs{OrderID: e.OrderID, Cause: strconv.FormatInt(int64(recorded.Position), 10)}, true
 	case connection.Decommissioned: // all that is left to do is to complete the order that asked for it, if one did
 	case order.Completed:
 		return AdvanceArgs{}, false
@@ -121,6 +124,16 @@ func (p *Provisioner) deadlineSet(event domain.Event) time.Time {
 		return e.At.Add(p.options.ChangeWithin)
 	case connection.TerminationScheduled:
 		return e.EffectiveAt
+	case connection.SuspensionRequested:
+		return e.At.Add(p.options.EdgeWithin)
+	case connection.ResumptionRequested:
+		return e.At.Add(p.options.EdgeWithin)
+	case connection.DecommissionRequested:
+		return e.At.Add(p.options.EdgeWithin)
+	case connection.CancellationRequested:
+		return e.At.Add(p.options.EdgeWithin)
+	case connection.StepRetried:
+		return e.At.Add(p.options.EdgeWithin)
 	}
 	return time.Time{}
 }

@@ -33,6 +33,7 @@ const (
 	DefaultProbeAttempts   = 5
 	DefaultProbePause      = time.Second
 	DefaultChangeWithin    = 2 * time.Minute
+	DefaultEdgeWithin      = 30 * time.Minute // a node delivers its last readings before it removes a connection
 	DefaultWorkers         = 8
 )
 
@@ -63,6 +64,8 @@ type Options struct {
 	ProbeAttempts   int              // test packets before the connection is given up
 	ProbePause      time.Duration    // after a failed one, times the number of attempts made
 	ChangeWithin    time.Duration    // from the request of a change to the edge node's word
+	EdgeWithin      time.Duration    // from a suspension, resumption or removal to the edge node's word; then a person is told
+	StepAttempts    int              // of a step that fails, before a person is told; at most those of a job
 	Workers         int              // jobs at once on this node
 }
 
@@ -120,12 +123,16 @@ func New(o Options) (*Provisioner, error) {
 	o.ProbeAttempts = defaulted(o.ProbeAttempts, DefaultProbeAttempts)
 	o.ProbePause = defaulted(o.ProbePause, DefaultProbePause)
 	o.ChangeWithin = defaulted(o.ChangeWithin, DefaultChangeWithin)
+	o.EdgeWithin = defaulted(o.EdgeWithin, DefaultEdgeWithin)
+	o.StepAttempts = min(defaulted(o.StepAttempts, maxAttempts), maxAttempts)
 	o.Workers = defaulted(o.Workers, DefaultWorkers)
 
 	p := &Provisioner{options: o, appender: o.Log, backOff: backOff, policy: Policy{
 		ProbeAttempts: o.ProbeAttempts,
 		ProbePause:    o.ProbePause,
 		ChangeWithin:  o.ChangeWithin,
+		EdgeWithin:    o.EdgeWithin,
+		StepAttempts:  o.StepAttempts,
 	}}
 	workers := river.NewWorkers()
 	if err := river.AddWorkerSafely(workers, &worker{provisioner: p}); err != nil {

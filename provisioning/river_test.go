@@ -286,13 +286,19 @@ func TestJobsComeAndGoWithTheCheckpoint(t *testing.T) {
 	}
 }
 
-// A job that fails for good says so to the operator, and a restart tries it again.
-func TestGivenUpJobsAreToldAndTakenUpAgain(t *testing.T) {
+// A step that fails for good is told to the operator and shown with the connection. A restart leaves it to a person, who has
+// it tried again.
+func TestGivenUpStepsAreToldAndTakenUpAgain(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	var out syncBuffer
-	p := w.provisioner(Options{Logger: slog.New(slog.NewTextHandler(&out, nil))}, appenderFunc(
-		func(context.Context, events.Append) (events.Result, error) { return events.Result{}, errInjected }))
+	p := w.provisioner(Options{Logger: slog.New(slog.NewTextHandler(&out, nil)), StepAttempts: 3}, appenderFunc(
+		func(ctx context.Context, a events.Append) (events.Result, error) {
+			if _, failed := a.Streams[0].Events[0].Event.(connection.StepFailed); failed {
+				return w.log.Append(ctx, a)
+			}
+			panic("injected")
+		}))
 	w.start(p)
 	d := w.place(wish{})
 	opts := insertOpts(time.Time{})
@@ -309,9 +315,50 @@ func TestGivenUpJobsAreToldAndTakenUpAgain(t *testing.T) {
 		!strings.Contains(text, "level=ERROR") || !strings.Contains(text, "hint=") {
 		t.Errorf("the operator reads: %s", text)
 	}
+	_, c := w.states(d)
+	if tr := c.Trouble; tr == nil || tr.State != connection.TroubleOperator || tr.Attempts != 3 || tr.OrderID != d.order || tr.Step != string(AcceptOrder) ||
+		!strings.Contains(w.obstacle(d.order), "panic: injected") {
+		t.Errorf("the connection shows %+v, because %q", tr, w.obstacle(d.order))
+	}
 
-	w.start(w.provisioner(Options{}, nil))
+	mended := w.provisioner(Options{}, nil)
+	w.pump(mended)
+	w.start(mended)
+	for began := time.Now(); w.jobs(`state = 'completed'`) == 0; time.Sleep(5 * time.Millisecond) {
+		if time.Since(began) > patience {
+			t.Fatal("the job was not taken up")
+		}
+	}
+	if o, _ := w.states(d); o.State != order.StateAcknowledged {
+		t.Fatalf("without a person the order came to be %s", o.State)
+	}
+	w.commandConnection(d, connection.RetryStep{Reason: "mended", At: now()})
 	w.await(nil, d, func(_ order.State, c connection.State) bool { return c.State == connection.StateTesting })
+	if _, c := w.states(d); c.Trouble != nil || w.obstacle(d.order) != "" {
+		t.Errorf("it goes on with %+v, because %q", c.Trouble, w.obstacle(d.order))
+	}
+}
+
+// A failure that can't be recorded, and that nobody would hear of, is tried for good.
+func TestWhatCanNotBeRecordedIsTriedForGood(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.provisioner(Options{}, appenderFunc(func(context.Context, events.Append) (events.Result, error) { return events.Result{}, errInjected }))
+	w.start(p)
+	d := w.place(wish{})
+	opts := insertOpts(time.Time{})
+	opts.MaxAttempts = 2
+	if _, err := p.client.Insert(t.Context(), AdvanceArgs{OrderID: d.order, Cause: "test"}, opts); err != nil {
+		t.Fatal(err)
+	}
+	for began := time.Now(); w.jobs(`state = 'scheduled'`) == 0; time.Sleep(5 * time.Millisecond) {
+		if time.Since(began) > patience {
+			t.Fatal("the job is not to be tried later")
+		}
+	}
+	if n := w.jobs(`state = 'discarded'`); n != 0 {
+		t.Errorf("%d jobs were given up", n)
+	}
 }
 
 type appenderFunc func(context.Context, events.Append) (events.Result, error)

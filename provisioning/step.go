@@ -9,27 +9,31 @@ import (
 	"crossbill/domain/order"
 )
 
-// StepKind says what a saga is to do next. Every kind but Wait and Done is one append to the log.
+// StepKind says what a saga is to do next. Every kind but Wait and Done is one append to the log. What a person can do about
+// one that fails for good is in [connection.State.Actions].
 type StepKind string
 
 // The closed set of steps.
 const (
-	Wait               StepKind = "wait"                // for an event, or for Step.Until
-	Done               StepKind = "done"                // nothing is left to do, ever or until something new is asked for
-	AcceptOrder        StepKind = "accept_order"        // the listing approves by itself
-	Allocate           StepKind = "allocate"            // ports, VLANs, tag, addresses; an Undo when there are none
-	StartTesting       StepKind = "start_testing"       // the edge node sets it up; nothing but the probe crosses
-	RequestProbe       StepKind = "request_probe"       // one test packet each way
-	RequestCutover     StepKind = "request_cutover"     // the edge node lets traffic cross
-	CompleteOrder      StepKind = "complete_order"      // the connection is in production
-	RequestUndo        StepKind = "request_undo"        // the edge node takes down what it set up
-	RequestTermination StepKind = "request_termination" // likewise, of a connection whose order ended as it went into production
-	Undo               StepKind = "undo"                // cancels the connection, releases what it holds, fails the order or ends its cancellation
-	FinishDecommission StepKind = "finish_decommission" // the edge node has taken it down: releases what it holds, ends the order's cancellation
-	FailOrder          StepKind = "fail_order"          // it can't be carried out, and nothing was begun for it
-	RequestChange      StepKind = "request_change"      // another bandwidth or plan; what a wider one needs is reserved before
-	ConfirmChange      StepKind = "confirm_change"      // of the plan alone: nothing for the edge node to do
-	AbandonChange      StepKind = "abandon_change"      // the old terms stay in force, the order fails
+	Wait               StepKind = "wait"                            // for an event, or for Step.Until
+	Done               StepKind = "done"                            // nothing is left to do, ever or until something new is asked for
+	AcceptOrder        StepKind = connection.StepAcceptOrder        // the listing approves by itself
+	Allocate           StepKind = connection.StepAllocate           // ports, VLANs, tag, addresses; an Undo when there are none
+	StartTesting       StepKind = connection.StepStartTesting       // the edge node sets it up; nothing but the probe crosses
+	RequestProbe       StepKind = connection.StepRequestProbe       // one test packet each way
+	RequestCutover     StepKind = connection.StepRequestCutover     // the edge node lets traffic cross
+	CompleteOrder      StepKind = "complete_order"                  // the connection is in production
+	RequestUndo        StepKind = "request_undo"                    // the edge node takes down what it set up
+	RequestTermination StepKind = connection.StepRequestTermination // likewise, of a connection whose order ended as it went into production
+	Undo               StepKind = "undo"                            // cancels the connection, releases what it holds, fails the order or ends its cancellation
+	FinishDecommission StepKind = "finish_decommission"             // the edge node has taken it down: releases what it holds, ends the order's cancellation
+	FailOrder          StepKind = "fail_order"                      // it can't be carried out, and nothing was begun for it
+	RequestChange      StepKind = connection.StepRequestChange      // another bandwidth or plan; what a wider one needs is reserved before
+	ConfirmChange      StepKind = connection.StepConfirmChange      // of the plan alone: nothing for the edge node to do
+	AwaitSuspension    StepKind = connection.StepAwaitSuspension    // the edge node has not closed the gate in time: a person is told
+	AwaitResumption    StepKind = connection.StepAwaitResumption    // it has not opened it again in time: likewise
+	AwaitRemoval       StepKind = connection.StepAwaitRemoval       // it has not removed the connection in time: likewise
+	AbandonChange      StepKind = "abandon_change"                  // the old terms stay in force, the order fails
 )
 
 // Step is one thing to do.
@@ -45,17 +49,36 @@ type Policy struct {
 	ProbeAttempts int
 	ProbePause    time.Duration // after a failed probe, times the number of those that failed
 	ChangeWithin  time.Duration // the edge node applies a change, or it is given up
+	EdgeWithin    time.Duration // the edge node suspends, resumes or removes a connection, or a person is told
+	StepAttempts  int           // a step that fails as often is tried no more until a person says so
 }
 
 // Next says what the saga of an order and its connection is to do now. It is a function of its arguments alone: the
 // same states give the same step on every node and at every repetition, and each step changes the states such that
 // Next goes on from there. That is all that makes a crash at any point harmless.
+//
+// A step that a person is needed for is not taken; when something else is to be done by now, as when the customer cancels
+// the order, that is.
 func Next(o order.State, c connection.State, now time.Time, policy Policy) Step {
+	step := next(o, c, now, policy)
+	if held(o, c, step.Kind) {
+		return Step{Kind: Wait}
+	}
+	return step
+}
+
+// held reports whether a step waits for a person. The end of a connection is a step of every saga that waits for it.
+func held(o order.State, c connection.State, kind StepKind) bool {
+	t := c.Trouble
+	return t != nil && t.State == connection.TroubleOperator && t.Step == string(kind) && (t.OrderID == o.ID || kind == AwaitRemoval || kind == FinishDecommission)
+}
+
+func next(o order.State, c connection.State, now time.Time, policy Policy) Step {
 	switch o.ItemKind() {
 	case order.ItemModify:
 		return nextOfChange(o, c, now, policy)
 	case order.ItemRemove:
-		return nextOfRemoval(o, c, now)
+		return nextOfRemoval(o, c, now, policy)
 	}
 	switch c.State {
 	case connection.StateRequested, connection.StateAllocated:
@@ -64,7 +87,7 @@ func Next(o order.State, c connection.State, now time.Time, policy Policy) Step 
 		return underTest(o, c, now, policy)
 	case connection.StateCancelling:
 		if c.OnEdge {
-			return Step{Kind: Wait}
+			return within(c, AwaitRemoval, *c.EndRequestedAt, now, policy)
 		}
 		return Step{Kind: Undo, Reason: c.Reason}
 	case connection.StateProduction, connection.StateChangePending, connection.StateSuspended,
@@ -74,14 +97,29 @@ func Next(o order.State, c connection.State, now time.Time, policy Policy) Step 
 			return Step{Kind: CompleteOrder}
 		case c.State == connection.StateProduction && o.State != order.StateCompleted:
 			return Step{Kind: RequestTermination, Reason: endedReason(o)}
+		case c.SuspensionRequestedAt != nil:
+			return within(c, AwaitSuspension, *c.SuspensionRequestedAt, now, policy)
+		case c.ResumptionRequestedAt != nil:
+			return within(c, AwaitResumption, *c.ResumptionRequestedAt, now, policy)
 		case c.State != connection.StateDecommissionRequested:
 			return Step{Kind: Done}
 		case c.OnEdge:
-			return Step{Kind: Wait}
+			return within(c, AwaitRemoval, *c.EndRequestedAt, now, policy)
 		}
 		return Step{Kind: FinishDecommission}
 	}
 	return Step{Kind: Done} // cancelled, or nothing was ordered
+}
+
+// within waits for the edge node, from when it was asked or a person had it waited for again; then it is the given step.
+func within(c connection.State, kind StepKind, asked, now time.Time, policy Policy) Step {
+	if a := c.LastAnswer; a != nil && a.Step == string(kind) && a.At.After(asked) {
+		asked = a.At
+	}
+	if by := asked.Add(policy.EdgeWithin); now.Before(by) {
+		return Step{Kind: Wait, Until: by}
+	}
+	return Step{Kind: kind}
 }
 
 // beforeTheEdge decides while no edge node knows of the connection, so that giving it up takes one append.

@@ -14,7 +14,7 @@ func TestNext(t *testing.T) {
 	t.Parallel()
 	noon := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	at := func(seconds int) time.Time { return noon.Add(time.Duration(seconds) * time.Second) }
-	policy := Policy{ProbeAttempts: 3, ProbePause: 10 * time.Second, ChangeWithin: 30 * time.Second}
+	policy := Policy{ProbeAttempts: 3, ProbePause: 10 * time.Second, ChangeWithin: 30 * time.Second, EdgeWithin: 100 * time.Second}
 
 	// A connection in testing until noon + 120 s, with BGP up, changed by each case.
 	onTest := func(change func(c *connection.State)) connection.State {
@@ -54,6 +54,11 @@ func TestNext(t *testing.T) {
 	asked.Questions = []order.Question{{Number: 1, AnswerBy: at(90)}}
 	running := in(order.StateInProgress)
 	wait := Step{Kind: Wait}
+	troubled := func(c connection.State, step, state string) connection.State {
+		c.Trouble = &connection.Trouble{State: state, Step: step}
+		return c
+	}
+	removed := Step{Kind: Wait, Until: at(100)} // when it was asked for at 0
 
 	// An order for another quote of a connection of 100 Mbps, and what the connection may be meanwhile.
 	modify := func(state string) order.State {
@@ -135,7 +140,11 @@ func TestNext(t *testing.T) {
 		{"deadline, BGP up", running, onTest(nil), 121, Step{Kind: RequestUndo, Reason: "no test packet crossed by 2026-03-01T12:02:00Z"}},
 		{"deadline, cutover requested", running, onTest(both(probed(0, true, 0), cutover)), 120, Step{Kind: RequestUndo, Reason: "the edge node did not let traffic cross by 2026-03-01T12:02:00Z"}},
 
-		{"being undone, still on the edge", running, connection.State{State: connection.StateCancelling, OnEdge: true, Reason: "late"}, 0, wait},
+		{"being undone, still on the edge", running, connection.State{State: connection.StateCancelling, OnEdge: true, Reason: "late"}, 0, removed},
+		{"being undone, on the edge for too long", running, connection.State{State: connection.StateCancelling, OnEdge: true, Reason: "late"}, 100, Step{Kind: AwaitRemoval}},
+		{"a step that a person is needed for", running, troubled(requested, "allocate", "operator"), 0, wait},
+		{"a step that is tried again by itself", running, troubled(requested, "allocate", "error"), 0, Step{Kind: Allocate}},
+		{"cancelled while a person is needed", in(order.StateCancelling), troubled(requested, "allocate", "operator"), 0, Step{Kind: Undo, Reason: "the order was cancelled: why"}},
 		{"being undone, gone from the edge", running, connection.State{State: connection.StateCancelling, EdgeRemoved: true, Reason: "late"}, 0, Step{Kind: Undo, Reason: "late"}},
 		{"undone", in(order.StateFailed), connection.State{State: connection.StateCancelled}, 0, Step{Kind: Done}},
 
@@ -143,11 +152,11 @@ func TestNext(t *testing.T) {
 		{"delivered", in(order.StateCompleted), connection.State{State: connection.StateProduction, OnEdge: true}, 999, Step{Kind: Done}},
 		{"cancelled on the way into production", in(order.StateCancelled), connection.State{State: connection.StateProduction, OnEdge: true}, 0, Step{Kind: RequestTermination, Reason: "the order was cancelled: why"}},
 		{"being cancelled and in production", in(order.StateCancelling), connection.State{State: connection.StateProduction, OnEdge: true}, 0, Step{Kind: RequestTermination, Reason: "the order was cancelled: why"}},
-		{"being cancelled and being taken down", in(order.StateCancelling), connection.State{State: connection.StateDecommissionRequested, OnEdge: true}, 0, wait},
-		{"cancelled and being taken down", in(order.StateCancelled), connection.State{State: connection.StateDecommissionRequested, OnEdge: true}, 0, wait},
+		{"being cancelled and being taken down", in(order.StateCancelling), connection.State{State: connection.StateDecommissionRequested, OnEdge: true}, 0, removed},
+		{"cancelled and being taken down", in(order.StateCancelled), connection.State{State: connection.StateDecommissionRequested, OnEdge: true}, 0, removed},
 		{"cancelled and taken down", in(order.StateCancelled), connection.State{State: connection.StateDecommissionRequested, EdgeRemoved: true}, 0, Step{Kind: FinishDecommission}},
 		{"terminated before the order was completed", running, connection.State{State: connection.StateDecommissionRequested, OnEdge: true}, 0, Step{Kind: CompleteOrder}},
-		{"terminated, still on the edge", in(order.StateCompleted), connection.State{State: connection.StateDecommissionRequested, OnEdge: true}, 0, wait},
+		{"terminated, still on the edge", in(order.StateCompleted), connection.State{State: connection.StateDecommissionRequested, OnEdge: true}, 0, removed},
 		{"terminated, gone from the edge", in(order.StateCompleted), connection.State{State: connection.StateDecommissionRequested, EdgeRemoved: true}, 0, Step{Kind: FinishDecommission}},
 		{"decommissioned", in(order.StateCompleted), connection.State{State: connection.StateDecommissioned}, 0, Step{Kind: Done}},
 
@@ -178,12 +187,14 @@ func TestNext(t *testing.T) {
 		{"removal: its date has come", remove(order.StateInProgress), serving(ending("ord", 50)), 50, Step{Kind: RequestTermination, Reason: "moved"}},
 		{"removal: the date is another order's", remove(order.StateInProgress), serving(ending("other", 50)), 50, Step{Kind: Done}},
 		{"removal: suspended when its date comes", remove(order.StateInProgress), serving(both(suspended, ending("ord", 50))), 50, Step{Kind: RequestTermination, Reason: "moved"}},
-		{"removal: still on the edge", remove(order.StateInProgress), serving(leaving(true)), 0, wait},
+		{"removal: still on the edge", remove(order.StateInProgress), serving(leaving(true)), 0, removed},
 		{"removal: gone from the edge", remove(order.StateInProgress), serving(leaving(false)), 0, Step{Kind: FinishDecommission}},
 		{"removal: done", remove(order.StateInProgress), serving(gone), 0, Step{Kind: CompleteOrder}},
 		{"removal: completed", remove(order.StateCompleted), serving(gone), 0, Step{Kind: Done}},
 		{"removal: taken back", remove(order.StateCancelled), serving(ending("ord", 50)), 50, Step{Kind: Done}},
 	} {
+		ended := at(0)
+		c.con.EndRequestedAt = &ended
 		if got := Next(c.order, c.con, at(c.now), policy); got != c.want {
 			t.Errorf("%s: got %+v, want %+v", c.name, got, c.want)
 		}

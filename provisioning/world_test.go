@@ -206,7 +206,7 @@ func (w *world) check(d deal, wantOrder, wantConnection string) {
 	if o.State != wantOrder || c.State != wantConnection {
 		w.Fatalf("ended as order %s (%s), connection %s (%s); want %s, %s\n%v", o.State, o.Reason, c.State, c.Reason, wantOrder, wantConnection, types)
 	}
-	repeatable := []string{"bgp_session.changed", "connection.probe_requested", "connection.probed"}
+	repeatable := []string{"connection.step_failed", "connection.step_recovered", "connection.step_retried", "bgp_session.changed", "connection.probe_requested", "connection.probed"}
 	for i, one := range types {
 		if !slices.Contains(repeatable, one) && slices.Contains(types[i+1:], one) {
 			w.Errorf("%s happened twice: %v", one, types)
@@ -246,6 +246,9 @@ type scriptedEdge struct {
 	noGate     bool
 	failProbes int  // so many fail; -1: all do
 	noChange   bool // it does not apply another bandwidth
+	noRemoval  bool // it does not remove what is to be absent
+	noSuspend  bool // it does not close the gate for a while
+	noResume   bool // it does not open the gate again
 
 	mu        sync.Mutex
 	opened    map[string]time.Time
@@ -271,6 +274,9 @@ func (e *scriptedEdge) tick(d deal) (news bool, err error) {
 	case "":
 		return false, nil
 	case connection.PhaseAbsent:
+		if e.noRemoval {
+			return false, nil
+		}
 		o.Removed = true
 		if opened, was := e.opened[c.ID]; was {
 			o.OpenedAt, o.ClosedAt = &opened, &at
@@ -299,10 +305,12 @@ func (e *scriptedEdge) tick(d deal) (news bool, err error) {
 			opened := e.opened[c.ID]
 			o.OpenedAt = &opened
 		}
-		if suspended, was := e.suspended[c.ID]; c.DesiredPhase() == connection.PhaseSuspended {
+		if suspended, was := e.suspended[c.ID]; c.DesiredPhase() == connection.PhaseSuspended && !e.noSuspend {
 			if !was {
 				e.suspended[c.ID], suspended = at, at
 			}
+			o.SuspendedAt = &suspended
+		} else if was && e.noResume {
 			o.SuspendedAt = &suspended
 		} else if was {
 			delete(e.suspended, c.ID)

@@ -1213,6 +1213,7 @@ const (
 	StatusMessageTagEdge        StatusMessageTag = "edge"
 	StatusMessageTagSuspension  StatusMessageTag = "suspension"
 	StatusMessageTagTermination StatusMessageTag = "termination"
+	StatusMessageTagTrouble     StatusMessageTag = "trouble"
 )
 
 // Valid indicates whether the value is a known member of the StatusMessageTag enum.
@@ -1227,6 +1228,8 @@ func (e StatusMessageTag) Valid() bool {
 	case StatusMessageTagSuspension:
 		return true
 	case StatusMessageTagTermination:
+		return true
+	case StatusMessageTagTrouble:
 		return true
 	default:
 		return false
@@ -1302,6 +1305,45 @@ func (e TimelineActorParty) Valid() bool {
 	case TimelineActorPartyPlatform:
 		return true
 	case TimelineActorPartyProvider:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for TroubleActions.
+const (
+	TroubleActionsRetry    TroubleActions = "retry"
+	TroubleActionsRollback TroubleActions = "rollback"
+	TroubleActionsSkip     TroubleActions = "skip"
+)
+
+// Valid indicates whether the value is a known member of the TroubleActions enum.
+func (e TroubleActions) Valid() bool {
+	switch e {
+	case TroubleActionsRetry:
+		return true
+	case TroubleActionsRollback:
+		return true
+	case TroubleActionsSkip:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for TroubleState.
+const (
+	TroubleStateError    TroubleState = "error"
+	TroubleStateOperator TroubleState = "operator"
+)
+
+// Valid indicates whether the value is a known member of the TroubleState enum.
+func (e TroubleState) Valid() bool {
+	switch e {
+	case TroubleStateError:
+		return true
+	case TroubleStateOperator:
 		return true
 	default:
 		return false
@@ -1428,6 +1470,21 @@ func (e DocumentFormat) Valid() bool {
 	case DocumentFormatPdf:
 		return true
 	case DocumentFormatUbl:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ListConnectionsParamsNeeds.
+const (
+	ListConnectionsParamsNeedsOperator ListConnectionsParamsNeeds = "operator"
+)
+
+// Valid indicates whether the value is a known member of the ListConnectionsParamsNeeds enum.
+func (e ListConnectionsParamsNeeds) Valid() bool {
+	switch e {
+	case ListConnectionsParamsNeedsOperator:
 		return true
 	default:
 		return false
@@ -2057,6 +2114,9 @@ type Connection struct {
 	Status         []StatusMessage `json:"status"`
 	SuspendedSince *time.Time      `json:"suspended_since,omitempty"`
 	Termination    *Termination    `json:"termination,omitempty"`
+
+	// Trouble A step that fails. It is beside the connection's state, which goes on from where it is.
+	Trouble *Trouble `json:"trouble,omitempty"`
 }
 
 // ConnectionBilling defines model for Connection.Billing.
@@ -4387,6 +4447,33 @@ type TrialBalance struct {
 	Totals []LedgerTotal `json:"totals"`
 }
 
+// Trouble A step that fails. It is beside the connection's state, which goes on from where it is.
+type Trouble struct {
+	// Actions What can be done, for operators.
+	Actions  *[]TroubleActions `json:"actions,omitempty"`
+	Attempts int               `json:"attempts"`
+
+	// Detail Why it failed last, for operators; on one connection only, not in a list.
+	Detail      *string    `json:"detail,omitempty"`
+	NextRetryAt *time.Time `json:"next_retry_at,omitempty"`
+
+	// OrderId The order that the step is for.
+	OrderId OrderID `json:"order_id"`
+
+	// Since When it first failed.
+	Since time.Time `json:"since"`
+
+	// State error: it is tried again by itself; operator: it is tried no more until a person says how to go on.
+	State TroubleState `json:"state"`
+	Step  string       `json:"step"`
+}
+
+// TroubleActions defines model for Trouble.Actions.
+type TroubleActions string
+
+// TroubleState error: it is tried again by itself; operator: it is tried no more until a person says how to go on.
+type TroubleState string
+
 // Usage defines model for Usage.
 type Usage struct {
 	BytesIn      int64             `json:"bytes_in"`
@@ -4858,7 +4945,9 @@ type EvaluateBudgetParams struct {
 
 // ListConnectionsParams defines parameters for ListConnections.
 type ListConnectionsParams struct {
-	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+	// Needs Only connections of which a step failed so often that it is tried no more, until an `operator` says how to go on.
+	Needs *ListConnectionsParamsNeeds `form:"needs,omitempty" json:"needs,omitempty"`
+	Limit *Limit                      `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// PageToken `next_page_token` of the page before.
 	PageToken *PageToken `form:"page_token,omitempty" json:"page_token,omitempty"`
@@ -4866,6 +4955,9 @@ type ListConnectionsParams struct {
 	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
 	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
 }
+
+// ListConnectionsParamsNeeds defines parameters for ListConnections.
+type ListConnectionsParamsNeeds string
 
 // ConfigureBGPSessionParams defines parameters for ConfigureBGPSession.
 type ConfigureBGPSessionParams struct {
@@ -4921,6 +5013,51 @@ type ModifyConnectionParams struct {
 
 // ResumeConnectionParams defines parameters for ResumeConnection.
 type ResumeConnectionParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// CrossbillOnBehalfOf For whom the caller acts: a member's id, or a pseudonym without `@`. Recorded for good with the events of the request; it gives no right.
+	CrossbillOnBehalfOf *OnBehalfOf `json:"Crossbill-On-Behalf-Of,omitempty"`
+
+	// CrossbillReason Why the caller acts; nothing about a person. Recorded for good with the events of the request.
+	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// RetryConnectionParams defines parameters for RetryConnection.
+type RetryConnectionParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// CrossbillOnBehalfOf For whom the caller acts: a member's id, or a pseudonym without `@`. Recorded for good with the events of the request; it gives no right.
+	CrossbillOnBehalfOf *OnBehalfOf `json:"Crossbill-On-Behalf-Of,omitempty"`
+
+	// CrossbillReason Why the caller acts; nothing about a person. Recorded for good with the events of the request.
+	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// RollBackConnectionParams defines parameters for RollBackConnection.
+type RollBackConnectionParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// CrossbillOnBehalfOf For whom the caller acts: a member's id, or a pseudonym without `@`. Recorded for good with the events of the request; it gives no right.
+	CrossbillOnBehalfOf *OnBehalfOf `json:"Crossbill-On-Behalf-Of,omitempty"`
+
+	// CrossbillReason Why the caller acts; nothing about a person. Recorded for good with the events of the request.
+	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// SkipConnectionStepParams defines parameters for SkipConnectionStep.
+type SkipConnectionStepParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
@@ -6273,6 +6410,15 @@ type ConfigureBGPSessionJSONRequestBody = BGPSessionSettings
 // ModifyConnectionJSONRequestBody defines body for ModifyConnection for application/json ContentType.
 type ModifyConnectionJSONRequestBody = NewChange
 
+// RetryConnectionJSONRequestBody defines body for RetryConnection for application/json ContentType.
+type RetryConnectionJSONRequestBody = Reason
+
+// RollBackConnectionJSONRequestBody defines body for RollBackConnection for application/json ContentType.
+type RollBackConnectionJSONRequestBody = Reason
+
+// SkipConnectionStepJSONRequestBody defines body for SkipConnectionStep for application/json ContentType.
+type SkipConnectionStepJSONRequestBody = Reason
+
 // SuspendConnectionJSONRequestBody defines body for SuspendConnection for application/json ContentType.
 type SuspendConnectionJSONRequestBody = Reason
 
@@ -6875,6 +7021,70 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/connections/{connection_id}:resume (the `ResumeConnection` operationId).
 	ResumeConnection(ctx context.Context, connectionId ConnectionID, params *ResumeConnectionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RetryConnectionWithBody Try the step again that failed
+	//
+	// For operators, while the connection's `trouble` is `operator` and lists this among its `actions`. Its parties read the reason.
+	// It is tried as often as the first time. A wait for the edge node begins anew.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:retry (the `RetryConnection` operationId).
+	RetryConnectionWithBody(ctx context.Context, connectionId ConnectionID, params *RetryConnectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RetryConnection Try the step again that failed
+	//
+	// For operators, while the connection's `trouble` is `operator` and lists this among its `actions`. Its parties read the reason.
+	// It is tried as often as the first time. A wait for the edge node begins anew.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:retry (the `RetryConnection` operationId).
+	RetryConnection(ctx context.Context, connectionId ConnectionID, params *RetryConnectionParams, body RetryConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RollBackConnectionWithBody Undo what was done for the order whose step failed
+	//
+	// For operators, while the connection's `trouble` is `operator` and lists this among its `actions`. Its parties read the reason.
+	// The order fails. A new connection is taken down and what it holds given back; one that was to be changed, ended or
+	// suspended stays as it is.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:rollback (the `RollBackConnection` operationId).
+	RollBackConnectionWithBody(ctx context.Context, connectionId ConnectionID, params *RollBackConnectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RollBackConnection Undo what was done for the order whose step failed
+	//
+	// For operators, while the connection's `trouble` is `operator` and lists this among its `actions`. Its parties read the reason.
+	// The order fails. A new connection is taken down and what it holds given back; one that was to be changed, ended or
+	// suspended stays as it is.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:rollback (the `RollBackConnection` operationId).
+	RollBackConnection(ctx context.Context, connectionId ConnectionID, params *RollBackConnectionParams, body RollBackConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SkipConnectionStepWithBody Go on without the step that failed
+	//
+	// For operators, while the connection's `trouble` is `operator` and lists this among its `actions`. Its parties read the reason.
+	// Only the removal by an edge node that has been silent since can be skipped: readings that it did not deliver are lost.
+	// Should it come back, it removes the connection by itself.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:skip (the `SkipConnectionStep` operationId).
+	SkipConnectionStepWithBody(ctx context.Context, connectionId ConnectionID, params *SkipConnectionStepParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SkipConnectionStep Go on without the step that failed
+	//
+	// For operators, while the connection's `trouble` is `operator` and lists this among its `actions`. Its parties read the reason.
+	// Only the removal by an edge node that has been silent since can be skipped: readings that it did not deliver are lost.
+	// Should it come back, it removes the connection by itself.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:skip (the `SkipConnectionStep` operationId).
+	SkipConnectionStep(ctx context.Context, connectionId ConnectionID, params *SkipConnectionStepParams, body SkipConnectionStepJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// SuspendConnectionWithBody Close the gate for a while; addresses, sessions and reservations stay
 	//
@@ -8867,6 +9077,130 @@ func (c *Client) ModifyConnection(ctx context.Context, connectionId ConnectionID
 // Corresponds with POST /v1/connections/{connection_id}:resume (the `ResumeConnection` operationId).
 func (c *Client) ResumeConnection(ctx context.Context, connectionId ConnectionID, params *ResumeConnectionParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewResumeConnectionRequest(c.Server, connectionId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RetryConnectionWithBody Try the step again that failed
+//
+// For operators, while the connection's `trouble` is `operator` and lists this among its `actions`. Its parties read the reason.
+// It is tried as often as the first time. A wait for the edge node begins anew.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/connections/{connection_id}:retry (the `RetryConnection` operationId).
+func (c *Client) RetryConnectionWithBody(ctx context.Context, connectionId ConnectionID, params *RetryConnectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRetryConnectionRequestWithBody(c.Server, connectionId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RetryConnection Try the step again that failed
+//
+// For operators, while the connection's `trouble` is `operator` and lists this among its `actions`. Its parties read the reason.
+// It is tried as often as the first time. A wait for the edge node begins anew.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/connections/{connection_id}:retry (the `RetryConnection` operationId).
+func (c *Client) RetryConnection(ctx context.Context, connectionId ConnectionID, params *RetryConnectionParams, body RetryConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRetryConnectionRequest(c.Server, connectionId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RollBackConnectionWithBody Undo what was done for the order whose step failed
+//
+// For operators, while the connection's `trouble` is `operator` and lists this among its `actions`. Its parties read the reason.
+// The order fails. A new connection is taken down and what it holds given back; one that was to be changed, ended or
+// suspended stays as it is.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/connections/{connection_id}:rollback (the `RollBackConnection` operationId).
+func (c *Client) RollBackConnectionWithBody(ctx context.Context, connectionId ConnectionID, params *RollBackConnectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRollBackConnectionRequestWithBody(c.Server, connectionId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RollBackConnection Undo what was done for the order whose step failed
+//
+// For operators, while the connection's `trouble` is `operator` and lists this among its `actions`. Its parties read the reason.
+// The order fails. A new connection is taken down and what it holds given back; one that was to be changed, ended or
+// suspended stays as it is.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/connections/{connection_id}:rollback (the `RollBackConnection` operationId).
+func (c *Client) RollBackConnection(ctx context.Context, connectionId ConnectionID, params *RollBackConnectionParams, body RollBackConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRollBackConnectionRequest(c.Server, connectionId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SkipConnectionStepWithBody Go on without the step that failed
+//
+// For operators, while the connection's `trouble` is `operator` and lists this among its `actions`. Its parties read the reason.
+// Only the removal by an edge node that has been silent since can be skipped: readings that it did not deliver are lost.
+// Should it come back, it removes the connection by itself.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/connections/{connection_id}:skip (the `SkipConnectionStep` operationId).
+func (c *Client) SkipConnectionStepWithBody(ctx context.Context, connectionId ConnectionID, params *SkipConnectionStepParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSkipConnectionStepRequestWithBody(c.Server, connectionId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SkipConnectionStep Go on without the step that failed
+//
+// For operators, while the connection's `trouble` is `operator` and lists this among its `actions`. Its parties read the reason.
+// Only the removal by an edge node that has been silent since can be skipped: readings that it did not deliver are lost.
+// Should it come back, it removes the connection by itself.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/connections/{connection_id}:skip (the `SkipConnectionStep` operationId).
+func (c *Client) SkipConnectionStep(ctx context.Context, connectionId ConnectionID, params *SkipConnectionStepParams, body SkipConnectionStepJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSkipConnectionStepRequest(c.Server, connectionId, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -13473,6 +13807,18 @@ func NewListConnectionsRequest(server string, params *ListConnectionsParams) (*h
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
+		if params.Needs != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "needs", *params.Needs, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if params.Limit != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
@@ -13988,6 +14334,291 @@ func NewResumeConnectionRequest(server string, connectionId ConnectionID, params
 	if err != nil {
 		return nil, err
 	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.CrossbillOnBehalfOf != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Crossbill-On-Behalf-Of", *params.CrossbillOnBehalfOf, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Crossbill-On-Behalf-Of", headerParam1)
+		}
+
+		if params.CrossbillReason != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "Crossbill-Reason", *params.CrossbillReason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Crossbill-Reason", headerParam2)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam3)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewRetryConnectionRequest calls the generic RetryConnection builder with application/json body
+func NewRetryConnectionRequest(server string, connectionId ConnectionID, params *RetryConnectionParams, body RetryConnectionJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRetryConnectionRequestWithBody(server, connectionId, params, "application/json", bodyReader)
+}
+
+// NewRetryConnectionRequestWithBody constructs an http.Request for the RetryConnection method, with any body, and a specified content type
+func NewRetryConnectionRequestWithBody(server string, connectionId ConnectionID, params *RetryConnectionParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "connection_id", connectionId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/connections/%s:retry", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.CrossbillOnBehalfOf != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Crossbill-On-Behalf-Of", *params.CrossbillOnBehalfOf, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Crossbill-On-Behalf-Of", headerParam1)
+		}
+
+		if params.CrossbillReason != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "Crossbill-Reason", *params.CrossbillReason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Crossbill-Reason", headerParam2)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam3)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewRollBackConnectionRequest calls the generic RollBackConnection builder with application/json body
+func NewRollBackConnectionRequest(server string, connectionId ConnectionID, params *RollBackConnectionParams, body RollBackConnectionJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRollBackConnectionRequestWithBody(server, connectionId, params, "application/json", bodyReader)
+}
+
+// NewRollBackConnectionRequestWithBody constructs an http.Request for the RollBackConnection method, with any body, and a specified content type
+func NewRollBackConnectionRequestWithBody(server string, connectionId ConnectionID, params *RollBackConnectionParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "connection_id", connectionId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/connections/%s:rollback", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.CrossbillOnBehalfOf != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Crossbill-On-Behalf-Of", *params.CrossbillOnBehalfOf, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Crossbill-On-Behalf-Of", headerParam1)
+		}
+
+		if params.CrossbillReason != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "Crossbill-Reason", *params.CrossbillReason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Crossbill-Reason", headerParam2)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam3)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewSkipConnectionStepRequest calls the generic SkipConnectionStep builder with application/json body
+func NewSkipConnectionStepRequest(server string, connectionId ConnectionID, params *SkipConnectionStepParams, body SkipConnectionStepJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSkipConnectionStepRequestWithBody(server, connectionId, params, "application/json", bodyReader)
+}
+
+// NewSkipConnectionStepRequestWithBody constructs an http.Request for the SkipConnectionStep method, with any body, and a specified content type
+func NewSkipConnectionStepRequestWithBody(server string, connectionId ConnectionID, params *SkipConnectionStepParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "connection_id", connectionId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/connections/%s:skip", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	if params != nil {
 
@@ -24012,6 +24643,70 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/connections/{connection_id}:resume (the `ResumeConnection` operationId).
 	ResumeConnectionWithResponse(ctx context.Context, connectionId ConnectionID, params *ResumeConnectionParams, reqEditors ...RequestEditorFn) (*ResumeConnectionResponse, error)
 
+	// RetryConnectionWithBodyWithResponse Try the step again that failed
+	//
+	// For operators, while the connection's `trouble` is `operator` and lists this among its `actions`. Its parties read the reason.
+	// It is tried as often as the first time. A wait for the edge node begins anew.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:retry (the `RetryConnection` operationId).
+	RetryConnectionWithBodyWithResponse(ctx context.Context, connectionId ConnectionID, params *RetryConnectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RetryConnectionResponse, error)
+
+	// RetryConnectionWithResponse Try the step again that failed
+	//
+	// For operators, while the connection's `trouble` is `operator` and lists this among its `actions`. Its parties read the reason.
+	// It is tried as often as the first time. A wait for the edge node begins anew.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:retry (the `RetryConnection` operationId).
+	RetryConnectionWithResponse(ctx context.Context, connectionId ConnectionID, params *RetryConnectionParams, body RetryConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*RetryConnectionResponse, error)
+
+	// RollBackConnectionWithBodyWithResponse Undo what was done for the order whose step failed
+	//
+	// For operators, while the connection's `trouble` is `operator` and lists this among its `actions`. Its parties read the reason.
+	// The order fails. A new connection is taken down and what it holds given back; one that was to be changed, ended or
+	// suspended stays as it is.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:rollback (the `RollBackConnection` operationId).
+	RollBackConnectionWithBodyWithResponse(ctx context.Context, connectionId ConnectionID, params *RollBackConnectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RollBackConnectionResponse, error)
+
+	// RollBackConnectionWithResponse Undo what was done for the order whose step failed
+	//
+	// For operators, while the connection's `trouble` is `operator` and lists this among its `actions`. Its parties read the reason.
+	// The order fails. A new connection is taken down and what it holds given back; one that was to be changed, ended or
+	// suspended stays as it is.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:rollback (the `RollBackConnection` operationId).
+	RollBackConnectionWithResponse(ctx context.Context, connectionId ConnectionID, params *RollBackConnectionParams, body RollBackConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*RollBackConnectionResponse, error)
+
+	// SkipConnectionStepWithBodyWithResponse Go on without the step that failed
+	//
+	// For operators, while the connection's `trouble` is `operator` and lists this among its `actions`. Its parties read the reason.
+	// Only the removal by an edge node that has been silent since can be skipped: readings that it did not deliver are lost.
+	// Should it come back, it removes the connection by itself.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:skip (the `SkipConnectionStep` operationId).
+	SkipConnectionStepWithBodyWithResponse(ctx context.Context, connectionId ConnectionID, params *SkipConnectionStepParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SkipConnectionStepResponse, error)
+
+	// SkipConnectionStepWithResponse Go on without the step that failed
+	//
+	// For operators, while the connection's `trouble` is `operator` and lists this among its `actions`. Its parties read the reason.
+	// Only the removal by an edge node that has been silent since can be skipped: readings that it did not deliver are lost.
+	// Should it come back, it removes the connection by itself.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:skip (the `SkipConnectionStep` operationId).
+	SkipConnectionStepWithResponse(ctx context.Context, connectionId ConnectionID, params *SkipConnectionStepParams, body SkipConnectionStepJSONRequestBody, reqEditors ...RequestEditorFn) (*SkipConnectionStepResponse, error)
+
 	// SuspendConnectionWithBodyWithResponse Close the gate for a while; addresses, sessions and reservations stay
 	//
 	// Whether a suspended connection is billed is in its price plan. It is suspended when its edge node has closed the gate.
@@ -27025,6 +27720,171 @@ func (r ResumeConnectionResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ResumeConnectionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RetryConnectionResponse202Headers the declared response headers of an HTTP 202 response for RetryConnection
+type RetryConnectionResponse202Headers struct {
+	CrossbillPosition *int64
+}
+
+type RetryConnectionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Connection
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *RetryConnectionResponse202Headers
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r RetryConnectionResponse) GetJSON202() *Connection {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RetryConnectionResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RetryConnectionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RetryConnectionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RetryConnectionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RetryConnectionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RollBackConnectionResponse202Headers the declared response headers of an HTTP 202 response for RollBackConnection
+type RollBackConnectionResponse202Headers struct {
+	CrossbillPosition *int64
+}
+
+type RollBackConnectionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Connection
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *RollBackConnectionResponse202Headers
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r RollBackConnectionResponse) GetJSON202() *Connection {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RollBackConnectionResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RollBackConnectionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RollBackConnectionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RollBackConnectionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RollBackConnectionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SkipConnectionStepResponse202Headers the declared response headers of an HTTP 202 response for SkipConnectionStep
+type SkipConnectionStepResponse202Headers struct {
+	CrossbillPosition *int64
+}
+
+type SkipConnectionStepResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Connection
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *SkipConnectionStepResponse202Headers
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r SkipConnectionStepResponse) GetJSON202() *Connection {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r SkipConnectionStepResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r SkipConnectionStepResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SkipConnectionStepResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SkipConnectionStepResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SkipConnectionStepResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -34341,6 +35201,106 @@ func (c *ClientWithResponses) ResumeConnectionWithResponse(ctx context.Context, 
 	return ParseResumeConnectionResponse(rsp)
 }
 
+// RetryConnectionWithBodyWithResponse Try the step again that failed
+//
+// For operators, while the connection's `trouble` is `operator` and lists this among its `actions`. Its parties read the reason.
+// It is tried as often as the first time. A wait for the edge node begins anew.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/connections/{connection_id}:retry (the `RetryConnection` operationId).
+func (c *ClientWithResponses) RetryConnectionWithBodyWithResponse(ctx context.Context, connectionId ConnectionID, params *RetryConnectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RetryConnectionResponse, error) {
+	rsp, err := c.RetryConnectionWithBody(ctx, connectionId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRetryConnectionResponse(rsp)
+}
+
+// RetryConnectionWithResponse Try the step again that failed
+//
+// For operators, while the connection's `trouble` is `operator` and lists this among its `actions`. Its parties read the reason.
+// It is tried as often as the first time. A wait for the edge node begins anew.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/connections/{connection_id}:retry (the `RetryConnection` operationId).
+func (c *ClientWithResponses) RetryConnectionWithResponse(ctx context.Context, connectionId ConnectionID, params *RetryConnectionParams, body RetryConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*RetryConnectionResponse, error) {
+	rsp, err := c.RetryConnection(ctx, connectionId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRetryConnectionResponse(rsp)
+}
+
+// RollBackConnectionWithBodyWithResponse Undo what was done for the order whose step failed
+//
+// For operators, while the connection's `trouble` is `operator` and lists this among its `actions`. Its parties read the reason.
+// The order fails. A new connection is taken down and what it holds given back; one that was to be changed, ended or
+// suspended stays as it is.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/connections/{connection_id}:rollback (the `RollBackConnection` operationId).
+func (c *ClientWithResponses) RollBackConnectionWithBodyWithResponse(ctx context.Context, connectionId ConnectionID, params *RollBackConnectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RollBackConnectionResponse, error) {
+	rsp, err := c.RollBackConnectionWithBody(ctx, connectionId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRollBackConnectionResponse(rsp)
+}
+
+// RollBackConnectionWithResponse Undo what was done for the order whose step failed
+//
+// For operators, while the connection's `trouble` is `operator` and lists this among its `actions`. Its parties read the reason.
+// The order fails. A new connection is taken down and what it holds given back; one that was to be changed, ended or
+// suspended stays as it is.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/connections/{connection_id}:rollback (the `RollBackConnection` operationId).
+func (c *ClientWithResponses) RollBackConnectionWithResponse(ctx context.Context, connectionId ConnectionID, params *RollBackConnectionParams, body RollBackConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*RollBackConnectionResponse, error) {
+	rsp, err := c.RollBackConnection(ctx, connectionId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRollBackConnectionResponse(rsp)
+}
+
+// SkipConnectionStepWithBodyWithResponse Go on without the step that failed
+//
+// For operators, while the connection's `trouble` is `operator` and lists this among its `actions`. Its parties read the reason.
+// Only the removal by an edge node that has been silent since can be skipped: readings that it did not deliver are lost.
+// Should it come back, it removes the connection by itself.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/connections/{connection_id}:skip (the `SkipConnectionStep` operationId).
+func (c *ClientWithResponses) SkipConnectionStepWithBodyWithResponse(ctx context.Context, connectionId ConnectionID, params *SkipConnectionStepParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SkipConnectionStepResponse, error) {
+	rsp, err := c.SkipConnectionStepWithBody(ctx, connectionId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSkipConnectionStepResponse(rsp)
+}
+
+// SkipConnectionStepWithResponse Go on without the step that failed
+//
+// For operators, while the connection's `trouble` is `operator` and lists this among its `actions`. Its parties read the reason.
+// Only the removal by an edge node that has been silent since can be skipped: readings that it did not deliver are lost.
+// Should it come back, it removes the connection by itself.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/connections/{connection_id}:skip (the `SkipConnectionStep` operationId).
+func (c *ClientWithResponses) SkipConnectionStepWithResponse(ctx context.Context, connectionId ConnectionID, params *SkipConnectionStepParams, body SkipConnectionStepJSONRequestBody, reqEditors ...RequestEditorFn) (*SkipConnectionStepResponse, error) {
+	rsp, err := c.SkipConnectionStep(ctx, connectionId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSkipConnectionStepResponse(rsp)
+}
+
 // SuspendConnectionWithBodyWithResponse Close the gate for a while; addresses, sessions and reservations stay
 //
 // Whether a suspended connection is billed is in its price plan. It is suspended when its edge node has closed the gate.
@@ -38129,6 +39089,144 @@ func ParseResumeConnectionResponse(rsp *http.Response) (*ResumeConnectionRespons
 	switch {
 	case rsp.StatusCode == 202:
 		var headers ResumeConnectionResponse202Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers202 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRetryConnectionResponse parses an HTTP response from a RetryConnectionWithResponse call
+func ParseRetryConnectionResponse(rsp *http.Response) (*RetryConnectionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RetryConnectionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Connection
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers RetryConnectionResponse202Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers202 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRollBackConnectionResponse parses an HTTP response from a RollBackConnectionWithResponse call
+func ParseRollBackConnectionResponse(rsp *http.Response) (*RollBackConnectionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RollBackConnectionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Connection
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers RollBackConnectionResponse202Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers202 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSkipConnectionStepResponse parses an HTTP response from a SkipConnectionStepWithResponse call
+func ParseSkipConnectionStepResponse(rsp *http.Response) (*SkipConnectionStepResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SkipConnectionStepResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Connection
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers SkipConnectionStepResponse202Headers
 		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
 			var value int64
 			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {

@@ -1,7 +1,7 @@
 // Package connection is the asset that an order makes: two attachments on an edge node, joined while it is in production.
 //
-// It is a state machine fed from three sides: the saga's steps, the edge node's reports, the parties' wishes. Billing is
-// an axis beside the states: it starts at the instant the edge opened the gate and stops at the decommission's effective
+// It is a state machine fed from three sides: the saga's steps, the edge node's reports, the parties' wishes. Beside the
+// states are two axes. Trouble says that a step of a saga fails, and whether a person is needed. Billing is the other: it starts at the instant the edge opened the gate and stops at the decommission's effective
 // time. What is billed meanwhile is told by [State.Spans] and [State.Suspensions]. It never moves a packet and
 // never reserves a VLAN. Start reading at [State], then [Decide].
 package connection
@@ -174,6 +174,9 @@ type State struct {
 	SessionSettings map[string]SessionSettings `json:"session_settings,omitempty"` // by side; those that were changed
 	EdgeMessage     *Message                   `json:"edge_message,omitempty"`     // what the edge node last said; nil when all is well
 
+	Trouble    *Trouble `json:"trouble,omitempty"`     // a step that fails; nil when all goes its way
+	LastAnswer *Answer  `json:"last_answer,omitempty"` // what a person last did about a trouble
+
 	// secrets are the sessions' MD5 secrets by side. They are in no JSON: who needs them reads the connection's events.
 	secrets map[string]string
 
@@ -181,8 +184,9 @@ type State struct {
 	RequestedAt        time.Time  `json:"requested_at"`
 	TestingDeadline    *time.Time `json:"testing_deadline,omitempty"`
 	CutoverRequestedAt *time.Time `json:"cutover_requested_at,omitempty"`
-	EdgeClosedAt       *time.Time `json:"edge_closed_at,omitempty"` // when the edge closed the gate for good
-	ClosedAt           *time.Time `json:"closed_at,omitempty"`      // when it reached its final state
+	EndRequestedAt     *time.Time `json:"end_requested_at,omitempty"` // since when the edge node is to remove it
+	EdgeClosedAt       *time.Time `json:"edge_closed_at,omitempty"`   // when the edge closed the gate for good
+	ClosedAt           *time.Time `json:"closed_at,omitempty"`        // when it reached its final state
 }
 
 // Established reports whether BGP is established on both sides.

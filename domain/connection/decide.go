@@ -73,6 +73,16 @@ func Decide(s State, c Command) ([]domain.Event, error) {
 		return s.report(op, c.EdgeNodeID, c)
 	case Decommission:
 		return s.end(op, StateDecommissioned, StateDecommissionRequested, c.At)
+	case FailStep:
+		return c.decide(op, s)
+	case RecoverStep:
+		return c.decide(op, s)
+	case RetryStep:
+		return c.decide(op, s)
+	case SkipStep:
+		return c.decide(op, s)
+	case RollBackStep:
+		return c.decide(op, s)
 	case RequestCancellation:
 		return c.decide(op, s)
 	case Cancel:

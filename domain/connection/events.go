@@ -262,5 +262,6 @@ func Events() []domain.Event {
 		Activated{}, ChangeRequested{}, Changed{}, ChangeAbandoned{}, SuspensionRequested{}, Suspended{}, ResumptionRequested{},
 		Resumed{}, TerminationScheduled{}, TerminationUnscheduled{}, SessionConfigured{}, SecretSet{}, SecretRemoved{}, MessageChanged{},
 		DecommissionRequested{}, EdgeClosed{}, Decommissioned{}, CancellationRequested{}, Cancelled{},
+		StepFailed{}, StepRecovered{}, StepRetried{}, StepSkipped{}, StepRolledBack{},
 	}
 }

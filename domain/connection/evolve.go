@@ -7,8 +7,16 @@ import (
 	"crossbill/domain"
 )
 
-// Evolve returns the state after the event.
+// Evolve returns the state after the event. What leads to another state ends a trouble: its step was taken, or is none any more.
 func Evolve(s State, e domain.Event) State {
+	after := evolve(s, e)
+	if after.State != s.State || after.OnEdge != s.OnEdge {
+		after.Trouble = nil
+	}
+	return after
+}
+
+func evolve(s State, e domain.Event) State {
 	switch e := e.(type) {
 	case Requested:
 		return State{
@@ -71,7 +79,7 @@ func Evolve(s State, e domain.Event) State {
 	case TerminationUnscheduled:
 		s.Termination = nil
 	case DecommissionRequested:
-		s.State, s.Reason = StateDecommissionRequested, e.Reason
+		s.State, s.Reason, s.EndRequestedAt = StateDecommissionRequested, e.Reason, &e.At
 		s.Change, s.SuspensionRequestedAt, s.ResumptionRequestedAt, s.Termination = nil, nil, nil, nil
 		if e.OrderID != "" {
 			s.TerminationOrderID = e.OrderID
@@ -89,9 +97,11 @@ func Evolve(s State, e domain.Event) State {
 	case Decommissioned:
 		s.State, s.ClosedAt = StateDecommissioned, &e.At
 	case CancellationRequested:
-		s.State, s.Reason = StateCancelling, e.Reason
+		s.State, s.Reason, s.EndRequestedAt = StateCancelling, e.Reason, &e.At
 	case Cancelled:
 		s.State, s.ClosedAt = StateCancelled, &e.At
+	case StepFailed, StepRecovered, StepRetried, StepSkipped, StepRolledBack:
+		s = s.withTrouble(e)
 	}
 	return s
 }

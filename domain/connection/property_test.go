@@ -58,7 +58,20 @@ var asides = map[string][]string{
 	"connection.message_changed": {StateTesting, StateProduction, StateChangePending, StateSuspended},
 }
 
+// troubles come and go in every state that has a next one, and lead nowhere.
+var troubles = []string{"connection.step_failed", "connection.step_recovered", "connection.step_retried", "connection.step_rolled_back"}
+
 func init() {
+	for state := range table {
+		for _, event := range troubles {
+			if state != "" {
+				table[state][event] = state
+			}
+		}
+	}
+	for _, state := range []string{StateCancelling, StateDecommissionRequested} {
+		table[state]["connection.step_skipped"] = state
+	}
 	for event, states := range asides {
 		for _, state := range states {
 			table[state][event] = state
@@ -130,6 +143,7 @@ func (w *walk) do(c Command) {
 	w.checkBilling(before)
 	w.checkSold()
 	w.checkEdge()
+	w.checkTrouble(before)
 	if again, err := Decide(w.state, c); err != nil || again != nil {
 		w.t.Fatalf("seed %d: %T again on %q gave %v and %v", w.seed, c, w.state.State, again, err)
 	}
@@ -227,6 +241,25 @@ func (w *walk) checkEdge() {
 	}
 }
 
+// checkTrouble holds trouble to its rules: a person is needed or the next time is known, attempts are counted, it ends with
+// the state that it was in, and there is always something that a person can do.
+func (w *walk) checkTrouble(before State) {
+	w.t.Helper()
+	trouble := w.state.Trouble
+	if trouble == nil {
+		return
+	}
+	if (trouble.State == TroubleOperator) != (trouble.NextRetryAt == nil) || trouble.Attempts < 0 || trouble.Since.IsZero() {
+		w.t.Fatalf("seed %d: %+v", w.seed, trouble)
+	}
+	if before.State != w.state.State && before.State != "" {
+		w.t.Fatalf("seed %d: from %s to %s with %+v", w.seed, before.State, w.state.State, trouble)
+	}
+	if actions := w.state.Actions(); (trouble.State == TroubleOperator) != slices.Contains(actions, ActionRetry) {
+		w.t.Fatalf("seed %d: of %+v can be done %v", w.seed, trouble, actions)
+	}
+}
+
 // randomCommand returns a command that fits the state half of the time, and any at all otherwise.
 func randomCommand(rng *rand.Rand, s State, second int) Command {
 	at := scenario.After(second)
@@ -279,5 +312,28 @@ func randomCommand(rng *rand.Rand, s State, second int) Command {
 		return fitting[rng.IntN(len(fitting))]
 	}
 	all = append(all, sold...)
+	steps := []string{StepAllocate, StepRequestProbe, StepAwaitSuspension, "complete_order", ""}
+	switch {
+	case s.SuspensionRequestedAt != nil:
+		steps = []string{StepAwaitSuspension}
+	case s.ResumptionRequestedAt != nil:
+		steps = []string{StepAwaitResumption}
+	case s.Termination != nil:
+		steps = []string{StepRequestTermination}
+	case s.pastEdge() && s.OnEdge:
+		steps = []string{StepAwaitRemoval}
+	}
+	failed := FailStep{pick(orderID, orderID, scheduled), pick(steps...), at.Add(time.Second), at}
+	if rng.IntN(2) == 0 {
+		failed.NextRetryAt = time.Time{}
+	}
+	answers := []Command{RetryStep{pick("mended", ""), at}, SkipStep{"it burnt down", at}, RollBackStep{"no way", at}, RecoverStep{failed.OrderID, at}}
+	if slices.Contains(s.Actions(), ActionSkip) && rng.IntN(2) == 0 {
+		return answers[1]
+	}
+	if s.Trouble != nil && rng.IntN(3) == 0 {
+		return answers[rng.IntN(len(answers))]
+	}
+	all = append(all, append(answers, failed, failed, failed, failed)...)
 	return all[rng.IntN(len(all))]
 }

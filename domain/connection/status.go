@@ -13,6 +13,7 @@ const (
 	TagChange      = "change"      // a change is pending
 	TagSuspension  = "suspension"  // the gate is closed, or is about to be closed or opened
 	TagTermination = "termination" // an end is scheduled or under way
+	TagTrouble     = "trouble"     // a step fails
 )
 
 // Message is what a person has to know of a connection.
@@ -67,6 +68,11 @@ func (s State) Status() []Message {
 				add(TagBGP, session.Since, "the "+whose+" BGP session is not established: it is "+session.State)
 			}
 		}
+	}
+	if t := s.Trouble; t != nil && t.State == TroubleOperator {
+		add(TagTrouble, t.Since, "the platform can't go on by itself ("+t.Step+"), and an operator of it has been told")
+	} else if t != nil {
+		add(TagTrouble, t.Since, "the platform is trying a step again that failed ("+t.Step+")")
 	}
 	if c := s.Change; c != nil {
 		add(TagChange, c.RequestedAt, "a change by the order "+c.OrderID+" is pending")
