@@ -52,7 +52,7 @@ func states(t testing.TB, s *Speaker, tag int) (pair [2]SessionStatus) {
 
 func awaitEstablished(t testing.TB, s *Speaker, tag int) {
 	t.Helper()
-	eventually(t, 15*time.Second, func() string {
+	eventually(t, patience, func() string {
 		pair := states(t, s, tag)
 		if pair[0].State != Established || pair[1].State != Established {
 			return fmt.Sprintf("the sessions of tag %d are %s and %s", tag, pair[0].State, pair[1].State)
@@ -63,7 +63,7 @@ func awaitEstablished(t testing.TB, s *Speaker, tag int) {
 
 func awaitRoutes(t testing.TB, s *Speaker, tag int, want ...string) {
 	t.Helper()
-	eventually(t, 10*time.Second, func() string {
+	eventually(t, patience, func() string {
 		routes, err := s.Routes(t.Context(), tag)
 		if err != nil {
 			t.Fatal(err)
@@ -83,7 +83,7 @@ func awaitRoutes(t testing.TB, s *Speaker, tag int, want ...string) {
 func awaitLearnt(t testing.TB, r *router, want ...string) {
 	t.Helper()
 	slices.Sort(want)
-	eventually(t, 10*time.Second, func() string {
+	eventually(t, patience, func() string {
 		got := r.learnt()
 		slices.Sort(got)
 		if !slices.Equal(got, want) {
@@ -115,7 +115,7 @@ func TestRoutesCrossAndOnlyRegisteredOnes(t *testing.T) {
 	awaitRoutes(t, s, 7, "a 10.1.0.0/16 via "+a.peer.String(), "z 192.0.2.0/24 via "+z.peer.String())
 	awaitLearnt(t, a, a.learns("192.0.2.0/24"), a.learns(z.local.Masked().String()))
 	awaitLearnt(t, z, z.learns("10.1.0.0/16"), z.learns(a.local.Masked().String()))
-	eventually(t, 5*time.Second, func() string {
+	eventually(t, patience, func() string {
 		pair := states(t, s, 7)
 		got := [][3]int{{pair[0].PrefixesReceived, pair[0].PrefixesAccepted, pair[0].PrefixesSent}, {pair[1].PrefixesReceived, pair[1].PrefixesAccepted, pair[1].PrefixesSent}}
 		if want := [][3]int{{6, 1, 2}, {1, 1, 2}}; !slices.Equal(got, want) {
@@ -193,7 +193,7 @@ func TestPasswordAndPassivePeer(t *testing.T) {
 	c := Connection{Tag: 1, A: session(a, 65001, "10.1.0.0/16"), Z: session(z, 65002)}
 	c.A.Password = "wrong"
 	ensure(t, s, c)
-	eventually(t, 15*time.Second, func() string {
+	eventually(t, patience, func() string {
 		if state := states(t, s, 1)[1].State; state != Established {
 			return "the passive peer is " + state
 		}
@@ -215,7 +215,7 @@ func TestPasswordAndPassivePeer(t *testing.T) {
 	since = states(t, s, 1)[1].Since
 	c.A.Password = "another"
 	ensure(t, s, c)
-	eventually(t, 15*time.Second, func() string {
+	eventually(t, patience, func() string {
 		if state := states(t, s, 1)[0].State; state == Established {
 			return "still up with another secret than the router's"
 		}
@@ -258,7 +258,7 @@ func TestPrefixLimit(t *testing.T) {
 	c := Connection{Tag: 1, A: session(a, 65001, "10.1.0.0/16"), Z: session(z, 65002)}
 	c.A.PrefixLimit = 2
 	ensure(t, s, c)
-	eventually(t, 15*time.Second, func() string {
+	eventually(t, patience, func() string {
 		if a := states(t, s, 1)[0]; a.State != "idle" || !strings.Contains(a.Message, "more than 2 prefixes") {
 			return fmt.Sprintf("%d prefixes over a limit of 2: %+v", 3, a)
 		}
@@ -357,7 +357,7 @@ func TestWithFRR(t *testing.T) {
 	awaitEstablished(t, s, 1)
 	awaitRoutes(t, s, 1, "a 10.1.0.0/16 via "+a.peer.String(), "z 192.0.2.0/24 via "+z.peer.String())
 	awaitLearnt(t, z, z.learns("10.1.0.0/16"), z.learns(a.local.Masked().String()))
-	eventually(t, 10*time.Second, func() string {
+	eventually(t, patience, func() string {
 		routes := a.frrRoutes()
 		for _, want := range []string{"192.0.2.0/24", z.local.Masked().String(), "64500 65002"} {
 			if !strings.Contains(routes, want) {
