@@ -14,7 +14,7 @@ PACKAGES_GENERATE := clang llvm libbpf-dev
 # Tests whose name matches may not be skipped; .ci/run sets it.
 FORBID_SKIPS :=
 
-.PHONY: help demo run test soak-log bench-log bench-api bench-billing bench-edge check generate check-generated check-contract clean deps-demo deps-test deps-generate deps-contract $(BIN)
+.PHONY: help demo run test soak soak-log bench-log bench-api bench-billing bench-edge check generate check-generated check-contract clean deps-demo deps-test deps-generate deps-contract $(BIN)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -31,6 +31,12 @@ $(BIN):
 
 test: deps-test check $(BIN) ## every check and every test, on a private PostgreSQL
 	$(BIN) postgres exec --data-dir build/test-postgres --no-fsync -- $(GO) test -json -timeout 20m ./... | $(GO) run ./.ci/report -forbid-skips '$(FORBID_SKIPS)'
+
+# How long `make soak` goes on.
+SOAK := 30m
+
+soak: deps-demo ## the edge's promise, to the byte, while everything is killed and cut for SOAK=30m; root on Linux
+	$(GO) test ./cmd/crossbill -run '^TestPromise$$' -count=1 -v -timeout 0 -soak $(SOAK)
 
 soak-log: deps-demo ## three processes append to one log for 30 s while one is killed and PostgreSQL is restarted twice
 	$(GO) test ./events -run '^TestThreeProcesses$$' -count=1 -v -soak 30s

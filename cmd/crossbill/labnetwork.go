@@ -69,21 +69,9 @@ func (n *labNetwork) startAgent(ctx context.Context, p *platform, nodeID, key st
 }
 
 func (n *labNetwork) configureRouter(ctx context.Context, side string, a client.RouterAttachment) error {
-	address, err := netip.ParsePrefix(a.Address)
+	config, err := routerConfig(a)
 	if err != nil {
 		return err
-	}
-	peer, err := netip.ParseAddr(a.PeerAddress)
-	if err != nil {
-		return err
-	}
-	config := lab.RouterConfig{VLAN: a.Vlan, Address: address, Peer: peer, ASN: a.Asn, PeerASN: a.PeerAsn}
-	for _, p := range a.Prefixes {
-		prefix, err := netip.ParsePrefix(p)
-		if err != nil {
-			return err
-		}
-		config.Networks = append(config.Networks, prefix)
 	}
 	host := config.Networks[0].Masked().Addr().Next()
 	if side == "a" {
@@ -92,6 +80,27 @@ func (n *labNetwork) configureRouter(ctx context.Context, side string, a client.
 		n.provider = host
 	}
 	return n.lab.StartRouter(ctx, side, config)
+}
+
+// routerConfig is a router's configuration by what the API tells its owner.
+func routerConfig(a client.RouterAttachment) (config lab.RouterConfig, _ error) {
+	address, err := netip.ParsePrefix(a.Address)
+	if err != nil {
+		return config, err
+	}
+	peer, err := netip.ParseAddr(a.PeerAddress)
+	if err != nil {
+		return config, err
+	}
+	config = lab.RouterConfig{VLAN: a.Vlan, Address: address, Peer: peer, ASN: a.Asn, PeerASN: a.PeerAsn}
+	for _, p := range a.Prefixes {
+		prefix, err := netip.ParsePrefix(p)
+		if err != nil {
+			return config, err
+		}
+		config.Networks = append(config.Networks, prefix)
+	}
+	return config, nil
 }
 
 func (n *labNetwork) bgp(ctx context.Context) (string, error) {

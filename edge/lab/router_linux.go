@@ -146,6 +146,10 @@ func (l *Lab) joinNetwork(ctx context.Context, place string, c RouterConfig) err
 			if err := linkNamespaces(l.Namespace(side), branch, l.Namespace(place), RouterInterface); err != nil {
 				return err
 			}
+			// So that a further router's own counters are those of the wire too, but for the tag.
+			if err := errors.Join(l.offloadsOff(ctx, side, branch), l.offloadsOff(ctx, place, RouterInterface)); err != nil {
+				return err
+			}
 			if err := inNamespace(l.Namespace(side), func() error { return linkUp(branch) }); err != nil {
 				return err
 			}
