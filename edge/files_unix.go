@@ -22,5 +22,9 @@ func lockDir(dir string) (unlock func(), err error) {
 		return nil, domain.Errorf(domain.Conflict, op, "another agent is using %s: %w", dir, err).
 			WithHint("give each edge node a state directory of its own")
 	}
-	return func() { file.Close() }, nil
+	return func() {
+		// Closing alone would leave the lock to a program that is just being started: until it is, it has all our files.
+		syscall.Flock(int(file.Fd()), syscall.LOCK_UN)
+		file.Close()
+	}, nil
 }

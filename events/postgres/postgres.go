@@ -170,6 +170,8 @@ func (s *Server) Stop(ctx context.Context) error {
 func (s *Server) release() {
 	s.dir.removeSocketDir()
 	if s.lock != nil {
+		// Closing alone would leave the lock to a program that is just being started: until it is, it has all our files.
+		syscall.Flock(int(s.lock.Fd()), syscall.LOCK_UN)
 		s.lock.Close()
 		s.lock = nil
 	}

@@ -216,6 +216,30 @@ func TestLeftOver(t *testing.T) {
 }
 
 // TestHalfMadeCluster starts where initdb was cut off.
+// TestReleasedWhileAProgramStarts: between fork and exec a child has the owner's files, the lock among them.
+func TestReleasedWhileAProgramStarts(t *testing.T) {
+	t.Parallel()
+	d, err := openDataDir(Options{DataDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock, err := d.lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	child, err := syscall.Dup(int(lock.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(child)
+	(&Server{dir: d, lock: lock}).release()
+	again, err := d.lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
+}
+
 func TestHalfMadeCluster(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)
