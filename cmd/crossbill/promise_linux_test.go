@@ -41,7 +41,7 @@ var (
 )
 
 // What TestPromise does at least in promiseFull, however slow the machine: it goes on for promiseOvertime to get there.
-var promiseLeast = map[string]int{"agent": 22, "platform": 22, "PostgreSQL": 8, "cut": 6}
+var promiseLeast = map[string]int{"agent": 20, "platform": 10, "PostgreSQL": 5, "cut": 4}
 
 const (
 	promiseFull        = 2 * time.Minute // a shorter soak does a share of it
