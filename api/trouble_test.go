@@ -11,6 +11,7 @@ import (
 	"crossbill/api/client"
 	"crossbill/domain/connection"
 	"crossbill/events"
+	"crossbill/provisioning"
 )
 
 func init() { operationLists = append(operationLists, troubleOperations) }
@@ -43,12 +44,32 @@ func (m *market) fail(o client.Order, step, detail string, next time.Time) {
 	}
 }
 
+// sagasAtRest waits until the sagas have looked at all that is in the log: the order that was just placed is looked at once,
+// and what a test records before that is taken for done.
+func (m *market) sagasAtRest() {
+	m.t.Helper()
+	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		var rest bool
+		err := m.pool.QueryRow(context.Background(), `
+			SELECT NOT EXISTS (SELECT FROM river_job WHERE state IN ('available', 'running', 'retryable'))
+			   AND EXISTS (SELECT FROM subscriptions WHERE name = $1 AND position >= $2)`, provisioning.ProjectionName, m.head()).Scan(&rest)
+		must(m.t, err)
+		if rest {
+			return
+		}
+		if time.Since(began) > time.Minute {
+			m.t.Fatal("the sagas are still at work")
+		}
+	}
+}
+
 // TestTrouble goes through a step that fails: what each party is told, what an operator finds and can do, and what it can't.
 func TestTrouble(t *testing.T) {
 	t.Parallel()
 	m := newMarket(t).open()
 	ctx := context.Background()
 	placed := m.place()
+	m.sagasAtRest()
 	path := "/v1/connections/" + placed.ConnectionId
 	needs := client.ListConnectionsParamsNeedsOperator
 	listed := func(by *client.Client) bool {
@@ -69,6 +90,7 @@ func TestTrouble(t *testing.T) {
 		refused(action)
 	}
 	m.fail(placed, connection.StepAcceptOrder, "disk 7 is full", time.Now().Add(time.Hour))
+	m.sagasAtRest()
 	for _, action := range []string{":retry", ":skip", ":rollback"} {
 		refused(action)
 	}
