@@ -306,7 +306,10 @@ func (s State) withTrouble(e domain.Event) State {
 	case StepRecovered:
 		s.Trouble = nil
 	case StepRetried:
-		again := *s.Trouble
+		again := Trouble{OrderID: e.OrderID, Step: e.Step, Since: e.At}
+		if s.Trouble != nil {
+			again = *s.Trouble
+		}
 		again.State, again.Attempts, again.NextRetryAt = TroubleError, 0, &e.At
 		s.Trouble, s.LastAnswer = &again, &Answer{ActionRetry, e.Step, e.Reason, e.At}
 	case StepSkipped:
