@@ -108,7 +108,7 @@ func observationOf(v Observation) provisioning.Observation {
 	}
 	for _, session := range valueOr(v.Sessions, nil) {
 		o.Sessions = append(o.Sessions, provisioning.SessionObservation{
-			Side: string(session.Side), State: string(session.State), Since: session.Since,
+			Side: string(session.Side), Family: string(valueOr(session.Family, AddressFamilyIpv4)), State: string(session.State), Since: session.Since,
 			PrefixesReceived: session.PrefixesReceived, PrefixesSent: session.PrefixesSent,
 		})
 	}

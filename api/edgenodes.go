@@ -73,7 +73,7 @@ func edgeNodeStatus(n edgenode.State, heard projections.EdgeHeard) EdgeNodeStatu
 }
 
 func edgeNodeView(n edgenode.State) EdgeNode {
-	return EdgeNode{Id: n.ID, Name: n.Name, Metro: n.Metro, Facility: n.Facility, Asn: n.ASN, RouterId: n.RouterID}
+	return EdgeNode{Id: n.ID, Name: n.Name, Metro: n.Metro, Facility: n.Facility, Asn: n.ASN, RouterId: n.RouterID, Ipv6LinkPrefix: optional(n.IPv6LinkPrefix)}
 }
 
 func statusView(all []connection.Message) []StatusMessage {

@@ -29,7 +29,7 @@ func (s *Server) CreateEdgeNode(ctx context.Context, req CreateEdgeNodeRequestOb
 	}
 	decided, err := edgenode.Decide(edgenode.State{}, edgenode.Register{
 		EdgeNodeID: id, Name: b.Name, Metro: b.Metro, Facility: b.Facility, ASN: b.Asn, RouterID: b.RouterId, LocationID: place,
-		Location: at, At: s.now(),
+		Location: at, At: s.now(), IPv6LinkPrefix: valueOr(b.Ipv6LinkPrefix, ""),
 	})
 	if err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func (s *Server) CreateEdgeNode(ctx context.Context, req CreateEdgeNodeRequestOb
 		return nil, err
 	}
 	answer := EdgeNodeWithKey{
-		EdgeNode: EdgeNode{Id: id, Name: b.Name, Metro: b.Metro, Facility: b.Facility, Asn: b.Asn, RouterId: b.RouterId, LocationId: b.LocationId},
+		EdgeNode: EdgeNode{Id: id, Name: b.Name, Metro: b.Metro, Facility: b.Facility, Asn: b.Asn, RouterId: b.RouterId, LocationId: b.LocationId, Ipv6LinkPrefix: b.Ipv6LinkPrefix},
 		ApiKey:   ApiKeySecret{Id: keyID},
 	}
 	position, err := s.commit(ctx, events.Append{Streams: []events.StreamAppend{appendTo(edgenode.Stream(id), 0, decided...), keyStream}},

@@ -24,6 +24,24 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for AddressFamily.
+const (
+	AddressFamilyIpv4 AddressFamily = "ipv4"
+	AddressFamilyIpv6 AddressFamily = "ipv6"
+)
+
+// Valid indicates whether the value is a known member of the AddressFamily enum.
+func (e AddressFamily) Valid() bool {
+	switch e {
+	case AddressFamilyIpv4:
+		return true
+	case AddressFamilyIpv6:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AdminState.
 const (
 	AdminStateDown AdminState = "down"
@@ -1731,6 +1749,9 @@ func (e GetSpendForecastParamsGroupBy) Valid() bool {
 // ASN A BGP autonomous system number (RFC 6793).
 type ASN = uint32
 
+// AddressFamily defines model for AddressFamily.
+type AddressFamily string
+
 // Adjustment The line bills readings that came after this period was closed.
 type Adjustment struct {
 	// Billed An amount in major units with all the digits of its currency.
@@ -1794,9 +1815,9 @@ type ApiKeySecret struct {
 // BGP A party's side of the BGP sessions of its connections.
 type BGP = domain.BGP
 
-// BGPSession What a party wants of its session, and what the edge node sees of it. Of the other party's session only the latter is shown.
+// BGPSession What a party wants of its sessions on its side, one for each address family that the connection carries, and what the edge node sees of them. Of the other party's only the latter is shown.
 type BGPSession struct {
-	// Address The router's address with the length of the link's prefix.
+	// Address The router's IPv4 address with the length of the link's prefix; absent without IPv4.
 	Address *string `json:"address,omitempty"`
 
 	// AdminState Whether a BGP session is wanted at all.
@@ -1805,18 +1826,29 @@ type BGPSession struct {
 	// Asn The router's.
 	Asn uint32 `json:"asn"`
 
+	// Ipv6Address The router's IPv6 address with the length of the link's prefix; absent without IPv6.
+	Ipv6Address *string `json:"ipv6_address,omitempty"`
+
+	// Ipv6PeerAddress The edge node's IPv6 address.
+	Ipv6PeerAddress *string `json:"ipv6_peer_address,omitempty"`
+
 	// Md5 Whether it is protected with TCP MD5 (RFC 2385). The secret is shown to nobody.
 	Md5      *bool      `json:"md5,omitempty"`
 	Md5SetAt *time.Time `json:"md5_set_at,omitempty"`
-	Observed *Session   `json:"observed,omitempty"`
 
-	// PeerAddress The edge node's address.
+	// Observed The IPv4 session.
+	Observed *Session `json:"observed,omitempty"`
+
+	// ObservedIpv6 The IPv6 session.
+	ObservedIpv6 *Session `json:"observed_ipv6,omitempty"`
+
+	// PeerAddress The edge node's IPv4 address.
 	PeerAddress *string `json:"peer_address,omitempty"`
 
 	// PeerAsn The edge node's.
 	PeerAsn uint32 `json:"peer_asn"`
 
-	// PrefixLimit The session is closed when the router announces more.
+	// PrefixLimit A session is closed when the router announces more on it.
 	PrefixLimit *int `json:"prefix_limit,omitempty"`
 
 	// Prefixes What the router may announce; any other is refused.
@@ -2259,16 +2291,20 @@ type Decimal = domain.Decimal
 
 // DesiredAttachment defines model for DesiredAttachment.
 type DesiredAttachment struct {
-	// Address The node's own address with the length of the link's prefix.
-	Address string `json:"address"`
+	// Address The node's own IPv4 address with the length of the link's prefix; absent without IPv4.
+	Address *string `json:"address,omitempty"`
 
 	// AdminState Whether a BGP session is wanted at all.
 	AdminState *AdminState `json:"admin_state,omitempty"`
 	Interface  string      `json:"interface"`
 
+	// Ipv6Address The node's own IPv6 address with the length of the link's prefix; absent without IPv6.
+	Ipv6Address     *string `json:"ipv6_address,omitempty"`
+	Ipv6PeerAddress *string `json:"ipv6_peer_address,omitempty"`
+
 	// Md5Secret The session's TCP MD5 secret (RFC 2385); absent if it has none.
 	Md5Secret   *string `json:"md5_secret,omitempty"`
-	PeerAddress string  `json:"peer_address"`
+	PeerAddress *string `json:"peer_address,omitempty"`
 
 	// PeerAsn A BGP autonomous system number (RFC 6793).
 	PeerAsn     ASN      `json:"peer_asn"`
@@ -2331,13 +2367,14 @@ type EdgeKind string
 // EdgeNode defines model for EdgeNode.
 type EdgeNode struct {
 	// Asn A BGP autonomous system number (RFC 6793).
-	Asn        ASN         `json:"asn"`
-	Facility   string      `json:"facility"`
-	Id         EdgeNodeID  `json:"id"`
-	LocationId *LocationID `json:"location_id,omitempty"`
-	Metro      string      `json:"metro"`
-	Name       string      `json:"name"`
-	RouterId   string      `json:"router_id"`
+	Asn            ASN         `json:"asn"`
+	Facility       string      `json:"facility"`
+	Id             EdgeNodeID  `json:"id"`
+	Ipv6LinkPrefix *string     `json:"ipv6_link_prefix,omitempty"`
+	LocationId     *LocationID `json:"location_id,omitempty"`
+	Metro          string      `json:"metro"`
+	Name           string      `json:"name"`
+	RouterId       string      `json:"router_id"`
 }
 
 // EdgeNodeID defines model for EdgeNodeID.
@@ -3106,11 +3143,16 @@ type NewCreditNoteLine struct {
 // NewEdgeNode defines model for NewEdgeNode.
 type NewEdgeNode struct {
 	// Asn A BGP autonomous system number (RFC 6793).
-	Asn        ASN         `json:"asn"`
-	Facility   string      `json:"facility"`
-	LocationId *LocationID `json:"location_id,omitempty"`
-	Metro      string      `json:"metro"`
-	Name       string      `json:"name"`
+	Asn      ASN    `json:"asn"`
+	Facility string `json:"facility"`
+
+	// Ipv6LinkPrefix Where its IPv6 links have their addresses, a /127 for each side of a connection: at most 112 bits long, and nobody else's. Without it, a unique local prefix of the platform's.
+	//
+	// Example: 2001:db8:ffff::/64
+	Ipv6LinkPrefix *string     `json:"ipv6_link_prefix,omitempty"`
+	LocationId     *LocationID `json:"location_id,omitempty"`
+	Metro          string      `json:"metro"`
+	Name           string      `json:"name"`
 
 	// RouterId BGP identifier in dotted form (RFC 4271 section 4.2).
 	RouterId string `json:"router_id"`
@@ -3700,7 +3742,7 @@ type PortPage struct {
 	NextPageToken *string `json:"next_page_token,omitempty"`
 }
 
-// Prefix An IPv4 prefix in CIDR form.
+// Prefix An IPv4 or IPv6 prefix in CIDR form, IPv6 as RFC 5952 writes it.
 //
 // Example: 192.0.2.0/24
 type Prefix = string
@@ -4106,14 +4148,20 @@ type Role string
 
 // RouterAttachment How the party's own router is to be configured.
 type RouterAttachment struct {
-	// Address The router's address with the length of the link's prefix.
-	Address string `json:"address"`
+	// Address The router's IPv4 address with the length of the link's prefix; absent without IPv4.
+	Address *string `json:"address,omitempty"`
 
 	// Asn A BGP autonomous system number (RFC 6793).
 	Asn ASN `json:"asn"`
 
-	// PeerAddress The edge node's address, the BGP neighbour.
-	PeerAddress string `json:"peer_address"`
+	// Ipv6Address The router's IPv6 address with the length of the link's prefix; absent without IPv6.
+	Ipv6Address *string `json:"ipv6_address,omitempty"`
+
+	// Ipv6PeerAddress The edge node's IPv6 address, the neighbour of the session for IPv6.
+	Ipv6PeerAddress *string `json:"ipv6_peer_address,omitempty"`
+
+	// PeerAddress The edge node's IPv4 address, the neighbour of the session for IPv4.
+	PeerAddress *string `json:"peer_address,omitempty"`
 
 	// PeerAsn A BGP autonomous system number (RFC 6793).
 	PeerAsn  ASN      `json:"peer_asn"`
@@ -4178,8 +4226,10 @@ type ServiceKeyWithSecret struct {
 
 // Session defines model for Session.
 type Session struct {
-	PrefixesReceived int `json:"prefixes_received"`
-	PrefixesSent     int `json:"prefixes_sent"`
+	// Family The family of its routes and of the addresses it runs between; without it, ipv4.
+	Family           *AddressFamily `json:"family,omitempty"`
+	PrefixesReceived int            `json:"prefixes_received"`
+	PrefixesSent     int            `json:"prefixes_sent"`
 
 	// Side a is the customer's side of a connection, z the provider's.
 	Side  Side         `json:"side"`

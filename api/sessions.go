@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"net/http"
-	"strings"
 
 	"crossbill/domain"
 	"crossbill/domain/connection"
@@ -126,18 +125,16 @@ func sessionView(s connection.State, side string, to Caller) BGPSession {
 	}
 	settings := s.Settings(side)
 	v := BGPSession{Side: Side(side), Asn: on.PeerASN, PeerAsn: s.EdgeASN}
-	if seen, ok := s.Sessions[side]; ok {
-		v.Observed = &Session{Side: Side(side), State: SessionState(seen.State), Since: seen.Since,
-			PrefixesReceived: seen.PrefixesReceived, PrefixesSent: seen.PrefixesSent}
-	}
+	v.Observed = observedSession(s, connection.SessionName{Side: side, Family: domain.IPv4})
+	v.ObservedIpv6 = observedSession(s, connection.SessionName{Side: side, Family: domain.IPv6})
 	if to.OrganisationID != whose {
 		return v
 	}
 	admin, protected := AdminState(settings.Admin), settings.SecretSetAt != nil
-	node, bits, _ := strings.Cut(on.Address, "/")
-	address := on.PeerAddress + "/" + bits
 	prefixes := append([]Prefix{}, on.Prefixes...)
-	v.AdminState, v.Address, v.PeerAddress, v.Prefixes, v.PrefixLimit = &admin, &address, &node, &prefixes, &settings.PrefixLimit
+	v.AdminState, v.Prefixes, v.PrefixLimit = &admin, &prefixes, &settings.PrefixLimit
+	v.Address, v.PeerAddress = routerLink(on, domain.IPv4)
+	v.Ipv6Address, v.Ipv6PeerAddress = routerLink(on, domain.IPv6)
 	v.Md5, v.Md5SetAt = &protected, settings.SecretSetAt
 	return v
 }

@@ -94,6 +94,9 @@ func ofTheConnection(e domain.Event) string {
 	case connection.TestingStarted:
 		return "The edge node sets the connection up; it has to be in production by " + when(e.Deadline)
 	case connection.SessionChanged:
+		if e.Family == domain.IPv6 {
+			return fmt.Sprintf("The IPv6 BGP session with the %s's router is %s", partyOf(e.Side), e.State)
+		}
 		return fmt.Sprintf("The BGP session with the %s's router is %s", partyOf(e.Side), e.State)
 	case connection.ProbeRequested:
 		return "A test packet is sent across"

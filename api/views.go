@@ -85,12 +85,9 @@ func connectionView(s connection.State, to Caller) Connection {
 		v.Termination = &Termination{OrderId: t.OrderID, Reason: t.Reason, EffectiveAt: t.EffectiveAt}
 	}
 	v.Trouble = troubleView(s, to)
-	for _, side := range []string{connection.SideA, connection.SideZ} {
-		if session, ok := s.Sessions[side]; ok {
-			v.Sessions = append(v.Sessions, Session{
-				Side: Side(side), State: SessionState(session.State), Since: session.Since,
-				PrefixesReceived: session.PrefixesReceived, PrefixesSent: session.PrefixesSent,
-			})
+	for _, name := range s.SessionNames() {
+		if session := observedSession(s, name); session != nil {
+			v.Sessions = append(v.Sessions, *session)
 		}
 	}
 	switch to.OrganisationID {
@@ -100,6 +97,17 @@ func connectionView(s connection.State, to Caller) Connection {
 		v.Attachment = routerView(s.Z, s.EdgeASN)
 	}
 	return v
+}
+
+// observedSession is what the edge node last saw of a session; nil if it has not said.
+func observedSession(s connection.State, name connection.SessionName) *Session {
+	session, known := s.Session(name)
+	if !known {
+		return nil
+	}
+	family := AddressFamily(name.Family)
+	return &Session{Side: Side(name.Side), Family: &family, State: SessionState(session.State), Since: session.Since,
+		PrefixesReceived: session.PrefixesReceived, PrefixesSent: session.PrefixesSent}
 }
 
 // troubleView tells everybody that a step fails, and operators what can be done.
@@ -119,21 +127,32 @@ func troubleView(s connection.State, to Caller) *Trouble {
 	return &v
 }
 
-// routerView turns the edge node's side of a link into the router's: its address is the node's peer address.
+// routerLink turns the edge node's addresses on a link into the router's, whose own is the node's peer address; nil without a link.
+func routerLink(a *connection.Attachment, family string) (address, peer *string) {
+	own, router := a.Link(family)
+	if own == "" {
+		return nil, nil
+	}
+	node, bits, _ := strings.Cut(own, "/")
+	router += "/" + bits
+	return &router, &node
+}
+
+// routerView turns the edge node's side of a link into the router's.
 func routerView(a *connection.Attachment, edgeASN uint32) *RouterAttachment {
 	if a == nil {
 		return nil
 	}
-	nodeAddress, bits, _ := strings.Cut(a.Address, "/")
-	return &RouterAttachment{
-		PortId: a.PortID, Vlan: a.VLAN, Address: a.PeerAddress + "/" + bits, PeerAddress: nodeAddress, Asn: a.PeerASN,
-		PeerAsn: edgeASN, Prefixes: a.Prefixes,
-	}
+	v := &RouterAttachment{PortId: a.PortID, Vlan: a.VLAN, Asn: a.PeerASN, PeerAsn: edgeASN, Prefixes: a.Prefixes}
+	v.Address, v.PeerAddress = routerLink(a, domain.IPv4)
+	v.Ipv6Address, v.Ipv6PeerAddress = routerLink(a, domain.IPv6)
+	return v
 }
 
 func desiredAttachment(a *connection.Attachment) DesiredAttachment {
 	return DesiredAttachment{
-		Interface: a.Interface, Vlan: a.VLAN, Address: a.Address, PeerAddress: a.PeerAddress, PeerAsn: a.PeerASN,
+		Interface: a.Interface, Vlan: a.VLAN, Address: optional(a.Address), PeerAddress: optional(a.PeerAddress), PeerAsn: a.PeerASN,
+		Ipv6Address: optional(a.IPv6Address), Ipv6PeerAddress: optional(a.IPv6PeerAddress),
 		Prefixes: a.Prefixes, PrefixLimit: connection.DefaultPrefixLimit,
 	}
 }

@@ -3,6 +3,7 @@ package domain
 import (
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // MaxPrefixes is how many prefixes a party may register for its side of a connection.
@@ -21,9 +22,20 @@ func ValidASN(asn uint32) bool {
 // It is the platform's to number, so no party announces any of it.
 var LinkSpace = netip.MustParsePrefix("100.64.0.0/10")
 
+// LinkSpaceIPv6 is where IPv6 links have their addresses on edge nodes that were given no prefix of their own for them: a
+// unique local prefix, whose 40 bits were drawn at random (RFC 4193 section 3.2).
+var LinkSpaceIPv6 = netip.MustParsePrefix("fd65:3ce5:bca8::/48")
+
+// Address families of routes, links and sessions.
+const (
+	IPv4 = "ipv4"
+	IPv6 = "ipv6"
+)
+
 // unroutable holds what is never forwarded between networks: the IPv4 entries of RFC 6890 section 2.2.2 that are not
-// forwardable, multicast (RFC 5771) and class E (RFC 1112 section 4). Private and documentation prefixes are not in it:
-// a private connection may well carry them.
+// forwardable, multicast (RFC 5771) and class E (RFC 1112 section 4); of IPv6 the same of section 2.2.3, what stands for
+// IPv4 addresses alone (RFC 4291 section 2.5.5), and multicast. Private and documentation prefixes are not in it: a private
+// connection may well carry them.
 var unroutable = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"),
 	netip.MustParsePrefix("127.0.0.0/8"),
@@ -31,9 +43,15 @@ var unroutable = []netip.Prefix{
 	netip.MustParsePrefix("224.0.0.0/4"),
 	netip.MustParsePrefix("240.0.0.0/4"),
 	LinkSpace,
+	netip.MustParsePrefix("::/96"), // with the unspecified address and the loopback
+	netip.MustParsePrefix("::ffff:0:0/96"),
+	netip.MustParsePrefix("fe80::/10"),
+	netip.MustParsePrefix("ff00::/8"),
+	LinkSpaceIPv6,
 }
 
-// ParsePrefix reads an IPv4 prefix that a party may announce, in its one canonical form: "192.0.2.0/24", host bits zero.
+// ParsePrefix reads a prefix that a party may announce, in its one canonical form: "192.0.2.0/24", or "2001:db8::/32" as
+// RFC 5952 has it, host bits zero.
 // It returns an Invalid error for any other text, for the default route, and for what overlaps a range that is never
 // routed between networks.
 func ParsePrefix(s string) (netip.Prefix, error) {
@@ -42,12 +60,14 @@ func ParsePrefix(s string) (netip.Prefix, error) {
 	switch {
 	case err != nil:
 		return netip.Prefix{}, Errorf(Invalid, op, "%.50q is not a prefix in CIDR form", s).WithHint("write it like 192.0.2.0/24")
-	case !p.Addr().Is4():
-		return netip.Prefix{}, Errorf(Invalid, op, "%.50q is not an IPv4 prefix", s).WithHint("sessions carry IPv4 routes only")
+	case p.Addr().Is4In6():
+		return netip.Prefix{}, Errorf(Invalid, op, "%.50q is an IPv4 prefix in IPv6 form", s).WithHint("write it like 192.0.2.0/24")
 	case p.Bits() == 0:
 		return netip.Prefix{}, Errorf(Invalid, op, "a default route cannot be announced").WithHint("name the prefixes themselves")
 	case p != p.Masked():
 		return netip.Prefix{}, Errorf(Invalid, op, "%s has host bits", p).WithHint("write it as %s", p.Masked())
+	case p.String() != s: // two texts of one prefix would be taken for two
+		return netip.Prefix{}, Errorf(Invalid, op, "%.50q is not in its canonical form", s).WithHint("write it as %s (RFC 5952)", p)
 	}
 	for _, u := range unroutable {
 		if p.Overlaps(u) {
@@ -61,6 +81,33 @@ func ParsePrefix(s string) (netip.Prefix, error) {
 type BGP struct {
 	ASN      uint32   `json:"asn"`
 	Prefixes []string `json:"prefixes"` // the prefixes it may announce, see [ParsePrefix]; any other is refused
+}
+
+// Families returns the address families of the prefixes, IPv4 first.
+func (b BGP) Families() []string {
+	var families []string
+	for _, family := range []string{IPv4, IPv6} {
+		if slices.ContainsFunc(b.Prefixes, func(prefix string) bool { return familyOf(prefix) == family }) {
+			families = append(families, family)
+		}
+	}
+	return families
+}
+
+// familyOf returns the family of a prefix in the form of [ParsePrefix].
+func familyOf(prefix string) string {
+	if strings.Contains(prefix, ":") {
+		return IPv6
+	}
+	return IPv4
+}
+
+// FamilyName is how people write a family.
+func FamilyName(family string) string {
+	if family == IPv6 {
+		return "IPv6"
+	}
+	return "IPv4"
 }
 
 // Equal reports whether both say the same.
@@ -90,6 +137,13 @@ func (p *Problems) BGPPair(pointer string, ours, theirs BGP) {
 	p.Check(ours.ASN != theirs.ASN, pointer+"/asn", "%d is the other side's AS number too", ours.ASN)
 	for i, text := range ours.Prefixes {
 		p.Check(!slices.Contains(theirs.Prefixes, text), Pointer(pointer+"/prefixes", i), "%s is announced by the other side", text)
+	}
+}
+
+// InFamilies records prefixes of a family that is none of those given.
+func (p *Problems) InFamilies(pointer string, b BGP, families []string, why string) {
+	for i, text := range b.Prefixes {
+		p.Check(slices.Contains(families, familyOf(text)), Pointer(pointer+"/prefixes", i), "%s: %s", text, why)
 	}
 }
 

@@ -135,7 +135,8 @@ func observation(o Observation) client.Observation {
 	if len(o.Sessions) > 0 {
 		sessions := make([]client.Session, len(o.Sessions))
 		for i, s := range o.Sessions {
-			sessions[i] = client.Session{Side: client.Side(s.Side), State: client.SessionState(s.State), Since: s.Since,
+			family := client.AddressFamily(s.Family)
+			sessions[i] = client.Session{Side: client.Side(s.Side), Family: &family, State: client.SessionState(s.State), Since: s.Since,
 				PrefixesReceived: s.PrefixesReceived, PrefixesSent: s.PrefixesSent}
 		}
 		v.Sessions = &sessions
@@ -192,9 +193,16 @@ func desiredState(v client.DesiredState) (DesiredState, error) {
 }
 
 func attachment(problems *domain.Problems, at string, v client.DesiredAttachment) Attachment {
-	a := Attachment{Interface: v.Interface, VLAN: v.Vlan, PeerASN: uint32(v.PeerAsn), PrefixLimit: v.PrefixLimit,
-		Address: parsed(problems, at+"/address", v.Address, netip.ParsePrefix),
-		Peer:    parsed(problems, at+"/peer_address", v.PeerAddress, netip.ParseAddr)}
+	a := Attachment{Interface: v.Interface, VLAN: v.Vlan, PeerASN: uint32(v.PeerAsn), PrefixLimit: v.PrefixLimit}
+	if v.Address != nil && v.PeerAddress != nil {
+		a.Address = parsed(problems, at+"/address", *v.Address, netip.ParsePrefix)
+		a.Peer = parsed(problems, at+"/peer_address", *v.PeerAddress, netip.ParseAddr)
+	}
+	if v.Ipv6Address != nil && v.Ipv6PeerAddress != nil {
+		a.IPv6Address = parsed(problems, at+"/ipv6_address", *v.Ipv6Address, netip.ParsePrefix)
+		a.IPv6Peer = parsed(problems, at+"/ipv6_peer_address", *v.Ipv6PeerAddress, netip.ParseAddr)
+	}
+	problems.Check(a.Address.IsValid() || a.IPv6Address.IsValid(), at+"/address", "neither an IPv4 nor an IPv6 link")
 	a.Down = v.AdminState != nil && *v.AdminState == client.AdminStateDown
 	if v.Md5Secret != nil {
 		a.MD5Secret = *v.Md5Secret

@@ -32,7 +32,8 @@ const (
 	// connections, and some. When it is reached, meters are not read until the platform takes some: they keep counting.
 	DefaultSpoolLimit = 1_250_000
 
-	maxBatch      = 1000             // readings or observations in one request; the contract's limit
+	maxBatch      = 1000             // readings in one request; the contract's limit
+	maxReport     = 500              // observations in one; with four sessions each, what comes of them is one append
 	longPoll      = 30 * time.Second // how long the platform may hold a request for the desired state
 	resyncEvery   = 15 * time.Second // how often the node is compared with the desired state without any news
 	probeTimeout  = 10 * time.Second

@@ -14,6 +14,7 @@ import (
 
 	"crossbill/api/client"
 	"crossbill/domain"
+	"crossbill/edge/bgp"
 )
 
 var testNode = domain.DeriveID(domain.PrefixEdgeNode, at("00:00:00"), "test")
@@ -86,7 +87,16 @@ func wireState(d DesiredState) client.DesiredState {
 	v := client.DesiredState{Revision: d.Revision, EdgeNodeId: testNode, Asn: client.ASN(d.ASN), RouterId: d.RouterID.String(),
 		ReadingIntervalSeconds: int(d.ReadingInterval / time.Second), Connections: []client.DesiredConnection{}}
 	end := func(a Attachment) client.DesiredAttachment {
-		w := client.DesiredAttachment{Interface: a.Interface, Vlan: a.VLAN, Address: a.Address.String(), PeerAddress: a.Peer.String(), PeerAsn: client.ASN(a.PeerASN), PrefixLimit: a.PrefixLimit}
+		w := client.DesiredAttachment{Interface: a.Interface, Vlan: a.VLAN, PeerAsn: client.ASN(a.PeerASN), PrefixLimit: a.PrefixLimit}
+		for _, link := range []struct {
+			own        netip.Prefix
+			peer       netip.Addr
+			ours, they **string
+		}{{a.Address, a.Peer, &w.Address, &w.PeerAddress}, {a.IPv6Address, a.IPv6Peer, &w.Ipv6Address, &w.Ipv6PeerAddress}} {
+			if own, peer := link.own.String(), link.peer.String(); link.own.IsValid() {
+				*link.ours, *link.they = &own, &peer
+			}
+		}
 		for _, p := range a.Prefixes {
 			w.Prefixes = append(w.Prefixes, client.Prefix(p.String()))
 		}
@@ -113,7 +123,7 @@ func fromWire(v client.Observation) Observation {
 	o := Observation{ConnectionID: v.ConnectionId}
 	if v.Sessions != nil {
 		for _, s := range *v.Sessions {
-			o.Sessions = append(o.Sessions, Session{State: string(s.State), Since: s.Since, PrefixesReceived: s.PrefixesReceived, PrefixesSent: s.PrefixesSent})
+			o.Sessions = append(o.Sessions, Session{Side: bgp.Side(s.Side), Family: string(*s.Family), State: string(s.State), Since: s.Since, PrefixesReceived: s.PrefixesReceived, PrefixesSent: s.PrefixesSent})
 		}
 	}
 	if v.Probe != nil {
@@ -153,12 +163,19 @@ func TestAPI(t *testing.T) {
 	c := desiredConnection(3, Testing)
 	c.BandwidthMbps, c.ProbeID = 100, "prb_1"
 	c.A = Attachment{Interface: "eth1", VLAN: 101, Address: netip.MustParsePrefix("100.64.0.1/30"), Peer: netip.MustParseAddr("100.64.0.2"), PeerASN: 65001,
-		Prefixes: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}, PrefixLimit: 10, MD5Secret: "s3cret"}
-	c.Z = Attachment{Interface: "eth2", Address: netip.MustParsePrefix("100.64.0.5/30"), Peer: netip.MustParseAddr("100.64.0.6"), PeerASN: 65002, Down: true}
+		Prefixes: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("2001:db8:a::/48")}, PrefixLimit: 10, MD5Secret: "s3cret",
+		IPv6Address: netip.MustParsePrefix("2001:db8::2/127"), IPv6Peer: netip.MustParseAddr("2001:db8::3")}
+	c.Z = Attachment{Interface: "eth2", IPv6Address: netip.MustParsePrefix("2001:db8::4/127"), IPv6Peer: netip.MustParseAddr("2001:db8::5"), PeerASN: 65002, Down: true}
 	p.want(c)
 	d, err := api.DesiredState(t.Context(), 0, 0)
 	if err != nil || !reflect.DeepEqual(d, p.desired) {
 		t.Errorf("desired state\n  %+v (%v), want\n  %+v", d, err, p.desired)
+	}
+	without := c
+	without.A.Address, without.A.IPv6Address = netip.Prefix{}, netip.Prefix{}
+	p.want(without)
+	if d, err := api.DesiredState(t.Context(), 0, 0); domain.CodeOf(err) != domain.Invalid || !strings.Contains(err.Error(), "/connections/0/a/address") {
+		t.Errorf("a side without a link is %+v, %v", d, err)
 	}
 	// A state that cannot be understood is an error, not a smaller state.
 	c.Phase = "limbo"
@@ -167,7 +184,7 @@ func TestAPI(t *testing.T) {
 		t.Errorf("an unknown phase is %+v, %v", d, err)
 	}
 	want := Observation{ConnectionID: "con_3", OpenedAt: at("12:00:00"), ClosedAt: at("13:00:00"), SuspendedAt: at("12:10:00"), ResumedAt: at("12:05:00"), Bandwidth: 200, Removed: true, Message: "m",
-		Probe: &Probe{ID: "prb_1", Passed: true, Detail: "d"}, Sessions: []Session{{State: "established", Since: at("11:00:00"), PrefixesReceived: 2, PrefixesSent: 3}}}
+		Probe: &Probe{ID: "prb_1", Passed: true, Detail: "d"}, Sessions: []Session{{Side: bgp.Z, Family: domain.IPv6, State: "established", Since: at("11:00:00"), PrefixesReceived: 2, PrefixesSent: 3}}}
 	if err := api.Report(t.Context(), EBPF, 7, []Observation{want}); err != nil || p.revision != 7 || !reflect.DeepEqual(p.observed("con_3"), want) || p.lastKind != EBPF {
 		t.Errorf("reported\n  %+v (%v), want\n  %+v", p.observed("con_3"), err, want)
 	}

@@ -105,14 +105,14 @@ func (n *KernelNode) Ensure(ctx context.Context, c DesiredConnection, keepRoutes
 	if err != nil {
 		return err
 	}
-	err = n.datapath.Ensure(datapath.Connection{Tag: c.Tag, BandwidthMbps: c.BandwidthMbps,
-		A: datapath.Attachment{Port: c.A.Interface, VLAN: c.A.VLAN, Address: c.A.Address, Peer: c.A.Peer},
-		Z: datapath.Attachment{Port: c.Z.Interface, VLAN: c.Z.VLAN, Address: c.Z.Address, Peer: c.Z.Peer}})
+	err = n.datapath.Ensure(datapath.Connection{Tag: c.Tag, BandwidthMbps: c.BandwidthMbps, A: attached(c.A), Z: attached(c.Z)})
 	if err != nil {
 		return err
 	}
-	if err := speaker.Ensure(ctx, bgp.Connection{Tag: c.Tag, A: neighbour(c.A), Z: neighbour(c.Z)}); err != nil {
-		return err
+	for _, family := range c.families() {
+		if err := speaker.Ensure(ctx, bgp.Connection{Tag: c.Tag, A: neighbour(c.A, family), Z: neighbour(c.Z, family)}); err != nil {
+			return err
+		}
 	}
 	if keepRoutes {
 		sessions, _, err := n.Sessions(ctx, c.Tag)
@@ -134,9 +134,23 @@ func (n *KernelNode) Ensure(ctx context.Context, c DesiredConnection, keepRoutes
 	return n.datapath.SetRoutes(c.Tag, routes)
 }
 
-func neighbour(a Attachment) bgp.Session {
-	return bgp.Session{Local: a.Address, Peer: a.Peer, PeerASN: a.PeerASN, Prefixes: a.Prefixes, PrefixLimit: a.PrefixLimit,
-		Down: a.Down, Password: a.MD5Secret}
+func attached(a Attachment) datapath.Attachment {
+	return datapath.Attachment{Port: a.Interface, VLAN: a.VLAN, Link: datapath.Link{Address: a.Address, Peer: a.Peer},
+		IPv6: datapath.Link{Address: a.IPv6Address, Peer: a.IPv6Peer}}
+}
+
+// neighbour is a side's session in a family: between the family's addresses, for prefixes of it.
+func neighbour(a Attachment, family string) bgp.Session {
+	s := bgp.Session{Local: a.Address, Peer: a.Peer, PeerASN: a.PeerASN, PrefixLimit: a.PrefixLimit, Down: a.Down, Password: a.MD5Secret}
+	if family == domain.IPv6 {
+		s.Local, s.Peer = a.IPv6Address, a.IPv6Peer
+	}
+	for _, p := range a.Prefixes {
+		if p.Addr().Is4() == (family == domain.IPv4) {
+			s.Prefixes = append(s.Prefixes, p)
+		}
+	}
+	return s
 }
 
 // Sessions returns a's and z's session.

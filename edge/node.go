@@ -3,6 +3,8 @@ package edge
 import (
 	"context"
 	"slices"
+
+	"crossbill/domain"
 )
 
 // Node is the machine under the agent, by what can be done to it. Every method converges: it may be called again, and in
@@ -14,7 +16,7 @@ type Node interface {
 	// Ensure sets up interfaces, meters, sessions and routes of a connection. The gate stays as it is, at first closed.
 	// keepRoutes leaves those in the kernel that no session has announced yet.
 	Ensure(ctx context.Context, c DesiredConnection, keepRoutes bool) error
-	// Sessions returns both sessions' states and what a person should know of them.
+	// Sessions returns all sessions' states and what a person should know of them.
 	Sessions(ctx context.Context, tag int) (sessions []Session, message string, err error)
 	// Probe sends test packets across in both directions and reports whether all of them arrived.
 	Probe(ctx context.Context, c DesiredConnection) (passed bool, detail string)
@@ -55,14 +57,25 @@ func (c Counters) follow(before Counters) bool {
 		c.DroppedIn >= before.DroppedIn && c.DroppedOut >= before.DroppedOut
 }
 
-// settled reports whether both sessions are up.
+// families returns the address families that the connection carries.
+func (c DesiredConnection) families() (families []string) {
+	if c.A.Address.IsValid() {
+		families = append(families, domain.IPv4)
+	}
+	if c.A.IPv6Address.IsValid() {
+		families = append(families, domain.IPv6)
+	}
+	return families
+}
+
+// settled reports whether all sessions are up.
 func settled(sessions []Session) bool {
 	for _, s := range sessions {
 		if s.State != "established" {
 			return false
 		}
 	}
-	return len(sessions) == 2
+	return len(sessions) >= 2
 }
 
 func unique(tags []int) []int {

@@ -62,12 +62,15 @@ type DesiredConnection struct {
 	Z             Attachment `json:"z"`
 }
 
-// Attachment is one side of a connection: a port and a router on it.
+// Attachment is one side of a connection: a port and a router on it. The addresses of a family that the connection does not
+// carry are zero.
 type Attachment struct {
 	Interface   string         `json:"interface"`
 	VLAN        int            `json:"vlan"`
-	Address     netip.Prefix   `json:"address"` // the node's own
+	Address     netip.Prefix   `json:"address"` // the node's own, of IPv4
 	Peer        netip.Addr     `json:"peer"`
+	IPv6Address netip.Prefix   `json:"ipv6_address"`
+	IPv6Peer    netip.Addr     `json:"ipv6_peer"`
 	PeerASN     uint32         `json:"peer_asn"`
 	Prefixes    []netip.Prefix `json:"prefixes"`
 	PrefixLimit int            `json:"prefix_limit"`
@@ -92,6 +95,7 @@ type Observation struct {
 // Session is the state of one BGP session.
 type Session struct {
 	Side             bgp.Side
+	Family           string // domain.IPv4 or domain.IPv6
 	State            string
 	Since            time.Time
 	PrefixesReceived int // announced by the peer, registered or not

@@ -116,7 +116,7 @@ func (r *reporter) news() ([]Observation, int64) {
 		batch = append(batch, o)
 	}
 	slices.SortFunc(batch, func(x, y Observation) int { return strings.Compare(x.ConnectionID, y.ConnectionID) })
-	return batch[:min(len(batch), maxBatch)], r.revision
+	return batch[:min(len(batch), maxReport)], r.revision
 }
 
 // send reports a batch. Observations the platform will never take are found out and left.

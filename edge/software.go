@@ -55,6 +55,7 @@ type relay struct {
 	target     string
 	meter      int64
 	mbps       int
+	families   []string // that it says it has sessions for
 
 	in, out, inPackets, outPackets atomic.Uint64 // a packet is one read of the stream
 
@@ -107,7 +108,8 @@ func (n *SoftwareNode) Ensure(_ context.Context, c DesiredConnection, _ bool) er
 		return nil
 	}
 	addresses := n.Addresses(c.Tag)
-	n.relays[c.Tag] = &relay{connection: c.ID, listen: addresses.Listen, target: addresses.Target, meter: time.Now().UnixNano(), mbps: c.BandwidthMbps}
+	n.relays[c.Tag] = &relay{connection: c.ID, listen: addresses.Listen, target: addresses.Target, meter: time.Now().UnixNano(), mbps: c.BandwidthMbps,
+		families: c.families()}
 	return n.publish()
 }
 
@@ -125,11 +127,17 @@ func (n *SoftwareNode) publish() error {
 }
 
 // Sessions says what the platform waits for and, in the message, that it is not so.
-func (n *SoftwareNode) Sessions(_ context.Context, tag int) ([]Session, string, error) {
-	if n.relay(tag) == nil {
+func (n *SoftwareNode) Sessions(_ context.Context, tag int) (sessions []Session, message string, err error) {
+	r := n.relay(tag)
+	if r == nil {
 		return nil, softwareMessage, nil
 	}
-	return []Session{{Side: bgp.A, State: bgp.Established, Since: n.began}, {Side: bgp.Z, State: bgp.Established, Since: n.began}}, softwareMessage, nil
+	for _, side := range []bgp.Side{bgp.A, bgp.Z} {
+		for _, family := range r.families {
+			sessions = append(sessions, Session{Side: side, Family: family, State: bgp.Established, Since: n.began})
+		}
+	}
+	return sessions, softwareMessage, nil
 }
 
 // Probe looks whether somebody listens at the target.

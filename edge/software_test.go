@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,9 +19,11 @@ func TestSoftwareEdge(t *testing.T) {
 	defer n.Close()
 	p := newMemoryPlatform(time.Second)
 	c := desiredConnection(1, Testing)
+	c.A.Address, c.A.Peer = netip.MustParsePrefix("100.64.0.9/30"), netip.MustParseAddr("100.64.0.10")
+	c.A.IPv6Address, c.A.IPv6Peer = netip.MustParsePrefix("2001:db8::2/127"), netip.MustParseAddr("2001:db8::3")
 	p.want(c)
 	runAgent(t, p, n, dir)
-	awaitObserved(t, p, c.ID, "up", func(o Observation) bool { return settled(o.Sessions) })
+	awaitObserved(t, p, c.ID, "up", func(o Observation) bool { return settled(o.Sessions) && len(o.Sessions) == 4 })
 	if message := p.observed(c.ID).Message; !strings.Contains(message, "software edge") || p.lastKind != Software {
 		t.Errorf("it says %q and is of the kind %q, which hides what it is", message, p.lastKind)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -163,20 +164,35 @@ func (p *Provisioner) choose(ctx context.Context, c connection.State, place site
 	if err != nil || !ok || onePort && vlanZ == vlanA {
 		return command, noVLAN(parties[1], place.z), err
 	}
-	linkA, linkZ, err := links(tag)
-	if err != nil {
-		return command, obstacle{}, err
-	}
-	return connection.Allocate{
+	command = connection.Allocate{
 		EdgeNodeID: place.node.ID, EdgeASN: place.node.ASN, Tag: tag, At: p.now(),
-		A: attachment(place.a, vlanA, linkA, c.CustomerBGP),
-		Z: attachment(place.z, vlanZ, linkZ, c.ProviderBGP),
-	}, obstacle{}, nil
+		A: attachment(place.a, vlanA, c.CustomerBGP),
+		Z: attachment(place.z, vlanZ, c.ProviderBGP),
+	}
+	return command, obstacle{}, address(&command, c.Families(), place.node)
 }
 
-func attachment(on port.State, vlan int, l link, party connection.BGP) connection.Attachment {
-	return connection.Attachment{
-		PortID: on.ID, Interface: on.Interface, VLAN: vlan, Address: l.address.String(), PeerAddress: l.peer.String(),
-		PeerASN: party.ASN, Prefixes: party.Prefixes,
+func attachment(on port.State, vlan int, party connection.BGP) connection.Attachment {
+	return connection.Attachment{PortID: on.ID, Interface: on.Interface, VLAN: vlan, PeerASN: party.ASN, Prefixes: party.Prefixes}
+}
+
+// address gives both attachments the links of their tag, in each family that the connection carries.
+func address(c *connection.Allocate, families []string, node edgenode.State) error {
+	if slices.Contains(families, domain.IPv4) {
+		a, z, err := links(c.Tag)
+		if err != nil {
+			return err
+		}
+		c.A.Address, c.A.PeerAddress = a.address.String(), a.peer.String()
+		c.Z.Address, c.Z.PeerAddress = z.address.String(), z.peer.String()
 	}
+	if slices.Contains(families, domain.IPv6) {
+		a, z, err := ipv6Links(c.Tag, node.IPv6LinkPrefix)
+		if err != nil {
+			return err
+		}
+		c.A.IPv6Address, c.A.IPv6PeerAddress = a.address.String(), a.peer.String()
+		c.Z.IPv6Address, c.Z.IPv6PeerAddress = z.address.String(), z.peer.String()
+	}
+	return nil
 }

@@ -1,18 +1,23 @@
 package provisioning
 
 import (
+	"encoding/binary"
 	"net/netip"
 
 	"crossbill/domain"
 	"crossbill/domain/connection"
+	"crossbill/domain/edgenode"
 )
 
-// linkPrefixBits is the length of a link's prefix: a /30 has two addresses for two routers.
-const linkPrefixBits = 30
+// The lengths of a link's prefix: a /30 has two addresses for two routers, and so has a /127 (RFC 6164).
+const (
+	linkPrefixBits     = 30
+	linkPrefixBitsIPv6 = 127
+)
 
 // link is one point-to-point subnet between the edge node and a party's router.
 type link struct {
-	address netip.Prefix // the node's own, the first host of the /30, with the prefix's length
+	address netip.Prefix // the node's own, the first host, with the prefix's length
 	peer    netip.Addr   // the party's router, the second host
 }
 
@@ -27,6 +32,31 @@ func links(tag int) (a, z link, err error) {
 		return link{}, link{}, domain.Errorf(domain.Internal, "provisioning.links", "the tag %d is not in %d..%d", tag, connection.MinTag, connection.MaxTag)
 	}
 	return nthLink(2 * tag), nthLink(2*tag + 1), nil
+}
+
+// ipv6Links returns the same of IPv6, out of the node's prefix for links, of which tags take the first /112 (16384 tags × two
+// /127s = 65536 addresses). No tag has the first link, in which RFC 6164 section 5.1 sees an address that means any router.
+// It returns an Internal error for a tag out of range, or a prefix that is none.
+func ipv6Links(tag int, nodePrefix string) (a, z link, err error) {
+	const op = "provisioning.ipv6Links"
+	if tag < connection.MinTag || tag > connection.MaxTag {
+		return link{}, link{}, domain.Errorf(domain.Internal, op, "the tag %d is not in %d..%d", tag, connection.MinTag, connection.MaxTag)
+	}
+	space := domain.LinkSpaceIPv6
+	if nodePrefix != "" {
+		if space, err = netip.ParsePrefix(nodePrefix); err != nil || !space.Addr().Is6() || space.Bits() > edgenode.MaxLinkPrefixBits {
+			return link{}, link{}, domain.Errorf(domain.Internal, op, "the edge node's prefix for links is %q", nodePrefix)
+		}
+	}
+	return nthIPv6Link(space, 2*tag), nthIPv6Link(space, 2*tag+1), nil
+}
+
+// nthIPv6Link returns the n-th /127 of a space: the node's address is the even one.
+func nthIPv6Link(space netip.Prefix, n int) link {
+	address := space.Masked().Addr().As16()
+	binary.BigEndian.PutUint16(address[14:], uint16(2*n)) // a space has its last 16 bits zero
+	node := netip.AddrFrom16(address)
+	return link{address: netip.PrefixFrom(node, linkPrefixBitsIPv6), peer: node.Next()}
 }
 
 // nthLink returns the n-th /30 of the link space.

@@ -44,6 +44,7 @@ type Observation struct {
 // SessionObservation is a BGP session as the node sees it now.
 type SessionObservation struct {
 	Side             string // "a" or "z"
+	Family           string // "ipv4" or "ipv6"; "" is IPv4
 	State            string
 	Since            time.Time
 	PrefixesReceived int
@@ -140,7 +141,7 @@ func (r *report) read(ctx context.Context, log *events.Log, pointer string, o Ob
 		r.order = append(r.order, c)
 	}
 	for i, s := range o.Sessions {
-		r.decide(c, domain.Pointer(pointer+"/sessions", i), connection.ReportSession{EdgeNodeID: r.node, Side: s.Side, At: r.at, Session: connection.Session{
+		r.decide(c, domain.Pointer(pointer+"/sessions", i), connection.ReportSession{EdgeNodeID: r.node, Side: s.Side, Family: s.Family, At: r.at, Session: connection.Session{
 			State: s.State, Since: s.Since, PrefixesReceived: s.PrefixesReceived, PrefixesSent: s.PrefixesSent}})
 	}
 	if o.Probe != nil {

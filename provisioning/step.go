@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"crossbill/domain"
 	"crossbill/domain/connection"
 	"crossbill/domain/order"
 )
@@ -183,9 +184,13 @@ func underTest(o order.State, c connection.State, now time.Time, policy Policy) 
 // missing says what the connection still lacks for production, in the words of the market.
 func missing(c connection.State) string {
 	var down []string
-	for _, side := range []struct{ name, party string }{{connection.SideA, "customer"}, {connection.SideZ, "provider"}} {
-		if c.Sessions[side.name].State != connection.SessionEstablished {
-			down = append(down, side.party)
+	for _, name := range c.SessionNames() {
+		party := map[string]string{connection.SideA: "customer", connection.SideZ: "provider"}[name.Side]
+		if len(c.Families()) > 1 {
+			party += " (" + domain.FamilyName(name.Family) + ")"
+		}
+		if session, _ := c.Session(name); session.State != connection.SessionEstablished {
+			down = append(down, party)
 		}
 	}
 	switch {

@@ -79,7 +79,7 @@ func open(ctx context.Context, b *run, name string, metered bool) (p *path, err 
 		return p, err
 	}
 	p.connection = datapath.Connection{Tag: 1, BandwidthMbps: datapath.MaxMbps,
-		A: datapath.Attachment{Port: lab.PortA, Address: linkA, Peer: routerA}, Z: datapath.Attachment{Port: lab.PortZ, Address: linkZ, Peer: routerZ}}
+		A: datapath.Attachment{Port: lab.PortA, Link: datapath.Link{Address: linkA, Peer: routerA}}, Z: datapath.Attachment{Port: lab.PortZ, Link: datapath.Link{Address: linkZ, Peer: routerZ}}}
 	if err := p.Ensure(p.connection); err != nil {
 		return p, err
 	}

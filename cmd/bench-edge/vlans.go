@@ -64,8 +64,8 @@ func openVLANs(ctx context.Context, b *run) (p *path, err error) {
 			return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, 172<<24|16<<16+uint32(n)*8+host)))
 		}
 		c := datapath.Connection{Tag: n, BandwidthMbps: datapath.MaxMbps,
-			A: datapath.Attachment{Port: lab.PortA, VLAN: n, Address: netip.PrefixFrom(address(1), 30), Peer: address(2)},
-			Z: datapath.Attachment{Port: lab.PortZ, VLAN: n, Address: netip.PrefixFrom(address(5), 30), Peer: address(6)}}
+			A: datapath.Attachment{Port: lab.PortA, VLAN: n, Link: datapath.Link{Address: netip.PrefixFrom(address(1), 30), Peer: address(2)}},
+			Z: datapath.Attachment{Port: lab.PortZ, VLAN: n, Link: datapath.Link{Address: netip.PrefixFrom(address(5), 30), Peer: address(6)}}}
 		if err := p.Ensure(c); err != nil {
 			return p, err
 		}

@@ -236,7 +236,7 @@ func (d *scene) stageConnection(ctx context.Context) error {
 	if err := d.network.configureRouter(ctx, "a", a); err != nil {
 		return fmt.Errorf("configure the customer's router: %w", err)
 	}
-	d.story.say("Customer", "configures its router from the API: %s, AS %d towards %s AS %d", a.Address, a.Asn, a.PeerAddress, a.PeerAsn)
+	d.story.say("Customer", "configures its router from the API: %s", routerLinks(a))
 	crossed, err := d.network.ping(ctx)
 	if err != nil {
 		return fmt.Errorf("ping before production: %w", err)
@@ -248,7 +248,7 @@ func (d *scene) stageConnection(ctx context.Context) error {
 	if err := d.network.configureRouter(ctx, "z", z); err != nil {
 		return fmt.Errorf("configure the provider's router: %w", err)
 	}
-	d.story.say("Provider", "configures its router: %s, AS %d towards %s AS %d", z.Address, z.Asn, z.PeerAddress, z.PeerAsn)
+	d.story.say("Provider", "configures its router: %s", routerLinks(z))
 
 	if err := d.awaitConnection(ctx, client.ConnectionStateProduction); err != nil {
 		return err
@@ -292,6 +292,17 @@ func (d *scene) showRoutes(ctx context.Context) error {
 	}
 	d.story.say("Routers", "have each other's network by BGP: the customer's %v, the provider's %v", customer, provider)
 	return nil
+}
+
+// routerLinks says how a router is joined to the edge node, in each address family that there is.
+func routerLinks(a client.RouterAttachment) string {
+	var links []string
+	for _, link := range [][2]*string{{a.Address, a.PeerAddress}, {a.Ipv6Address, a.Ipv6PeerAddress}} {
+		if link[0] != nil && link[1] != nil {
+			links = append(links, fmt.Sprintf("%s, AS %d towards %s AS %d", *link[0], a.Asn, *link[1], a.PeerAsn))
+		}
+	}
+	return strings.Join(links, "; ")
 }
 
 // awaitConnection polls the connection until it is in the state.

@@ -84,15 +84,23 @@ func (n *labNetwork) configureRouter(ctx context.Context, side string, a client.
 
 // routerConfig is a router's configuration by what the API tells its owner.
 func routerConfig(a client.RouterAttachment) (config lab.RouterConfig, _ error) {
-	address, err := netip.ParsePrefix(a.Address)
-	if err != nil {
-		return config, err
+	config = lab.RouterConfig{VLAN: a.Vlan, ASN: a.Asn, PeerASN: a.PeerAsn}
+	for _, link := range []struct {
+		address, peer *string
+		own           *netip.Prefix
+		edge          *netip.Addr
+	}{{a.Address, a.PeerAddress, &config.Address, &config.Peer}, {a.Ipv6Address, a.Ipv6PeerAddress, &config.IPv6Address, &config.IPv6Peer}} {
+		if link.address == nil || link.peer == nil {
+			continue
+		}
+		var err error
+		if *link.own, err = netip.ParsePrefix(*link.address); err != nil {
+			return config, err
+		}
+		if *link.edge, err = netip.ParseAddr(*link.peer); err != nil {
+			return config, err
+		}
 	}
-	peer, err := netip.ParseAddr(a.PeerAddress)
-	if err != nil {
-		return config, err
-	}
-	config = lab.RouterConfig{VLAN: a.Vlan, Address: address, Peer: peer, ASN: a.Asn, PeerASN: a.PeerAsn}
 	for _, p := range a.Prefixes {
 		prefix, err := netip.ParsePrefix(p)
 		if err != nil {

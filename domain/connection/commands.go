@@ -78,6 +78,7 @@ type StartTesting struct {
 type ReportSession struct {
 	EdgeNodeID string // who reports
 	Side       string
+	Family     string // [domain.IPv4] or [domain.IPv6]; "" is IPv4
 	Session    Session
 	At         time.Time
 }
@@ -285,6 +286,7 @@ func (c Request) check(op string) error {
 	p.BGP("/customer_bgp", c.CustomerBGP)
 	p.BGP("/provider_bgp", c.ProviderBGP)
 	p.BGPPair("/customer_bgp", c.CustomerBGP, c.ProviderBGP)
+	p.InFamilies("/customer_bgp", c.CustomerBGP, c.ProviderBGP.Families(), "the provider has no prefix of this family")
 	if c.BillingAccountID != "" {
 		p.ID("/billing_account_id", domain.PrefixBillingAccount, c.BillingAccountID)
 	}

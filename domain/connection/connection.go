@@ -7,6 +7,7 @@
 package connection
 
 import (
+	"slices"
 	"time"
 
 	"crossbill/domain"
@@ -71,10 +72,13 @@ type Attachment struct {
 	PortID      string   `json:"port_id"`
 	Interface   string   `json:"interface"`
 	VLAN        int      `json:"vlan"`
-	Address     string   `json:"address"`      // the node's own, with the length of the link's prefix: "100.64.0.1/30"
-	PeerAddress string   `json:"peer_address"` // the party's router: "100.64.0.2"
+	Address     string   `json:"address,omitempty"`      // the node's own, with the length of the link's prefix: "100.64.0.1/30"; "" without IPv4
+	PeerAddress string   `json:"peer_address,omitempty"` // the party's router: "100.64.0.2"
 	PeerASN     uint32   `json:"peer_asn"`
 	Prefixes    []string `json:"prefixes"` // what the peer may announce
+
+	IPv6Address     string `json:"ipv6_address,omitempty"` // as Address, and on the same VLAN: "2001:db8::2/127"; "" without IPv6
+	IPv6PeerAddress string `json:"ipv6_peer_address,omitempty"`
 }
 
 // Session is a BGP session as the edge node last saw it.
@@ -149,7 +153,7 @@ type State struct {
 	A          *Attachment `json:"a,omitempty"`
 	Z          *Attachment `json:"z,omitempty"`
 
-	Sessions     map[string]Session `json:"sessions,omitempty"` // by side
+	Sessions     map[string]Session `json:"sessions,omitempty"` // by side, those of IPv6 as "a/ipv6"
 	LastProbe    *Probe             `json:"last_probe,omitempty"`
 	FailedProbes int                `json:"failed_probes,omitempty"`
 
@@ -189,9 +193,55 @@ type State struct {
 	ClosedAt           *time.Time `json:"closed_at,omitempty"`        // when it reached its final state
 }
 
-// Established reports whether BGP is established on both sides.
-func (s State) Established() bool {
-	return s.Sessions[SideA].State == SessionEstablished && s.Sessions[SideZ].State == SessionEstablished
+// Families returns the address families that the connection carries, IPv4 first: those of the customer's prefixes. They
+// are settled when it is ordered, because addresses, and a session on each side, are allocated for each.
+func (s State) Families() []string {
+	if families := s.CustomerBGP.Families(); len(families) > 0 {
+		return families
+	}
+	return []string{domain.IPv4}
+}
+
+// SessionName tells a session from the others of its connection.
+type SessionName struct {
+	Side   string // "a" or "z"
+	Family string // [domain.IPv4] or [domain.IPv6]
+}
+
+// SessionNames returns the sessions that the connection is to have: side a's, then side z's.
+func (s State) SessionNames() []SessionName {
+	var names []SessionName
+	for _, side := range []string{SideA, SideZ} {
+		for _, family := range s.Families() {
+			names = append(names, SessionName{side, family})
+		}
+	}
+	return names
+}
+
+// Session returns what is known of a session; known is false if the edge node has said nothing of it.
+func (s State) Session(name SessionName) (session Session, known bool) {
+	session, known = s.Sessions[sessionKey(name.Side, name.Family)]
+	return session, known
+}
+
+// sessionKey is how a session stands in a state: by its side, as when all were IPv4, and those of IPv6 beside it.
+func sessionKey(side, family string) string {
+	if family == domain.IPv6 {
+		return side + "/" + domain.IPv6
+	}
+	return side
+}
+
+// Established reports whether BGP is established on both sides, for each family that is carried.
+func (s State) Established() bool { return len(s.notEstablished()) == 0 }
+
+// notEstablished returns the sessions that are to be, and are not.
+func (s State) notEstablished() []SessionName {
+	return slices.DeleteFunc(s.SessionNames(), func(name SessionName) bool {
+		session, _ := s.Session(name)
+		return session.State == SessionEstablished
+	})
 }
 
 // ProbePassed reports whether the last probe was reported as passed.

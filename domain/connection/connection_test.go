@@ -121,10 +121,10 @@ func TestReports(t *testing.T) {
 	t.Parallel()
 	at := scenario.After
 	session := func(side, state string, since time.Time, received int) ReportSession {
-		return ReportSession{edgeNode, side, Session{state, since, received, 1}, at(9)}
+		return ReportSession{edgeNode, side, "", Session{state, since, received, 1}, at(9)}
 	}
 	changed := func(side, state string, since time.Time, received int) facts {
-		return facts{SessionChanged{connectionID, side, state, since, received, 1, at(9)}}
+		return facts{SessionChanged{connectionID, side, state, since, received, 1, at(9), ""}}
 	}
 	stranger := session(SideA, SessionIdle, at(9), 0)
 	stranger.EdgeNodeID = scenario.ID(domain.PrefixEdgeNode, 2)
@@ -141,7 +141,7 @@ func TestReports(t *testing.T) {
 		{Name: "session too early", Given: upTo(allocated), When: session(SideA, SessionIdle, at(9), 0), Code: domain.Conflict},
 		{Name: "session of no node's", Given: upTo(requested), When: session(SideA, SessionIdle, at(9), 0), Code: domain.NotFound},
 		{Name: "session of another node's", Given: upTo(underTest), When: stranger, Code: domain.NotFound},
-		{Name: "session that is nothing", Given: upTo(underTest), When: ReportSession{edgeNode, "b", Session{"up", time.Time{}, -1, MaxSessionPrefixes + 1}, at(9)},
+		{Name: "session that is nothing", Given: upTo(underTest), When: ReportSession{edgeNode, "b", "", Session{"up", time.Time{}, -1, MaxSessionPrefixes + 1}, at(9)},
 			Code: domain.Invalid, Fields: []string{"/side", "/state", "/since", "/prefixes_received", "/prefixes_sent"}},
 		{Name: "session since tomorrow", Given: upTo(underTest), When: session(SideA, SessionIdle, at(9).Add(domain.MaxClockSkew+time.Microsecond), 0),
 			Code: domain.Invalid, Fields: []string{"/since"}},

@@ -151,7 +151,7 @@ func (c RequestProbe) decide(op string, s State) ([]domain.Event, error) {
 	case s.ProbePassed():
 		return nil, domain.Errorf(domain.Conflict, op, "the connection %s has passed its probe", s.ID).WithHint("request the cutover")
 	case !s.Established():
-		return nil, s.notEstablished(op)
+		return nil, s.needsSessions(op)
 	}
 	return []domain.Event{ProbeRequested{ConnectionID: s.ID, ProbeID: c.ProbeID, At: domain.Instant(c.At)}}, nil
 }
@@ -165,7 +165,7 @@ func (c RequestCutover) decide(op string, s State) ([]domain.Event, error) {
 	case !s.ProbePassed():
 		return nil, domain.Errorf(domain.Conflict, op, "no probe of the connection %s has passed", s.ID).WithHint("request a probe")
 	case !s.Established():
-		return nil, s.notEstablished(op)
+		return nil, s.needsSessions(op)
 	}
 	var p domain.Problems
 	p.Time("/at", c.At)
@@ -226,13 +226,11 @@ func (s State) refuse(op string) *domain.Error {
 	return e.WithHint("read the connection again")
 }
 
-// notEstablished returns the Conflict for a step that needs BGP on both sides, naming the side that waits.
-func (s State) notEstablished(op string) error {
-	waiting := make([]string, 0, 2)
-	for _, side := range []string{SideA, SideZ} {
-		if s.Sessions[side].State != SessionEstablished {
-			waiting = append(waiting, side)
-		}
+// needsSessions returns the Conflict for a step that needs BGP on both sides, naming the sessions that are missing.
+func (s State) needsSessions(op string) error {
+	waiting := make([]string, 0, 4)
+	for _, name := range s.notEstablished() {
+		waiting = append(waiting, name.Side+" ("+domain.FamilyName(name.Family)+")")
 	}
 	return domain.Errorf(domain.Conflict, op, "BGP of the connection %s is not established on side %s", s.ID, strings.Join(waiting, " and ")).
 		WithHint("configure the router as the connection's attachment says")

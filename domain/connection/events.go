@@ -52,6 +52,7 @@ type SessionChanged struct {
 	PrefixesReceived int       `json:"prefixes_received"`
 	PrefixesSent     int       `json:"prefixes_sent"`
 	At               time.Time `json:"at"`
+	Family           string    `json:"family,omitempty"` // [domain.IPv6]; "" is IPv4, which all were at first
 }
 
 // ProbeRequested says that the edge node is to send a test packet across.

@@ -32,9 +32,9 @@ func evolve(s State, e domain.Event) State {
 	case SessionChanged:
 		s.Sessions = maps.Clone(s.Sessions) // an earlier State must not see the change
 		if s.Sessions == nil {
-			s.Sessions = make(map[string]Session, 2)
+			s.Sessions = make(map[string]Session, 4)
 		}
-		s.Sessions[e.Side] = Session{e.State, e.Since, e.PrefixesReceived, e.PrefixesSent}
+		s.Sessions[sessionKey(e.Side, e.Family)] = Session{e.State, e.Since, e.PrefixesReceived, e.PrefixesSent}
 	case ProbeRequested:
 		s.LastProbe = &Probe{ID: e.ProbeID, RequestedAt: e.At}
 	case Probed:

@@ -29,8 +29,8 @@ func request() Request {
 func allocate() Allocate {
 	return Allocate{
 		EdgeNodeID: edgeNode, EdgeASN: 64500, Tag: 7,
-		A:  Attachment{customerPort, "eth1", 100, "100.64.0.1/30", "100.64.0.2", 64501, customerBGP.Prefixes},
-		Z:  Attachment{providerPort, "eth2", 100, "100.64.0.5/30", "100.64.0.6", 64502, providerBGP.Prefixes},
+		A:  Attachment{customerPort, "eth1", 100, "100.64.0.1/30", "100.64.0.2", 64501, customerBGP.Prefixes, "", ""},
+		Z:  Attachment{providerPort, "eth2", 100, "100.64.0.5/30", "100.64.0.6", 64502, providerBGP.Prefixes, "", ""},
 		At: scenario.After(1),
 	}
 }
@@ -40,9 +40,9 @@ var (
 	requested = Requested(request())
 	allocated = Allocated{connectionID, edgeNode, 64500, 7, allocate().A, allocate().Z, scenario.After(1)}
 	underTest = TestingStarted{connectionID, scenario.After(600), scenario.After(2)}
-	upA       = SessionChanged{connectionID, SideA, SessionEstablished, scenario.After(3), 1, 1, scenario.After(3)}
-	upZ       = SessionChanged{connectionID, SideZ, SessionEstablished, scenario.After(3), 1, 1, scenario.After(4)}
-	downZ     = SessionChanged{connectionID, SideZ, SessionIdle, scenario.After(5), 0, 0, scenario.After(5)}
+	upA       = SessionChanged{connectionID, SideA, SessionEstablished, scenario.After(3), 1, 1, scenario.After(3), ""}
+	upZ       = SessionChanged{connectionID, SideZ, SessionEstablished, scenario.After(3), 1, 1, scenario.After(4), ""}
+	downZ     = SessionChanged{connectionID, SideZ, SessionIdle, scenario.After(5), 0, 0, scenario.After(5), ""}
 	probing   = ProbeRequested{connectionID, probe1, scenario.After(5)}
 	passed    = Probed{connectionID, probe1, true, "", scenario.After(6)}
 	missed    = Probed{connectionID, probe1, false, "no answer", scenario.After(6)}

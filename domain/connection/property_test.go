@@ -269,14 +269,14 @@ func randomCommand(rng *rand.Rand, s State, second int) Command {
 		node = scenario.ID(domain.PrefixEdgeNode, 2)
 	}
 	near := at.Add(time.Duration(rng.IntN(5)-2) * time.Second) // a clock that is a little off
-	up := ReportSession{node, pick(SideA, SideZ), Session{SessionEstablished, scenario.Noon, 1, 1}, at}
+	up := ReportSession{node, pick(SideA, SideZ), "", Session{SessionEstablished, scenario.Noon, 1, 1}, at}
 	report := ReportProbe{node, pick(probe1, probe2), rng.IntN(3) > 0, pick("", "no answer"), at}
 	if s.ProbePending() && rng.IntN(2) == 0 {
 		report.ProbeID = s.LastProbe.ID
 	}
 	all := []Command{
 		request(), allocate(), StartTesting{at.Add(time.Hour), at}, up,
-		ReportSession{node, pick(SideA, SideZ, "b"), Session{pick(SessionIdle, SessionActive, "up"), near, rng.IntN(3), 0}, at},
+		ReportSession{node, pick(SideA, SideZ, "b"), pick("", domain.IPv4, domain.IPv6), Session{pick(SessionIdle, SessionActive, "up"), near, rng.IntN(3), 0}, at},
 		RequestProbe{pick(probe1, probe2), at}, report, RequestCutover{at}, Activate{node, near, at},
 		RequestDecommission{pick("moved", "sold", ""), time.Time{}, at, ""}, RequestDecommission{"moved", near, at, ""}, CloseEdge{node, near, at},
 		Decommission{at}, RequestCancellation{pick("no BGP", "late", ""), at}, Cancel{at},

@@ -1,6 +1,9 @@
 package connection
 
 import (
+	"cmp"
+	"slices"
+
 	"crossbill/domain"
 )
 
@@ -19,6 +22,9 @@ func (c ReportSession) decide(op string, s State) ([]domain.Event, error) {
 	seen.Since = domain.Instant(seen.Since)
 	var p domain.Problems
 	p.OneOf("/side", c.Side, SideA, SideZ)
+	family := cmp.Or(c.Family, domain.IPv4)
+	p.OneOf("/family", family, domain.IPv4, domain.IPv6)
+	p.Check(slices.Contains(s.Families(), family), "/family", "is not carried by the connection")
 	p.OneOf("/state", seen.State, SessionIdle, SessionConnect, SessionActive, SessionOpenSent, SessionOpenConfirm, SessionEstablished)
 	p.Check(seen.PrefixesReceived >= 0 && seen.PrefixesReceived <= MaxSessionPrefixes, "/prefixes_received", "must be 0 to %d", MaxSessionPrefixes)
 	p.Check(seen.PrefixesSent >= 0 && seen.PrefixesSent <= MaxSessionPrefixes, "/prefixes_sent", "must be 0 to %d", MaxSessionPrefixes)
@@ -28,7 +34,7 @@ func (c ReportSession) decide(op string, s State) ([]domain.Event, error) {
 	if err := p.Err(op); err != nil {
 		return nil, err
 	}
-	switch before, known := s.Sessions[c.Side]; {
+	switch before, known := s.Session(SessionName{c.Side, family}); {
 	case s.TestingDeadline == nil && !s.pastEdge():
 		return nil, s.notOnEdge(op)
 	case !s.OnEdge: // a report that was on its way when the last one came
@@ -36,10 +42,14 @@ func (c ReportSession) decide(op string, s State) ([]domain.Event, error) {
 	case known && before.equal(seen):
 		return nil, nil
 	}
-	return []domain.Event{SessionChanged{
+	changed := SessionChanged{
 		ConnectionID: s.ID, Side: c.Side, State: seen.State, Since: seen.Since, PrefixesReceived: seen.PrefixesReceived,
 		PrefixesSent: seen.PrefixesSent, At: domain.Instant(c.At),
-	}}, nil
+	}
+	if family != domain.IPv4 {
+		changed.Family = family
+	}
+	return []domain.Event{changed}, nil
 }
 
 func (c ReportProbe) decide(op string, s State) ([]domain.Event, error) {

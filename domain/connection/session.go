@@ -100,6 +100,13 @@ func (c ConfigureSession) decide(op string, s State) ([]domain.Event, error) {
 		wanted := BGP{ASN: ours.ASN, Prefixes: c.Prefixes}
 		p.BGP("", wanted)
 		p.BGPPair("", wanted, theirs)
+		carried := s.Families()
+		if c.Side == SideA { // the provider's may be of another family too: it is not carried
+			p.InFamilies("", wanted, carried, "the connection was ordered without this family, and has no addresses of it")
+		}
+		for _, family := range carried {
+			p.Check(slices.Contains(wanted.Families(), family), "/prefixes", "must hold an %s prefix: the connection carries it", domain.FamilyName(family))
+		}
 		configured.Prefixes = slices.Clone(c.Prefixes)
 	}
 	if c.Admin != nil {

@@ -58,14 +58,17 @@ func (s State) Status() []Message {
 		all = append(all, *s.EdgeMessage)
 	}
 	if s.OnEdge && !s.pastEdge() {
-		for _, side := range []string{SideA, SideZ} {
-			settings, session := s.Settings(side), s.Sessions[side]
-			whose := map[string]string{SideA: "customer's", SideZ: "provider's"}[side]
+		for _, name := range s.SessionNames() {
+			session, _ := s.Session(name)
+			whose := map[string]string{SideA: "customer's", SideZ: "provider's"}[name.Side] + " BGP session"
+			if len(s.Families()) > 1 {
+				whose += " for " + domain.FamilyName(name.Family)
+			}
 			switch {
-			case settings.Admin == AdminDown:
-				add(TagBGP, session.Since, "the "+whose+" BGP session is switched off")
+			case s.Settings(name.Side).Admin == AdminDown:
+				add(TagBGP, session.Since, "the "+whose+" is switched off")
 			case s.BillingFrom != nil && session.State != SessionEstablished:
-				add(TagBGP, session.Since, "the "+whose+" BGP session is not established: it is "+session.State)
+				add(TagBGP, session.Since, "the "+whose+" is not established: it is "+session.State)
 			}
 		}
 	}

@@ -15,6 +15,9 @@ const (
 	MaxFacility = 120
 )
 
+// MaxLinkPrefixBits is the longest prefix that has a /127 for both sides of every connection of a node.
+const MaxLinkPrefixBits = 112
+
 // Command is what can be asked of an edge node.
 type Command interface{ command() }
 
@@ -29,6 +32,9 @@ type Register struct {
 	LocationID string         // where it stands; may be missing
 	Location   location.State // what LocationID names; zero if there is none
 	At         time.Time
+	// IPv6LinkPrefix is where its IPv6 links are to have their addresses, at most [MaxLinkPrefixBits] long; "" is
+	// [domain.LinkSpaceIPv6].
+	IPv6LinkPrefix string
 }
 
 func (Register) command() {}
@@ -51,6 +57,11 @@ func Decide(s State, c Command) ([]domain.Event, error) {
 		// RFC 6286 section 2.1: a BGP identifier is any four octets but zero.
 		id, err := netip.ParseAddr(c.RouterID)
 		p.Check(err == nil && id.Is4() && !id.IsUnspecified(), "/router_id", "must be four octets in dotted form, not all zero")
+		if c.IPv6LinkPrefix != "" {
+			links, err := domain.ParsePrefix(c.IPv6LinkPrefix)
+			p.Check(err == nil && links.Addr().Is6() && links.Bits() <= MaxLinkPrefixBits,
+				"/ipv6_link_prefix", "must be a routable IPv6 prefix of at most %d bits, such as 2001:db8:1::/64", MaxLinkPrefixBits)
+		}
 		if c.LocationID != "" {
 			p.Check(c.Location.ID == c.LocationID, "/location_id", "there is no such location")
 			p.Check(c.Location.ID == "" || location.SameMetro(c.Metro, c.Location.Metro), "/metro", "must be the metro of the location, %s", c.Location.Metro)
@@ -61,7 +72,7 @@ func Decide(s State, c Command) ([]domain.Event, error) {
 		}
 		return []domain.Event{Registered{
 			EdgeNodeID: c.EdgeNodeID, Name: c.Name, Metro: c.Metro, Facility: c.Facility, ASN: c.ASN, RouterID: c.RouterID,
-			LocationID: c.LocationID, At: domain.Instant(c.At),
+			LocationID: c.LocationID, At: domain.Instant(c.At), IPv6LinkPrefix: c.IPv6LinkPrefix,
 		}}, nil
 	}
 	return nil, domain.UnknownCommand(op, c)

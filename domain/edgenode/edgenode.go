@@ -20,6 +20,8 @@ type Registered struct {
 	RouterID   string    `json:"router_id"`             // the BGP identifier in dotted form (RFC 4271 section 4.2)
 	LocationID string    `json:"location_id,omitempty"` // the registered location it stands at; none in nodes of before there were any
 	At         time.Time `json:"at"`
+	// IPv6LinkPrefix is where its IPv6 links have their addresses; "" is [domain.LinkSpaceIPv6].
+	IPv6LinkPrefix string `json:"ipv6_link_prefix,omitempty"`
 }
 
 // EventType is the name in the log.
@@ -33,14 +35,15 @@ func Stream(id string) string { return "edge_node-" + id }
 
 // State is what is known of an edge node. The zero State is one that does not exist.
 type State struct {
-	ID           string    `json:"id"`
-	Name         string    `json:"name"`
-	Metro        string    `json:"metro"`
-	Facility     string    `json:"facility"`
-	ASN          uint32    `json:"asn"`
-	RouterID     string    `json:"router_id"`
-	LocationID   string    `json:"location_id,omitempty"`
-	RegisteredAt time.Time `json:"registered_at"`
+	ID             string    `json:"id"`
+	Name           string    `json:"name"`
+	Metro          string    `json:"metro"`
+	Facility       string    `json:"facility"`
+	ASN            uint32    `json:"asn"`
+	RouterID       string    `json:"router_id"`
+	LocationID     string    `json:"location_id,omitempty"`
+	RegisteredAt   time.Time `json:"registered_at"`
+	IPv6LinkPrefix string    `json:"ipv6_link_prefix,omitempty"` // "": [domain.LinkSpaceIPv6]
 }
 
 // Evolve returns the state after the event.
@@ -48,7 +51,7 @@ func Evolve(s State, e domain.Event) State {
 	if e, ok := e.(Registered); ok {
 		return State{
 			ID: e.EdgeNodeID, Name: e.Name, Metro: e.Metro, Facility: e.Facility, ASN: e.ASN, RouterID: e.RouterID,
-			LocationID: e.LocationID, RegisteredAt: e.At,
+			LocationID: e.LocationID, RegisteredAt: e.At, IPv6LinkPrefix: e.IPv6LinkPrefix,
 		}
 	}
 	return s

@@ -21,12 +21,22 @@ func TestRegister(t *testing.T) {
 	}
 	placed := registered
 	placed.LocationID = here.ID
+	numbered, withPrefix := registered, func(prefix string) Register {
+		c := register
+		c.IPv6LinkPrefix = prefix
+		return c
+	}
+	numbered.IPv6LinkPrefix = "2001:db8:ffff::/112"
 	cases := []scenario.Case[Command]{
 		{Name: "registered", When: register, Then: []domain.Event{registered}},
 		{Name: "exists", Given: []domain.Event{registered}, When: register, Code: domain.Conflict},
 		{Name: "at a location", When: at(here.ID, "Amsterdam"), Then: []domain.Event{placed}},
 		{Name: "at another metro's location", When: at(here.ID, "Rotterdam"), Code: domain.Invalid, Fields: []string{"/metro"}},
 		{Name: "at no location", When: at(scenario.ID(domain.PrefixLocation, 2), "Amsterdam"), Code: domain.Invalid, Fields: []string{"/location_id"}},
+		{Name: "IPv6 links of its own", When: withPrefix("2001:db8:ffff::/112"), Then: []domain.Event{numbered}},
+		{Name: "too few IPv6 links", When: withPrefix("2001:db8:ffff::/113"), Code: domain.Invalid, Fields: []string{"/ipv6_link_prefix"}},
+		{Name: "IPv4 for IPv6 links", When: withPrefix("10.0.0.0/8"), Code: domain.Invalid, Fields: []string{"/ipv6_link_prefix"}},
+		{Name: "link-local addresses for IPv6 links", When: withPrefix("fe80::/64"), Code: domain.Invalid, Fields: []string{"/ipv6_link_prefix"}},
 		{Name: "everything is wrong at once", When: Register{}, Code: domain.Invalid,
 			Fields: []string{"/edge_node_id", "/name", "/metro", "/facility", "/asn", "/router_id", "/at"}},
 	}

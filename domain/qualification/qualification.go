@@ -140,6 +140,7 @@ func (c *checker) bgp(site Site, ours domain.BGP) {
 	var own, pair domain.Problems
 	own.BGP("/bgp", ours)
 	pair.BGPPair("/bgp", ours, site.Terms.BGP)
+	own.InFamilies("/bgp", ours, site.Terms.BGP.Families(), "the provider has no prefix of this family")
 	each := func(problems domain.Problems, asn bool, code string) {
 		for _, f := range problems {
 			if strings.HasPrefix(f.Pointer, "/bgp/asn") == asn {

@@ -122,8 +122,8 @@ func TestSetRoutesIsExact(t *testing.T) {
 	want := func(why string, lines ...string) {
 		t.Helper()
 		lines = append(lines,
-			"100.64.71.0/30 dev cb71a proto static scope link",
-			"100.64.71.4/30 dev cb71z proto static scope link",
+			"100.64.71.0/30 dev cb71a proto static scope link metric 1",
+			"100.64.71.4/30 dev cb71z proto static scope link metric 1",
 			"unreachable default proto static metric 4278198272")
 		slices.Sort(lines)
 		if got := show(); got != strings.Join(lines, "\n") {

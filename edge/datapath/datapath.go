@@ -72,13 +72,34 @@ type Connection struct {
 	A, Z          Attachment
 }
 
-// Attachment joins one side of a connection to a port.
+// Attachment joins one side of a connection to a port. It has a link in each address family that the connection carries:
+// IPv4, IPv6 or both, and the same on both sides.
 type Attachment struct {
-	Port    string       // the physical interface's name
-	VLAN    int          // 1..MaxVLAN, or 0 for untagged
-	Address netip.Prefix // our own IPv4 address and the link's subnet, such as 100.64.0.1/30; unique on the node
+	Port string // the physical interface's name
+	VLAN int    // 1..MaxVLAN, or 0 for untagged
+	Link        // IPv4, such as 100.64.0.1/30; the zero Link for none
+	IPv6 Link   // such as 2001:db8::2/127; the zero Link for none
+}
+
+// Link is one subnet between the node and the router behind a port.
+type Link struct {
+	Address netip.Prefix // our own address and the link's subnet; unique on the node
 	Peer    netip.Addr   // the other router's address in that subnet
 }
+
+// links returns the links that the attachment has.
+func (a Attachment) links() []Link {
+	links := make([]Link, 0, 2)
+	for _, l := range []Link{a.Link, a.IPv6} {
+		if l != (Link{}) {
+			links = append(links, l)
+		}
+	}
+	return links
+}
+
+// hasIPv6 reports whether the connection carries IPv6.
+func (c Connection) hasIPv6() bool { return c.A.IPv6 != (Link{}) }
 
 // Counters are one side's totals since the meter was made. They never go backwards while Epoch stays the same.
 //
@@ -120,20 +141,35 @@ func (c Connection) Validate() error {
 	c.A.check(&p, "/a")
 	c.Z.check(&p, "/z")
 	p.Check(c.A.Port != c.Z.Port || c.A.VLAN != c.Z.VLAN, "/z/vlan", "is the same port and VLAN as side a")
-	p.Check(c.A.Address.Addr() != c.Z.Address.Addr(), "/z/address", "is the same address as side a")
-	p.Check(!c.A.Address.IsValid() || !c.Z.Address.IsValid() || !c.A.Address.Overlaps(c.Z.Address),
-		"/z/address", "is in the subnet of side a")
+	for _, family := range []struct {
+		field string
+		a, z  Link
+	}{{"/z/address", c.A.Link, c.Z.Link}, {"/z/ipv6_address", c.A.IPv6, c.Z.IPv6}} {
+		p.Check((family.a == Link{}) == (family.z == Link{}), family.field, "must be there on both sides or on none")
+		p.Check(!family.a.Address.IsValid() || !family.z.Address.IsValid() || !family.a.Address.Overlaps(family.z.Address),
+			family.field, "is in the subnet of side a")
+	}
 	return p.Err("datapath.Connection.Validate")
 }
 
 func (a Attachment) check(p *domain.Problems, pointer string) {
 	p.Check(a.Port != "" && len(a.Port) <= 15, pointer+"/interface", "must be an interface name of 1..15 characters")
 	p.Check(a.VLAN >= 0 && a.VLAN <= MaxVLAN, pointer+"/vlan", "must be 0 (untagged) or 1..%d", MaxVLAN)
-	p.Check(a.Address.IsValid() && a.Address.Addr().Is4() && a.Address.Bits() <= 31, pointer+"/address",
-		"must be an IPv4 address with its subnet, such as 100.64.0.1/30")
-	p.Check(a.Peer.Is4() && a.Address.Contains(a.Peer) && a.Peer != a.Address.Addr(), pointer+"/peer_address",
-		"must be another IPv4 address in the subnet of address")
+	p.Check(len(a.links()) > 0, pointer+"/address", "must be there, for IPv4 or IPv6")
+	if l := a.Link; l != (Link{}) {
+		p.Check(l.Address.IsValid() && l.Address.Addr().Is4() && l.Address.Bits() <= 31, pointer+"/address",
+			"must be an IPv4 address with its subnet, such as 100.64.0.1/30")
+		p.Check(l.hasPeer(), pointer+"/peer_address", "must be another IPv4 address in the subnet of address")
+	}
+	if l := a.IPv6; l != (Link{}) {
+		own := l.Address.Addr()
+		p.Check(l.Address.IsValid() && own.Is6() && !own.Is4In6() && own.Zone() == "" && !own.IsLinkLocalUnicast() && !own.IsMulticast() && l.Address.Bits() <= 127,
+			pointer+"/ipv6_address", "must be a routable IPv6 address with its subnet, such as 2001:db8::2/127")
+		p.Check(l.hasPeer(), pointer+"/ipv6_peer_address", "must be another IPv6 address in the subnet of ipv6_address")
+	}
 }
+
+func (l Link) hasPeer() bool { return l.Address.Contains(l.Peer) && l.Peer != l.Address.Addr() }
 
 func checkTag(op string, tag int) error {
 	if tag < MinTag || tag > MaxTag {

@@ -22,7 +22,7 @@ type datapathAttachment struct {
 	Own           [2]uint32
 	Flags         uint32
 	BandwidthMbps uint32
-	Reserved      [4]uint64
+	Own6          [2][16]uint8
 }
 
 type datapathMeter struct {

@@ -181,14 +181,17 @@ func (d *Datapath) ensure(c Connection) error {
 	if err != nil {
 		return err
 	}
-	if err := d.ensureTable(c, interfaces); err != nil {
+	if err := d.ensureTable(c, interfaces, readdressed(c, existing)); err != nil {
 		return err
 	}
 	open, err := d.ensureAttachments(c, ports, interfaces, existing)
 	if err != nil {
 		return err
 	}
-	return d.setGateRules(c.Tag, open)
+	if !open {
+		return d.setGateRules(c.Tag, nil)
+	}
+	return d.setGateRules(c.Tag, c.families())
 }
 
 // SetGate opens or closes the way between the two sides. When it returns after closing, no packet crosses any more.
@@ -214,7 +217,7 @@ func (d *Datapath) SetGate(tag int, open bool) error {
 		}
 		// The rules serve packets that the programs let through: first to come, last to go.
 		if open {
-			if err := d.setGateRules(tag, true); err != nil {
+			if err := d.setGateRules(tag, mine[0].families()); err != nil {
 				return err
 			}
 		}
@@ -228,7 +231,7 @@ func (d *Datapath) SetGate(tag int, open bool) error {
 			}
 		}
 		if !open {
-			if err := d.setGateRules(tag, false); err != nil {
+			if err := d.setGateRules(tag, nil); err != nil {
 				return err
 			}
 			synchronise()
@@ -310,7 +313,7 @@ func (d *Datapath) stop(tag int) error {
 			return fmt.Errorf("attachment: %w", err)
 		}
 	}
-	if err := d.setGateRules(tag, false); err != nil {
+	if err := d.setGateRules(tag, nil); err != nil {
 		return err
 	}
 	synchronise()

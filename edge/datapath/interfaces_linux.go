@@ -36,6 +36,14 @@ func (c Connection) other(side Side) Attachment {
 	return c.A
 }
 
+// families returns the address families that the connection carries.
+func (c Connection) families() (carried []int) {
+	for _, l := range c.A.links() {
+		carried = append(carried, familyOf(l.Address.Addr()))
+	}
+	return carried
+}
+
 // findPorts looks up the two ports.
 func (d *Datapath) findPorts(c Connection) (map[Side]net.Interface, error) {
 	ports := map[Side]net.Interface{}
@@ -151,10 +159,10 @@ func (d *Datapath) ensureInterfaces(c Connection, ports map[Side]net.Interface) 
 		return nil, err
 	}
 	for side, a := range c.sides() {
-		if err := d.ensureInterface(interfaces[side], ports[side]); err != nil {
+		if err := d.ensureInterface(interfaces[side], ports[side], c.hasIPv6()); err != nil {
 			return nil, err
 		}
-		if err := d.ensureAddress(interfaces[side], a.Address); err != nil {
+		if err := d.ensureAddresses(interfaces[side], a.links()); err != nil {
 			return nil, err
 		}
 	}
@@ -185,11 +193,14 @@ func (d *Datapath) ensurePair(tag int, ports map[Side]net.Interface) (map[Side]n
 	return nil, fmt.Errorf("the pair %s is being changed by somebody else", InterfaceName(tag, SideA))
 }
 
-func (d *Datapath) ensureInterface(own, port net.Interface) error {
+func (d *Datapath) ensureInterface(own, port net.Interface, ipv6 bool) error {
 	if err := d.attach(own.Index, datapathProgInterfaceEgress); err != nil {
 		return err
 	}
 	if err := interfaceSysctls(own.Name); err != nil {
+		return err
+	}
+	if err := ipv6Sysctls(own.Name, ipv6); err != nil {
 		return err
 	}
 	if own.MTU != port.MTU {
@@ -210,29 +221,35 @@ func (d *Datapath) ensureInterface(own, port net.Interface) error {
 	return nil
 }
 
-// ensureAddress gives the interface its address and no other. The link's subnet goes into the connection's table, not
-// into the main one, hence NOPREFIXROUTE.
-func (d *Datapath) ensureAddress(own net.Interface, address netip.Prefix) error {
+// ensureAddresses gives the interface the addresses of its links and no other, but for the kernel's link-local one. The
+// links' subnets go into the connection's table, not into the main one, hence NOPREFIXROUTE. An IPv6 address is usable at
+// once: nobody else on a link with two ends can have it.
+func (d *Datapath) ensureAddresses(own net.Interface, links []Link) error {
 	have, err := listAddresses(own.Index)
 	if err != nil {
 		return err
 	}
-	wanted := &netlink.Addr{IPNet: ipNet(address), Flags: unix.IFA_F_NOPREFIXROUTE}
-	found := false
+	missing := map[netip.Prefix]bool{}
+	for _, l := range links {
+		missing[l.Address] = true
+	}
 	for _, a := range have {
-		if a.prefix == address && a.flags&unix.IFA_F_NOPREFIXROUTE != 0 {
-			found = true
+		if missing[a.prefix] && a.flags&unix.IFA_F_NOPREFIXROUTE != 0 {
+			delete(missing, a.prefix)
 			continue
 		}
 		if err := ignoreMissing(d.netlink.AddrDel(handleOf(own), &netlink.Addr{IPNet: ipNet(a.prefix)})); err != nil {
 			return fmt.Errorf("address %s of %s: %w", a.prefix, own.Name, err)
 		}
 	}
-	if found {
-		return nil
-	}
-	if err := d.netlink.AddrReplace(handleOf(own), wanted); err != nil {
-		return fmt.Errorf("address %s of %s: %w", address, own.Name, err)
+	for address := range missing {
+		wanted := &netlink.Addr{IPNet: ipNet(address), Flags: unix.IFA_F_NOPREFIXROUTE}
+		if address.Addr().Is6() {
+			wanted.Flags |= unix.IFA_F_NODAD
+		}
+		if err := d.netlink.AddrReplace(handleOf(own), wanted); err != nil {
+			return fmt.Errorf("address %s of %s: %w", address, own.Name, err)
+		}
 	}
 	return nil
 }
@@ -301,7 +318,44 @@ func interfaceSysctls(name string) error {
 			return err
 		}
 	}
-	return setSysctl("ipv6/conf/"+name+"/disable_ipv6", "1")
+	return nil
+}
+
+// ipv6Sysctls makes the interface route IPv6 and learn nothing by itself, or be silent on IPv6. It has a link-local address,
+// which the kernel asks for neighbours with when it forwards (RFC 4861 section 7.2.2).
+func ipv6Sysctls(name string, ipv6 bool) error {
+	const op = "datapath.Ensure"
+	at := "ipv6/conf/" + name + "/"
+	if !ipv6 {
+		return setSysctl(at+"disable_ipv6", "1")
+	}
+	if _, err := os.Stat(sysctlPath(at + "forwarding")); err != nil {
+		return domain.Errorf(domain.Unavailable, op, "the kernel has no IPv6: %w", err)
+	}
+	for _, setting := range []struct{ key, value string }{
+		{"accept_ra", "0"}, {"autoconf", "0"}, {"accept_redirects", "0"}, {"accept_source_route", "-1"},
+		{"addr_gen_mode", "0"}, // from the hardware address
+		{"accept_dad", "0"},    // it is ours alone on a link with two ends
+		{"dad_transmits", "0"},
+		{"router_solicitations", "0"},
+		{"ndisc_notify", "1"}, // as arp_notify
+		{"forwarding", "1"},   // so that the way to the next hop may be looked up; for this interface alone
+		{"disable_ipv6", "0"}, // last, so that it never speaks before it is all so
+	} {
+		if err := setSysctl(at+setting.key, setting.value); err != nil {
+			return err
+		}
+	}
+	// What needs the stack is forwarded if the interface may do so by itself (Linux 6.17), or if the node forwards IPv6.
+	err := setSysctl(at+"force_forwarding", "1")
+	if _, missing := os.Stat(sysctlPath(at + "force_forwarding")); missing == nil || err != nil {
+		return err
+	}
+	if all, err := os.ReadFile(sysctlPath("ipv6/conf/all/forwarding")); err != nil || strings.TrimSpace(string(all)) != "1" {
+		return domain.Errorf(domain.Unavailable, op, "this node does not forward IPv6, and its kernel can't do so on single interfaces").
+			WithHint("use Linux 6.17 or later, or set net.ipv6.conf.all.forwarding=1 after seeing to what that does to the node's other interfaces")
+	}
+	return nil
 }
 
 // sharedSysctls relaxes what "all" would impose on our interfaces, and hands a source filter it imposed on the node's

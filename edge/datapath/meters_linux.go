@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"crossbill/domain"
 )
@@ -31,6 +31,17 @@ type entry struct {
 
 func (e entry) tag() int   { return int(e.value.Meter >> 1) }
 func (e entry) open() bool { return e.value.Flags&attachmentOpen != 0 }
+
+// families returns the address families that the connection carries.
+func (e entry) families() (carried []int) {
+	if e.value.Own[0] != 0 {
+		carried = append(carried, unix.AF_INET)
+	}
+	if e.value.Own6[0] != ([16]uint8{}) {
+		carried = append(carried, unix.AF_INET6)
+	}
+	return carried
+}
 
 // meterKey is the key of a side's meter: tag << 1 | side.
 func meterKey(tag int, side Side) uint32 {
@@ -82,13 +93,29 @@ func checkConflicts(c Connection, ports map[Side]net.Interface, existing []entry
 				return domain.Errorf(domain.Conflict, op, "VLAN %d of port %s belongs to connection %d", a.VLAN, a.Port, e.tag()).
 					WithHint("remove that connection first, or choose another VLAN")
 			}
-			if e.value.Own[0] == networkOrder(a.Address.Addr()) {
-				return domain.Errorf(domain.Conflict, op, "address %s belongs to connection %d", a.Address.Addr(), e.tag()).
-					WithHint("addresses of links are unique on a node")
+			for _, l := range a.links() {
+				if own4, own6 := ownAddresses(l); own4 != 0 && e.value.Own[0] == own4 || own6 != ([16]uint8{}) && e.value.Own6[0] == own6 {
+					return domain.Errorf(domain.Conflict, op, "address %s belongs to connection %d", l.Address.Addr(), e.tag()).
+						WithHint("addresses of links are unique on a node")
+				}
 			}
 		}
 	}
 	return nil
+}
+
+// readdressed reports whether the connection has other addresses on the node than it is to have.
+func readdressed(c Connection, existing []entry) bool {
+	for _, e := range existing {
+		for side, a := range c.sides() {
+			own4, _ := ownAddresses(a.Link)
+			_, own6 := ownAddresses(a.IPv6)
+			if e.value.Meter == meterKey(c.Tag, side) && (e.value.Own[0] != own4 || e.value.Own6[0] != own6) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // ensureAttachments joins the ports' frames to the connection and reports whether its gate is open.
@@ -96,14 +123,18 @@ func (d *Datapath) ensureAttachments(c Connection, ports, interfaces map[Side]ne
 	opened := 0
 	wanted := map[datapathWire]datapathAttachment{}
 	for side, a := range c.sides() {
-		wanted[wireOf(a, ports[side])] = datapathAttachment{
+		value := datapathAttachment{
 			Interface:     uint32(interfaces[side].Index),
 			Meter:         meterKey(c.Tag, side),
 			Mark:          MarkBase | uint32(c.Tag),
 			Table:         uint32(TableNumber(c.Tag)),
-			Own:           [2]uint32{networkOrder(a.Address.Addr()), networkOrder(c.other(side).Address.Addr())},
 			BandwidthMbps: uint32(c.BandwidthMbps),
 		}
+		for i, end := range []Attachment{a, c.other(side)} {
+			value.Own[i], _ = ownAddresses(end.Link)
+			_, value.Own6[i] = ownAddresses(end.IPv6)
+		}
+		wanted[wireOf(a, ports[side])] = value
 	}
 	for _, e := range existing {
 		if e.tag() != c.Tag {
@@ -263,8 +294,15 @@ func (d *Datapath) tagsOfMaps(seen map[int]bool) error {
 	return nil
 }
 
-// networkOrder returns the address as the programs compare it: its bytes in memory order.
-func networkOrder(a netip.Addr) uint32 {
-	b := a.As4()
-	return binary.NativeEndian.Uint32(b[:])
+// ownAddresses returns our address on a link as the programs compare it, its bytes in memory order: of IPv4 or of IPv6, or of
+// neither for the zero Link.
+func ownAddresses(l Link) (own4 uint32, own6 [16]uint8) {
+	switch address := l.Address.Addr(); {
+	case address.Is4():
+		b := address.As4()
+		return binary.NativeEndian.Uint32(b[:]), own6
+	case address.Is6():
+		return 0, address.As16()
+	}
+	return 0, own6
 }

@@ -43,16 +43,16 @@ func dump(request int, answer uint16, data ...nl.NetlinkRequestData) ([][]byte, 
 		WithHint("try again")
 }
 
-// ownAddress is an IPv4 address of an interface.
+// ownAddress is an address of an interface.
 type ownAddress struct {
 	prefix netip.Prefix
 	flags  uint32 // IFA_F_*
 }
 
-// listAddresses lists an interface's IPv4 addresses.
+// listAddresses lists an interface's addresses of both families, but for link-local ones.
 func listAddresses(ifindex int) ([]ownAddress, error) {
 	messages, err := dump(unix.RTM_GETADDR, unix.RTM_NEWADDR,
-		&nl.IfAddrmsg{IfAddrmsg: unix.IfAddrmsg{Family: unix.AF_INET, Index: uint32(ifindex)}})
+		&nl.IfAddrmsg{IfAddrmsg: unix.IfAddrmsg{Family: unix.AF_UNSPEC, Index: uint32(ifindex)}})
 	if err != nil {
 		return nil, fmt.Errorf("addresses of interface %d: %w", ifindex, err)
 	}
@@ -66,14 +66,16 @@ func listAddresses(ifindex int) ([]ownAddress, error) {
 		address := ownAddress{flags: uint32(header.Flags)}
 		for _, a := range attributes {
 			switch a.Attr.Type {
-			case unix.IFA_LOCAL:
+			case unix.IFA_ADDRESS, unix.IFA_LOCAL: // of IPv6 there is the first alone, of IPv4 the second comes later and counts
 				ip, _ := netip.AddrFromSlice(a.Value)
 				address.prefix = netip.PrefixFrom(ip, int(header.Prefixlen))
 			case unix.IFA_FLAGS:
 				address.flags = binary.NativeEndian.Uint32(a.Value)
 			}
 		}
-		addresses = append(addresses, address)
+		if !address.prefix.Addr().IsLinkLocalUnicast() || address.prefix.Addr().Is4() {
+			addresses = append(addresses, address)
+		}
 	}
 	return addresses, nil
 }

@@ -93,12 +93,12 @@ func flood(from, to, mbps, milliseconds string) error {
 	if err != nil {
 		return err
 	}
-	socket, err := net.ListenPacket("udp4", from+":0") // not connected: it never hears that nobody listens
+	socket, err := net.ListenPacket("udp", net.JoinHostPort(from, "0")) // not connected: it never hears that nobody listens
 	if err != nil {
 		return err
 	}
 	defer socket.Close()
-	target, err := net.ResolveUDPAddr("udp4", to+":9")
+	target, err := net.ResolveUDPAddr("udp", net.JoinHostPort(to, "9"))
 	if err != nil {
 		return err
 	}

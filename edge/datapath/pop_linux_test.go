@@ -91,8 +91,8 @@ func connection(n, vlanA, vlanZ int) datapath.Connection {
 	address := func(m, host int) netip.Addr { return netip.AddrFrom4([4]byte{100, 64, byte(n), byte(4*m + host)}) }
 	return datapath.Connection{
 		Tag: n,
-		A:   datapath.Attachment{Port: lab.PortA, VLAN: vlanA, Address: netip.PrefixFrom(address(0, 1), 30), Peer: address(0, 2)},
-		Z:   datapath.Attachment{Port: lab.PortZ, VLAN: vlanZ, Address: netip.PrefixFrom(address(1, 1), 30), Peer: address(1, 2)},
+		A:   datapath.Attachment{Port: lab.PortA, VLAN: vlanA, Link: datapath.Link{Address: netip.PrefixFrom(address(0, 1), 30), Peer: address(0, 2)}},
+		Z:   datapath.Attachment{Port: lab.PortZ, VLAN: vlanZ, Link: datapath.Link{Address: netip.PrefixFrom(address(1, 1), 30), Peer: address(1, 2)}},
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -16,12 +18,32 @@ import (
 
 // Metrics in a connection's table. A lower one wins for the same prefix.
 const (
-	metricLink  = 0             // the link subnets
+	metricLink  = 1             // the link subnets; 0 would be 1024 of IPv6
 	metricRoute = 20            // what SetRoutes installs
 	metricEnd   = 4_278_198_272 // the unreachable default: far behind a default route a provider announces
 )
 
-var defaultPrefix = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+// families are the address families that the kernel knows.
+var families = func() []int {
+	if _, err := os.Stat(sysctlPath("ipv6")); err != nil {
+		return []int{unix.AF_INET}
+	}
+	return []int{unix.AF_INET, unix.AF_INET6}
+}()
+
+func unspecified(family int) netip.Addr {
+	if family == unix.AF_INET {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
+}
+
+func familyOf(a netip.Addr) int {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
 
 // tableRoute is a route as it stands in a table.
 type tableRoute struct {
@@ -40,7 +62,7 @@ func (r tableRoute) key() string { return fmt.Sprint(r.Prefix, " ", r.Metric) }
 func (r tableRoute) netlink() *netlink.Route {
 	route := &netlink.Route{
 		Dst: ipNet(r.Prefix), LinkIndex: r.Ifindex, Priority: int(r.Metric), Table: r.Table,
-		Protocol: netlink.RouteProtocol(r.Proto), Type: int(r.Type), Family: unix.AF_INET,
+		Protocol: netlink.RouteProtocol(r.Proto), Type: int(r.Type), Family: familyOf(r.Prefix.Addr()),
 	}
 	switch {
 	case r.NextHop.IsValid():
@@ -52,24 +74,33 @@ func (r tableRoute) netlink() *netlink.Route {
 }
 
 // ensureTable gives the connection's table its link subnets and its end, and makes the rules that are always there.
-func (d *Datapath) ensureTable(c Connection, interfaces map[Side]net.Interface) error {
-	for _, route := range linkRoutes(c.Tag, map[Side]linkEnd{
-		SideA: {interfaces[SideA].Index, c.A.Address}, SideZ: {interfaces[SideZ].Index, c.Z.Address},
-	}) {
+// readdressed says that the connection has had other addresses, whose rules go.
+func (d *Datapath) ensureTable(c Connection, interfaces map[Side]net.Interface, readdressed bool) error {
+	ends := map[Side]linkEnd{}
+	for side, a := range c.sides() {
+		end := linkEnd{ifindex: interfaces[side].Index}
+		for _, l := range a.links() {
+			end.addresses = append(end.addresses, l.Address)
+		}
+		ends[side] = end
+	}
+	for _, route := range linkRoutes(c.Tag, ends) {
 		if err := d.netlink.RouteReplace(route.netlink()); err != nil {
 			return fmt.Errorf("route %s: %w", route.Prefix, err)
 		}
 	}
-	if _, err := d.addRule(wallRule()); err != nil {
-		return err
-	}
-	changed := false
-	for _, a := range c.sides() {
-		added, err := d.addRule(ownRule(c.Tag, a.Address.Addr()))
-		if err != nil {
-			return err
+	changed := readdressed
+	for _, end := range ends {
+		for _, address := range end.addresses {
+			if _, err := d.addRule(wallRule(familyOf(address.Addr()))); err != nil {
+				return err
+			}
+			added, err := d.addRule(ownRule(c.Tag, address.Addr()))
+			if err != nil {
+				return err
+			}
+			changed = changed || added
 		}
-		changed = changed || added
 	}
 	if !changed {
 		return nil
@@ -79,14 +110,23 @@ func (d *Datapath) ensureTable(c Connection, interfaces map[Side]net.Interface) 
 
 // linkRoutes are the routes of a connection that do not depend on BGP.
 func linkRoutes(tag int, links map[Side]linkEnd) []tableRoute {
-	routes := []tableRoute{{
-		Prefix: defaultPrefix, Metric: metricEnd, Proto: linkProtocol, Type: unix.RTN_UNREACHABLE, Table: TableNumber(tag),
-	}}
-	for _, l := range links {
+	var routes []tableRoute
+	for _, family := range families {
+		if !slices.ContainsFunc(links[SideA].addresses, func(own netip.Prefix) bool { return familyOf(own.Addr()) == family }) {
+			continue
+		}
 		routes = append(routes, tableRoute{
-			Prefix: l.address.Masked(), Ifindex: l.ifindex, Metric: metricLink, Proto: linkProtocol,
-			Type: unix.RTN_UNICAST, Table: TableNumber(tag),
+			Prefix: netip.PrefixFrom(unspecified(family), 0), Metric: metricEnd, Proto: linkProtocol, Type: unix.RTN_UNREACHABLE,
+			Table: TableNumber(tag),
 		})
+	}
+	for _, l := range links {
+		for _, address := range l.addresses {
+			routes = append(routes, tableRoute{
+				Prefix: address.Masked(), Ifindex: l.ifindex, Metric: metricLink, Proto: linkProtocol,
+				Type: unix.RTN_UNICAST, Table: TableNumber(tag),
+			})
+		}
 	}
 	return routes
 }
@@ -111,10 +151,15 @@ func (d *Datapath) SetRoutes(tag int, routes []Route) error {
 	})
 }
 
-// linkEnd is a side's interface and address as they are on the node.
+// linkEnd is a side's interface and addresses as they are on the node.
 type linkEnd struct {
-	ifindex int
-	address netip.Prefix
+	ifindex   int
+	addresses []netip.Prefix
+}
+
+// reaches reports whether a peer's address is on one of the side's links.
+func (l linkEnd) reaches(peer netip.Addr) bool {
+	return slices.ContainsFunc(l.addresses, func(own netip.Prefix) bool { return own.Contains(peer) && own.Addr() != peer })
 }
 
 func (d *Datapath) liveLinkSubnets(tag int) (map[Side]linkEnd, error) {
@@ -129,10 +174,12 @@ func (d *Datapath) liveLinkSubnets(tag int) (map[Side]linkEnd, error) {
 		if err != nil {
 			return nil, err
 		}
+		end := linkEnd{ifindex: link.Attrs().Index}
 		for _, a := range addresses {
-			links[side] = linkEnd{link.Attrs().Index, a.prefix}
+			end.addresses = append(end.addresses, a.prefix)
 		}
-		if !links[side].address.IsValid() {
+		links[side] = end
+		if len(end.addresses) == 0 {
 			return nil, domain.Errorf(domain.NotFound, "datapath.SetRoutes", "%s has no address", InterfaceName(tag, side)).
 				WithHint("call Ensure first")
 		}
@@ -149,10 +196,10 @@ func wantedRoutes(tag int, routes []Route, links map[Side]linkEnd) ([]tableRoute
 		at := fmt.Sprintf("/routes/%d", i)
 		link, ok := links[r.Side]
 		p.Check(ok, at+"/side", "must be %q or %q", SideA, SideZ)
-		p.Check(r.Prefix.IsValid() && r.Prefix.Addr().Is4() && r.Prefix == r.Prefix.Masked(), at+"/prefix", "must be an IPv4 prefix")
+		p.Check(r.Prefix.IsValid() && !r.Prefix.Addr().Is4In6() && r.Prefix == r.Prefix.Masked(), at+"/prefix", "must be a prefix without host bits")
 		p.Check(!seen[r.Prefix], at+"/prefix", "%s is there twice", r.Prefix)
-		p.Check(r.NextHop.IsValid() && (!ok || link.address.Contains(r.NextHop) && link.address.Addr() != r.NextHop),
-			at+"/next_hop", "must be the peer's address on the link of side %s", r.Side)
+		p.Check(r.NextHop.IsValid() && (!ok || link.reaches(r.NextHop)) && r.NextHop.Is4() == r.Prefix.Addr().Is4(),
+			at+"/next_hop", "must be the peer's address on the link of side %s, of the prefix's family", r.Side)
 		if len(p) >= maxProblems {
 			break
 		}
@@ -203,24 +250,29 @@ func (d *Datapath) deleteRoutes(routes map[string]tableRoute) error {
 
 func (d *Datapath) clearTable(tag int) error { return d.converge(tag, nil) }
 
-// listRoutes lists the routes of a table, or of a type in all tables.
-func listRoutes(table int, routeType uint8) ([]tableRoute, error) {
-	request := []nl.NetlinkRequestData{&nl.RtMsg{RtMsg: unix.RtMsg{Family: unix.AF_INET, Type: routeType}}}
-	if table != 0 {
-		request = append(request, nl.NewRtAttr(unix.RTA_TABLE, nl.Uint32Attr(uint32(table))))
+// listRoutes lists the routes of a table, or of a type in all tables, of both families.
+func listRoutes(table int, routeType uint8) (routes []tableRoute, err error) {
+	for _, family := range families {
+		request := []nl.NetlinkRequestData{&nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(family), Type: routeType}}}
+		if table != 0 {
+			request = append(request, nl.NewRtAttr(unix.RTA_TABLE, nl.Uint32Attr(uint32(table))))
+		}
+		messages, err := dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, request...)
+		if errors.Is(err, unix.ENOENT) { // the kernel's word for a table that nothing is in
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("routes: %w", err)
+		}
+		if routes, err = parseRoutes(routes, messages, unspecified(family)); err != nil {
+			return nil, err
+		}
 	}
-	messages, err := dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, request...)
-	if errors.Is(err, unix.ENOENT) { // the kernel's word for a table that nothing is in
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("routes: %w", err)
-	}
-	return parseRoutes(messages)
+	return routes, nil
 }
 
-func parseRoutes(messages [][]byte) ([]tableRoute, error) {
-	routes := make([]tableRoute, 0, len(messages))
+// parseRoutes appends what the messages of one family say.
+func parseRoutes(routes []tableRoute, messages [][]byte, everything netip.Addr) ([]tableRoute, error) {
 	for _, m := range messages {
 		header := nl.DeserializeRtMsg(m)
 		attributes, err := nl.ParseRouteAttr(m[header.Len():])
@@ -228,7 +280,7 @@ func parseRoutes(messages [][]byte) ([]tableRoute, error) {
 			return nil, fmt.Errorf("routes: %w", err)
 		}
 		r := tableRoute{Proto: header.Protocol, Type: header.Type, Table: int(header.Table)}
-		destination := netip.IPv4Unspecified()
+		destination := everything
 		for _, a := range attributes {
 			switch a.Attr.Type {
 			case unix.RTA_DST:
@@ -242,6 +294,9 @@ func parseRoutes(messages [][]byte) ([]tableRoute, error) {
 			case unix.RTA_TABLE:
 				r.Table = int(binary.NativeEndian.Uint32(a.Value))
 			}
+		}
+		if r.Type != unix.RTN_UNICAST {
+			r.Ifindex = 0 // IPv6 names the loopback
 		}
 		r.Prefix = netip.PrefixFrom(destination, int(header.Dst_len))
 		routes = append(routes, r)

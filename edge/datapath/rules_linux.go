@@ -14,25 +14,25 @@ import (
 // passing packets with a forged source out of it.
 func ownRule(tag int, own netip.Addr) *netlink.Rule {
 	rule := netlink.NewRule()
-	rule.Family, rule.Priority, rule.Table = unix.AF_INET, PriorityOwn, TableNumber(tag)
+	rule.Family, rule.Priority, rule.Table = familyOf(own), PriorityOwn, TableNumber(tag)
 	rule.IifName = "lo"
 	rule.Src = ipNet(netip.PrefixFrom(own, own.BitLen()))
 	return rule
 }
 
 // gateRule lets what came in through one side be routed by the connection's table.
-func gateRule(tag int, side Side) *netlink.Rule {
+func gateRule(family, tag int, side Side) *netlink.Rule {
 	rule := netlink.NewRule()
-	rule.Family, rule.Priority, rule.Table = unix.AF_INET, PriorityGate, TableNumber(tag)
+	rule.Family, rule.Priority, rule.Table = family, PriorityGate, TableNumber(tag)
 	rule.IifName = InterfaceName(tag, side)
 	return rule
 }
 
 // wallRule ends the lookup for packets that came in through any connection and that no open gate took.
-func wallRule() *netlink.Rule {
+func wallRule(family int) *netlink.Rule {
 	rule := netlink.NewRule()
 	mask := MarkMask
-	rule.Family, rule.Priority, rule.Type = unix.AF_INET, PriorityWall, unix.RTN_BLACKHOLE
+	rule.Family, rule.Priority, rule.Type = family, PriorityWall, unix.RTN_BLACKHOLE
 	rule.Mark, rule.Mask = MarkBase, &mask
 	return rule
 }
@@ -65,16 +65,19 @@ func (d *Datapath) deleteRule(rule *netlink.Rule) error {
 // maxCopies bounds the deletion of copies; the kernel refuses to add a second one, other tools may force it.
 const maxCopies = 16
 
-func (d *Datapath) setGateRules(tag int, open bool) error {
-	for _, side := range []Side{SideA, SideZ} {
-		if !open {
-			if err := d.deleteRule(gateRule(tag, side)); err != nil {
+// setGateRules lets the stack route for a connection in the families it carries, of none for a closed gate.
+func (d *Datapath) setGateRules(tag int, carried []int) error {
+	for _, family := range families {
+		for _, side := range []Side{SideA, SideZ} {
+			if !slices.Contains(carried, family) {
+				if err := d.deleteRule(gateRule(family, tag, side)); err != nil {
+					return err
+				}
+				continue
+			}
+			if _, err := d.addRule(gateRule(family, tag, side)); err != nil {
 				return err
 			}
-			continue
-		}
-		if _, err := d.addRule(gateRule(tag, side)); err != nil {
-			return err
 		}
 	}
 	return nil
@@ -82,9 +85,13 @@ func (d *Datapath) setGateRules(tag int, open bool) error {
 
 // rulesOf lists the rules that belong to one connection, or to any for tag 0.
 func (d *Datapath) rulesOf(tag int) (map[int][]netlink.Rule, error) {
-	all, err := d.netlink.RuleList(netlink.FAMILY_V4)
-	if err != nil {
-		return nil, fmt.Errorf("rules: %w", err)
+	var all []netlink.Rule
+	for _, family := range families {
+		some, err := d.netlink.RuleList(family)
+		if err != nil {
+			return nil, fmt.Errorf("rules: %w", err)
+		}
+		all = append(all, some...)
 	}
 	rules := map[int][]netlink.Rule{}
 	for _, rule := range all {
@@ -105,7 +112,12 @@ func (d *Datapath) pruneOwnRules(c Connection) error {
 	if err != nil {
 		return err
 	}
-	current := []string{ownRule(c.Tag, c.A.Address.Addr()).Src.String(), ownRule(c.Tag, c.Z.Address.Addr()).Src.String()}
+	var current []string
+	for _, a := range c.sides() {
+		for _, l := range a.links() {
+			current = append(current, ownRule(c.Tag, l.Address.Addr()).Src.String())
+		}
+	}
 	for _, rule := range rules[c.Tag] {
 		if rule.Priority == PriorityOwn && (rule.Src == nil || !slices.Contains(current, rule.Src.String())) {
 			if err := d.deleteRule(&rule); err != nil {
@@ -128,7 +140,13 @@ func (d *Datapath) removeRules(tag int) error {
 	return errors.Join(problems...)
 }
 
-func (d *Datapath) removeWall() error { return d.deleteRule(wallRule()) }
+func (d *Datapath) removeWall() error {
+	var problems []error
+	for _, family := range families {
+		problems = append(problems, d.deleteRule(wallRule(family)))
+	}
+	return errors.Join(problems...)
+}
 
 func (d *Datapath) tagsOfRules(seen map[int]bool) error {
 	rules, err := d.rulesOf(0)

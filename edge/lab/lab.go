@@ -30,6 +30,8 @@ type RouterConfig struct {
 	VLAN         int          // the tag its frames carry on the wire; 0 for none
 	Address      netip.Prefix // its address on the link, such as 100.64.0.2/30
 	Peer         netip.Addr   // the edge's address
+	IPv6Address  netip.Prefix // as Address, such as 2001:db8::3/127; either may be missing
+	IPv6Peer     netip.Addr
 	ASN, PeerASN uint32
 	Networks     []netip.Prefix // announced; the router has the first address of each
 }

@@ -105,14 +105,25 @@ func linkUp(name string) error {
 	return netlink.LinkSetUp(link)
 }
 
-// configureAddress sets an interface of the current namespace up, with the address.
+// configureAddress sets an interface of the current namespace up, with the address. IPv6 is let speak where it has one.
 func configureAddress(name string, address netip.Prefix) error {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
+	if address.Addr().Is6() {
+		for _, setting := range []struct{ key, value string }{{"accept_dad", "0"}, {"accept_ra", "0"}, {"disable_ipv6", "0"}} {
+			if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/"+setting.key, []byte(setting.value), 0); err != nil {
+				return fmt.Errorf("IPv6 of %s: %w", name, err)
+			}
+		}
+	}
 	ip := &net.IPNet{IP: address.Addr().AsSlice(), Mask: net.CIDRMask(address.Bits(), address.Addr().BitLen())}
-	if err := netlink.AddrReplace(link, &netlink.Addr{IPNet: ip}); err != nil {
+	wanted := &netlink.Addr{IPNet: ip}
+	if address.Addr().Is6() {
+		wanted.Flags = unix.IFA_F_NODAD // or it may not be used for a moment
+	}
+	if err := netlink.AddrReplace(link, wanted); err != nil {
 		return fmt.Errorf("address %s of %s: %w", address, name, err)
 	}
 	return netlink.LinkSetUp(link)

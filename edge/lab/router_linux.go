@@ -36,26 +36,60 @@ type router struct {
 
 // birdConfig keeps every timer at the second, so that a lab comes up as soon as the edge does.
 var birdConfig = template.Must(template.New("bird").Parse(`log stderr all;
-router id {{.Address.Addr}};
+router id {{.RouterID}};
 protocol device { scan time 5; }
-protocol static announced {
-  ipv4;
+{{$router := .}}{{range $family := .Families}}
+protocol static announced_{{.Name}} {
+  {{.Name}};
 {{range .Networks}}  route {{.}} blackhole; # announced only: the addresses are on the loopback
 {{end}}}
 protocol kernel {
-  ipv4 { import none; export where source = RTS_BGP; };
+  {{.Name}} { import none; export where source = RTS_BGP; };
 }
-protocol bgp edge {
-  local {{.Address.Addr}} as {{.ASN}};
-  neighbor {{.Peer}} as {{.PeerASN}};
+protocol bgp {{.Session}} {
+  local {{.Address.Addr}} as {{$router.ASN}};
+  neighbor {{.Peer}} as {{$router.PeerASN}};
   connect delay time 1;
   connect retry time 1;
   error wait time 1, 2;
   hold time 9;
   keepalive time 3;
-  ipv4 { import all; export where proto = "announced"; };
+  {{.Name}} { import all; export where proto = "announced_{{.Name}}"; };
 }
-`))
+{{end}}`))
+
+// family is what a router has of one address family.
+type family struct {
+	Name     string // BIRD's, and the system's
+	Session  string // the name of its BGP protocol
+	Address  netip.Prefix
+	Peer     netip.Addr
+	Networks []netip.Prefix
+}
+
+// Families returns the address families that the router has a link in.
+func (c RouterConfig) Families() (all []family) {
+	for _, f := range []family{{"ipv4", "edge", c.Address, c.Peer, nil}, {"ipv6", "edge6", c.IPv6Address, c.IPv6Peer, nil}} {
+		if !f.Address.IsValid() {
+			continue
+		}
+		for _, network := range c.Networks {
+			if network.Addr().Is4() == f.Address.Addr().Is4() {
+				f.Networks = append(f.Networks, network)
+			}
+		}
+		all = append(all, f)
+	}
+	return all
+}
+
+// RouterID returns the router's BGP identifier: its IPv4 address, or the octets of its AS number without one.
+func (c RouterConfig) RouterID() netip.Addr {
+	if c.Address.IsValid() {
+		return c.Address.Addr()
+	}
+	return netip.AddrFrom4([4]byte{byte(c.ASN >> 24), byte(c.ASN >> 16), byte(c.ASN >> 8), byte(c.ASN)})
+}
 
 // StartRouter starts BIRD at a place: on a side's main router ("a", "z"), or on a further one ("a/second"), which gets
 // a namespace of its own behind the same port, and needs a VLAN of its own.
@@ -159,8 +193,10 @@ func (l *Lab) joinNetwork(ctx context.Context, place string, c RouterConfig) err
 		return err
 	}
 	return inNamespace(l.Namespace(place), func() error {
-		if err := configureAddress(RouterInterface, c.Address); err != nil {
-			return err
+		for _, family := range c.Families() {
+			if err := configureAddress(RouterInterface, family.Address); err != nil {
+				return err
+			}
 		}
 		for _, network := range c.Networks {
 			first := network.Masked().Addr().Next()
@@ -240,11 +276,29 @@ func (l *Lab) ask(ctx context.Context, op, place string, command ...string) (str
 
 // RouterRoutes returns the prefixes a router learned by BGP and uses, sorted.
 func (l *Lab) RouterRoutes(ctx context.Context, place string) ([]netip.Prefix, error) {
-	out, err := l.ask(ctx, "lab.RouterRoutes", place, "show", "route", "primary", "protocol", "edge")
-	if err != nil {
-		return nil, err
+	const op = "lab.RouterRoutes"
+	var all []netip.Prefix
+	for _, session := range l.sessionsOf(place) {
+		out, err := l.ask(ctx, op, place, "show", "route", "primary", "protocol", session)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, parseRoutes(out)...)
 	}
-	return parseRoutes(out), nil
+	return all, nil
+}
+
+// sessionsOf returns the names of a router's BGP protocols.
+func (l *Lab) sessionsOf(place string) (names []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if r := l.routers[place]; r != nil {
+		for _, family := range r.config.Families() {
+			names = append(names, family.Session)
+		}
+		return names
+	}
+	return []string{"edge"} // for the error to say that no router runs there
 }
 
 // parseRoutes reads BIRD's table: a route's line begins with its prefix, what belongs to it is indented.
@@ -261,13 +315,19 @@ func parseRoutes(out string) []netip.Prefix {
 	return prefixes
 }
 
-// BGPState returns BIRD's word for the state of a router's session, such as "Established" or "Active".
-func (l *Lab) BGPState(ctx context.Context, place string) (string, error) {
-	out, err := l.ask(ctx, "lab.BGPState", place, "show", "protocols", "all", "edge")
-	if err != nil {
-		return "", err
+// BGPState returns BIRD's word for the state of a router's session, such as "Established" or "Active"; of two sessions, that
+// of the first that is not established.
+func (l *Lab) BGPState(ctx context.Context, place string) (state string, err error) {
+	for _, session := range l.sessionsOf(place) {
+		out, err := l.ask(ctx, "lab.BGPState", place, "show", "protocols", "all", session)
+		if err != nil {
+			return "", err
+		}
+		if state = parseState(out); state != "Established" {
+			break
+		}
 	}
-	return parseState(out), nil
+	return state, nil
 }
 
 func parseState(out string) string {

@@ -71,11 +71,13 @@ func (t *trunk) assign(vlan int, branch string) error {
 				return err
 			}
 			sender, receiver = end.Attrs().Index, end.Attrs().Index
+		}
+		var old uint32
+		if branch != "" && t.objects.Senders.Lookup(uint32(sender), &old) != nil { // it is new
 			if err := t.attach(receiver, t.objects.BranchIngress, ebpf.AttachTCXIngress); err != nil {
 				return err
 			}
 		}
-		var old uint32
 		if t.objects.Senders.Lookup(uint32(sender), &old) == nil {
 			_ = t.objects.Vlans.Delete(old) // the router had another VLAN before
 		}

@@ -9,25 +9,27 @@
 //
 //	port_ingress     finds the attachment by (port, tag protocol, VLAN), takes the tag off, drops what is about to cross
 //	   |             over the ordered bandwidth, counts the rest as "in".
-//	   |             Then, by destination: ARP and our own addresses go up the stack, through the connection's L3
-//	   |             interface, where BGP and ping answer. Anything else may cross only while the gate is open: it is
-//	   |             looked up in the connection's own table, addressed to the next hop, and tagged for the other port.
+//	   |             Then, by destination: ARP, IPv6 neighbour discovery and our own addresses go up the stack, through the
+//	   |             connection's L3 interface, where BGP and ping answer. Anything else may cross only while the gate is
+//	   |             open: it is looked up in the connection's own table, addressed to the next hop, and tagged for the
+//	   |             other port.
 //	port_egress      counts the frame as "out" by (port, tag protocol, VLAN) and lets it go.
 //
-// The stack sees a crossing packet only when it needs more than that (no neighbour entry yet, fragmentation, TTL
-// exceeded, IP options). It enters through the L3 interface with the connection's mark; the gate's rules send it to the
+// The stack sees a crossing packet only when it needs more than that (no neighbour entry yet, fragmentation or a packet too
+// big, TTL or hop limit exceeded, IP options). It enters through the L3 interface with the connection's mark; the gate's rules send it to the
 // same table, and the wall behind them keeps it out of every other. What the stack sends through an L3 interface, be it
 // forwarded or our own, passes interface_egress, which tags it and hands it to the port.
 //
 // Invariants: no frame of a connection crosses uncounted (a missing meter drops it); no frame leaves a port but from a
 // connection, save LLDP and LACP; a packet that came in through a connection is looked up in no table but its own, and
-// reaches none of the node's addresses but the connection's two.
+// reaches none of the node's addresses but the connection's own, and the interface's link-local one for neighbour discovery.
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/in.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <stddef.h>
 
 #include <bpf/bpf_endian.h>
@@ -51,6 +53,7 @@ char LICENSE[] SEC("license") = "GPL";
 #define TICKS_PER_NS 16 // so that a short frame at a terabit a second still has a length
 
 #define AF_INET 2
+#define AF_INET6 10
 #define VLAN_TAG_LEN 4
 #define VLAN_ID_MASK 0x0fff
 #define IP_FRAGMENT_MASK 0x3fff // more-fragments bit and offset
@@ -75,7 +78,7 @@ struct attachment {
 	__be32 own[2]; // our addresses: on this side, on the other
 	__u32 flags;
 	__u32 bandwidth_mbps; // ordered, from this side to the other; 0: not limited
-	__u64 reserved[4];
+	__u8 own6[2][16]; // as own; :: for none
 };
 
 // meter is one side's counters, on one CPU. Each CPU's copy has the same epoch.
@@ -250,17 +253,49 @@ static __always_inline int link_protocol(struct __sk_buff *skb)
 	return skb->protocol == bpf_htons(ETH_P_LLDP_FRAME) || skb->protocol == bpf_htons(ETH_P_LACP);
 }
 
-// crossing says whether a frame, which has no tag any more, is about to cross: what is for the node itself (BGP, ARP) is
-// never dropped for the customer's traffic beside it.
+static __always_inline int same6(const struct in6_addr *a, const struct in6_addr *b)
+{
+	return !((a->in6_u.u6_addr32[0] ^ b->in6_u.u6_addr32[0]) | (a->in6_u.u6_addr32[1] ^ b->in6_u.u6_addr32[1]) |
+		 (a->in6_u.u6_addr32[2] ^ b->in6_u.u6_addr32[2]) | (a->in6_u.u6_addr32[3] ^ b->in6_u.u6_addr32[3]));
+}
+
+// no_ipv6 says whether the connection was given no IPv6 address.
+static __always_inline int no_ipv6(const struct attachment *attachment)
+{
+	const struct in6_addr none = {};
+
+	return same6((const struct in6_addr *)attachment->own6[0], &none);
+}
+
+static __always_inline int own6(const struct attachment *attachment, const struct in6_addr *to)
+{
+	return same6(to, (const struct in6_addr *)attachment->own6[0]) ||
+	       same6(to, (const struct in6_addr *)attachment->own6[1]);
+}
+
+// local_scope says whether an IPv6 address is a link's own business: link-local, or multicast, of which none is forwarded.
+static __always_inline int local_scope(const struct in6_addr *address)
+{
+	return address->in6_u.u6_addr8[0] == 0xff ||
+	       (address->in6_u.u6_addr8[0] == 0xfe && (address->in6_u.u6_addr8[1] & 0xc0) == 0x80);
+}
+
+// crossing says whether a frame, which has no tag any more, is about to cross: what is for the node itself (BGP, ARP,
+// neighbour discovery) is never dropped for the customer's traffic beside it.
 static __always_inline int crossing(struct __sk_buff *skb, const struct attachment *attachment)
 {
+	struct in6_addr to6;
 	__be32 to;
 
-	if (!(attachment->flags & ATTACHMENT_OPEN) || skb->protocol != bpf_htons(ETH_P_IP))
+	if (!(attachment->flags & ATTACHMENT_OPEN))
 		return 0;
-	if (bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct iphdr, daddr), &to, sizeof(to)) < 0)
-		return 0;
-	return to != attachment->own[0] && to != attachment->own[1];
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct iphdr, daddr), &to, sizeof(to)) == 0 &&
+		       to != attachment->own[0] && to != attachment->own[1];
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		return bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct ipv6hdr, daddr), &to6, sizeof(to6)) == 0 &&
+		       !local_scope(&to6) && !own6(attachment, &to6);
+	return 0;
 }
 
 // conforms takes bytes out of the side's bucket, if they are in it.
@@ -312,6 +347,17 @@ static __always_inline int no_source(__u32 address)
 	return address >> 24 == 0 || address >> 24 == 127 || address >> 28 >= 14;
 }
 
+// deliver addresses a packet to its next hop and hands it to the port.
+static __always_inline int deliver(struct __sk_buff *skb, struct ethhdr *ethernet, const struct bpf_fib_lookup *fib,
+				   const struct wire *wire, struct meter *meter)
+{
+	__builtin_memcpy(ethernet->h_dest, fib->dmac, ETH_ALEN);
+	__builtin_memcpy(ethernet->h_source, fib->smac, ETH_ALEN);
+	if (wire->vlan && bpf_skb_vlan_push(skb, bpf_htons(wire->tpid), wire->vlan) < 0)
+		return refuse(meter);
+	return bpf_redirect(wire->port, 0);
+}
+
 // cross takes an IPv4 packet, already counted and without its tag, to the other side or to the stack.
 static __always_inline int cross(struct __sk_buff *skb, const struct attachment *attachment, struct meter *meter)
 {
@@ -361,11 +407,66 @@ static __always_inline int cross(struct __sk_buff *skb, const struct attachment 
 	check += bpf_htons(0x0100);
 	ip->check = (__u16)(check + (check >= 0xffff));
 	ip->ttl--;
-	__builtin_memcpy(ethernet->h_dest, fib.dmac, ETH_ALEN);
-	__builtin_memcpy(ethernet->h_source, fib.smac, ETH_ALEN);
-	if (wire->vlan && bpf_skb_vlan_push(skb, bpf_htons(wire->tpid), wire->vlan) < 0)
+	return deliver(skb, ethernet, &fib, wire, meter);
+}
+
+// no_source6: IPv6 addresses that no packet on a wire comes from or goes to beyond its link (RFC 4291 sections 2.5.2 to 2.5.6).
+static __always_inline int no_source6(const struct in6_addr *address)
+{
+	__u32 third = bpf_ntohl(address->in6_u.u6_addr32[2]);
+
+	return local_scope(address) || (!address->in6_u.u6_addr32[0] && !address->in6_u.u6_addr32[1] && (!third || third == 0xffff));
+}
+
+// cross6 is cross for an IPv6 packet.
+static __always_inline int cross6(struct __sk_buff *skb, const struct attachment *attachment, struct meter *meter)
+{
+	struct bpf_fib_lookup fib = {};
+	const struct wire *wire;
+	struct ethhdr *ethernet;
+	struct ipv6hdr *ip;
+	void *data, *end;
+	long result;
+
+	if (bpf_skb_pull_data(skb, sizeof(*ethernet) + sizeof(*ip)) < 0)
 		return refuse(meter);
-	return bpf_redirect(wire->port, 0);
+	data = (void *)(long)skb->data;
+	end = (void *)(long)skb->data_end;
+	ethernet = data;
+	ip = data + sizeof(*ethernet);
+	if ((void *)(ip + 1) > end)
+		return refuse(meter);
+
+	if (own6(attachment, &ip->daddr))
+		return up(skb, attachment);
+	// What neighbour discovery sends to the link comes from the link: its hop limit was never taken from (RFC 4861 section
+	// 6.1). Nothing else is let near the interface's link-local address.
+	if (local_scope(&ip->daddr))
+		return ip->nexthdr == IPPROTO_ICMPV6 && ip->hop_limit == 255 && !no_ipv6(attachment) ? up(skb, attachment) : refuse(meter);
+	if (!(attachment->flags & ATTACHMENT_OPEN))
+		return refuse(meter);
+	if (skb->pkt_type != PACKET_HOST || no_source6(&ip->saddr) || no_source6(&ip->daddr))
+		return refuse(meter);
+
+	fib.family = AF_INET6;
+	fib.flowinfo = *(__be32 *)ip & bpf_htonl(0x0fffffff); // traffic class and flow label
+	fib.l4_protocol = ip->nexthdr;
+	fib.ifindex = attachment->interface;
+	__builtin_memcpy(fib.ipv6_src, &ip->saddr, sizeof(fib.ipv6_src));
+	__builtin_memcpy(fib.ipv6_dst, &ip->daddr, sizeof(fib.ipv6_dst));
+	fib.tbid = attachment->table;
+	result = bpf_fib_lookup(skb, &fib, sizeof(fib), BPF_FIB_LOOKUP_DIRECT | BPF_FIB_LOOKUP_TBID);
+	if (result == BPF_FIB_LKUP_RET_NO_NEIGH || result == BPF_FIB_LKUP_RET_FRAG_NEEDED)
+		return up(skb, attachment);
+	if (result != BPF_FIB_LKUP_RET_SUCCESS)
+		return refuse(meter); // no route of this connection
+	if (ip->hop_limit <= 1 || ip->nexthdr == IPPROTO_HOPOPTS)
+		return up(skb, attachment);
+	wire = bpf_map_lookup_elem(&interfaces, &fib.ifindex);
+	if (!wire)
+		return refuse(meter);
+	ip->hop_limit--;
+	return deliver(skb, ethernet, &fib, wire, meter);
 }
 
 SEC("tcx/ingress")
@@ -408,6 +509,8 @@ int port_ingress(struct __sk_buff *skb)
 		return refuse(meter);
 	if (skb->protocol == bpf_htons(ETH_P_IP))
 		return cross(skb, attachment, meter);
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		return cross6(skb, attachment, meter);
 	if (skb->protocol == bpf_htons(ETH_P_ARP))
 		return up(skb, attachment);
 	return refuse(meter);
