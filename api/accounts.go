@@ -12,7 +12,7 @@ import (
 	"crossbill/events"
 )
 
-// maxAccounts is how many keys a node remembers.
+// maxAccounts is how many keys, and how many edge nodes' identities, a node remembers.
 const maxAccounts = 10_000
 
 // account is a key and the organisation it is of, as they are in the log at the given versions. It has no text about a
@@ -26,26 +26,29 @@ type account struct {
 // accounts remembers accounts by their keys' ids. What it has is never taken on trust: with every request the versions
 // of both streams are asked for, one lookup by primary key, and an account that is behind is read anew. So a key that
 // was revoked or limited by any node, a moment ago, is that from then on.
-type accounts struct {
+type accounts struct{ remembered[account] }
+
+// remembered are up to [maxAccounts] things by their ids.
+type remembered[T any] struct {
 	mutex sync.Mutex
-	known map[string]account
+	known map[string]T
 }
 
-func (a *accounts) get(id string) (account, bool) {
+func (a *remembered[T]) get(id string) (T, bool) {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
 	found, ok := a.known[id]
 	return found, ok
 }
 
-func (a *accounts) put(id string, found account) {
+func (a *remembered[T]) put(id string, found T) {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
 	if a.known == nil {
-		a.known = make(map[string]account)
+		a.known = make(map[string]T)
 	}
 	if len(a.known) >= maxAccounts {
-		maps.DeleteFunc(a.known, func(string, account) bool { return len(a.known) > maxAccounts/2 }) // any half
+		maps.DeleteFunc(a.known, func(string, T) bool { return len(a.known) > maxAccounts/2 }) // any half
 	}
 	a.known[id] = found
 }

@@ -27,10 +27,12 @@ import (
 	"github.com/gorilla/mux"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"crossbill/api/authority"
 	"crossbill/api/webhooks"
 	"crossbill/billing/pdf"
 	"crossbill/billing/stripe"
 	"crossbill/domain"
+	"crossbill/domain/edgeidentity"
 	"crossbill/events"
 	"crossbill/events/proof"
 	"crossbill/projections"
@@ -58,22 +60,25 @@ type Options struct {
 	Log             *events.Log
 	Pool            *pgxpool.Pool
 	Waiter          Waiter
-	VerifierKey     string           // of the log's checkpoints
-	Stripe          *stripe.Mover    // nil: invoices can't be paid through the platform
-	StripeSecret    string           // of the webhook's endpoint at Stripe (whsec_…); "": no webhooks are taken
-	PublicURL       string           // where this API is reached from outside, without a slash at its end; "": documents lead nowhere
-	Webhooks        *webhooks.Sender // default: one that sends to public addresses only
-	Prover          *proof.Prover    // default: over the pool's own events
-	ReadingInterval time.Duration    // of the edge's meters; default 5 minutes
-	Now             func() time.Time // default time.Now
-	Random          io.Reader        // default crypto/rand
+	VerifierKey     string               // of the log's checkpoints
+	Stripe          *stripe.Mover        // nil: invoices can't be paid through the platform
+	StripeSecret    string               // of the webhook's endpoint at Stripe (whsec_…); "": no webhooks are taken
+	PublicURL       string               // where this API is reached from outside, without a slash at its end; "": documents lead nowhere
+	Webhooks        *webhooks.Sender     // default: one that sends to public addresses only
+	Prover          *proof.Prover        // default: over the pool's own events
+	ReadingInterval time.Duration        // of the edge's meters; default 5 minutes
+	Authority       *authority.Authority // signs edge nodes' certificates; nil: none can join
+	CertificateLife time.Duration        // of those; default edgeidentity.CertificateLife
+	Now             func() time.Time     // default time.Now
+	Random          io.Reader            // default crypto/rand
 	Logger          *slog.Logger
 }
 
 // Server implements the contract's operations.
 type Server struct {
 	Options
-	accounts accounts
+	accounts   accounts
+	identities remembered[identity] // by edge node
 	// Queries answers from the read models as the request's caller: row-level security leaves out what it may not see.
 	Queries *projections.Queries
 	// Platform answers with the platform's own rights. It is for decisions over what others have, such as how much of a
@@ -111,6 +116,9 @@ func newServer(o Options) (*Server, error) {
 	}
 	if o.ReadingInterval == 0 {
 		o.ReadingInterval = 5 * time.Minute
+	}
+	if o.CertificateLife == 0 {
+		o.CertificateLife = edgeidentity.CertificateLife
 	}
 	if o.Webhooks == nil {
 		o.Webhooks = webhooks.NewSender(false)

@@ -29,7 +29,7 @@ const (
 	ScopeFinance = "finance" // billing accounts, budgets, invoices, settlements, exports
 	ScopeRead    = "read"    // everything that trade and finance show, and no change
 	ScopeMeter   = "meter"   // usage of a provider's own meters
-	ScopeEdge    = "edge"    // an edge node's agent
+	ScopeEdge    = "edge"    // an edge node's agent, by its certificate; no key has it
 	ScopeOperate = "operate" // the platform's own: organisations, inventory, fees, billing runs; sees everything
 )
 
@@ -58,7 +58,8 @@ type Caller struct {
 	Limits         apikey.Limits
 	Delegation     Delegation
 
-	account account
+	account     account
+	fingerprint string // of an edge node's certificate
 }
 
 // Maker is the caller as one who issues and limits keys.
@@ -131,6 +132,9 @@ func (s *Server) authenticate(next http.Handler) http.Handler {
 const keyPrefix = "cbk_"
 
 func (s *Server) callerOf(r *http.Request) (Caller, error) {
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 { // and then it is the node, whatever else it sends
+		return s.identified(r.Context(), r.TLS.PeerCertificates[0])
+	}
 	unknown := domain.Errorf(domain.Unauthorised, "api.authenticate", "the API key is missing, unknown or revoked").
 		WithHint("send it as Authorization: Bearer cbk_…")
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
@@ -157,6 +161,9 @@ func (s *Server) callerOf(r *http.Request) (Caller, error) {
 	if key.Expired(s.now()) {
 		return Caller{}, domain.Errorf(domain.Unauthorised, "api.authenticate", "the API key expired at %s", key.ExpiresAt.Format(time.RFC3339)).
 			WithHint("ask for a new one")
+	}
+	if key.Principal.Kind == apikey.KindEdgeNode { // of before they had certificates
+		return Caller{}, unknown
 	}
 	scopes, ok := found.effectiveScopes()
 	if !ok {

@@ -1,7 +1,6 @@
 package api_test
 
 import (
-	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -97,7 +96,7 @@ func unknownID(prefix string) string { return prefix + "_01jzzzzzzzzzzzzzzzzzzzz
 func keyID(token string) string { return "key_" + strings.Split(token, "_")[1] }
 
 // public are the operations that need no key.
-var public = []string{"getHealth", "getCheckpoint", "getLogKey", "getInclusionProof", "getConsistencyProof"}
+var public = []string{"getHealth", "getCheckpoint", "getLogKey", "getInclusionProof", "getConsistencyProof", "joinEdgeNode"}
 
 func contractOperations() map[string]*openapi3.Operation {
 	all := map[string]*openapi3.Operation{}
@@ -118,6 +117,8 @@ var undelegated = map[string]string{
 	"connectPayoutAccount": "likewise",
 	"sendReadings":         "an agent acts for its node and for nobody else",
 	"reportObservations":   "likewise",
+	"renewEdgeCertificate": "likewise",
+	"joinEdgeNode":         "likewise, of a machine that has only a token",
 }
 
 // TestDelegationIsInTheContract finds the headers of delegation with every operation that records something, so that every
@@ -182,9 +183,8 @@ func (m *market) refused(what string, before int64, status int, p client.Problem
 // secondAgent registers another edge node and returns its agent's key.
 func (m *market) secondAgent() string {
 	m.t.Helper()
-	node, _, err := client.Decode[client.EdgeNodeWithKey](m.operator.CreateEdgeNode(context.Background(), nil, newEdgeNode()))
-	must(m.t, err)
-	return node.ApiKey.Secret
+	_, agent := m.edgeNode()
+	return agent
 }
 
 func idsIn(path string) []string {

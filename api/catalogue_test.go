@@ -249,9 +249,9 @@ func TestLocations(t *testing.T) {
 	}
 	node := newEdgeNode()
 	node.LocationId = &here.Id
-	made, _, err := client.Decode[client.EdgeNodeWithKey](m.operator.CreateEdgeNode(ctx, nil, node))
+	made, _, err := client.Decode[client.EdgeNode](m.operator.CreateEdgeNode(ctx, nil, node))
 	must(t, err)
-	m.nodeID = made.EdgeNode.Id
+	m.nodeID = made.Id
 	port := m.port(m.providerID, "port7")
 	terms := m.terms()
 	terms.PortId, terms.Metro = port, "Rotterdam"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"crossbill/domain/apikey"
 	"crossbill/domain/connection"
 	"crossbill/domain/edgenode"
 	"crossbill/events"
@@ -16,7 +17,7 @@ func (s *Server) loadEdgeNode(ctx context.Context, id string) (edgenode.State, e
 	if err != nil {
 		return state, err
 	}
-	if version == 0 || callerFrom(ctx).Principal.ID != id {
+	if version == 0 || callerFrom(ctx).Principal.Kind != apikey.KindEdgeNode || callerFrom(ctx).Principal.ID != id {
 		return state, notFound("edge node", id)
 	}
 	return state, nil
@@ -34,6 +35,9 @@ func (s *Server) GetDesiredState(ctx context.Context, req GetDesiredStateRequest
 	wait, cancel := context.WithTimeout(ctx, time.Duration(valueOr(req.Params.WaitSeconds, 0))*time.Second)
 	defer cancel()
 	for {
+		if err := s.stillIdentified(ctx); err != nil { // it may have waited, and what follows has secrets
+			return nil, err
+		}
 		head, err := s.Log.Head(ctx)
 		if err != nil {
 			return nil, err

@@ -5,7 +5,9 @@ import (
 	"time"
 
 	"crossbill/domain/connection"
+	"crossbill/domain/edgeidentity"
 	"crossbill/domain/edgenode"
+	"crossbill/events"
 	"crossbill/projections"
 )
 
@@ -41,7 +43,12 @@ func (s *Server) GetEdgeNode(ctx context.Context, req GetEdgeNodeRequestObject) 
 	if err != nil {
 		return nil, err
 	}
+	identity, _, err := events.Load(ctx, s.Log, edgeidentity.Stream(node.ID), edgeidentity.Evolve)
+	if err != nil {
+		return nil, err
+	}
 	v := edgeNodeStatus(node, heard[node.ID])
+	v.Identity = edgeIdentityView(identity, s.now())
 	count, drift := len(desired.Connections), []EdgeDrift{}
 	for _, c := range desired.Connections {
 		if status := c.Status(); drifts(c, status) {

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"crossbill/api"
+	"crossbill/api/authority"
 	"crossbill/api/client"
 	"crossbill/billing/runs"
 	"crossbill/domain"
@@ -35,6 +37,9 @@ import (
 	"crossbill/provisioning"
 )
 
+// agentLife is how long agents' certificates are good here: tests that move the clock by months go on with those they have.
+const agentLife = 3 * 365 * 24 * time.Hour
+
 // market is a running platform with a provider, a customer, an edge node and a published listing.
 type market struct {
 	t     *testing.T
@@ -44,9 +49,11 @@ type market struct {
 	log   *events.Log
 	vault string // the file of the key that others' keys are wrapped with
 	// runner runs the read models.
-	runner   *projections.Runner
-	adminKey string // of the customer's, with the scope admin alone
-	meterKey string // of the provider's, with the scope meter alone
+	runner    *projections.Runner
+	authority *authority.Authority
+	shown     sync.Map // certificates that overTLS takes, by the text that stands for each
+	adminKey  string   // of the customer's, with the scope admin alone
+	meterKey  string   // of the provider's, with the scope meter alone
 
 	operator, provider, customer, stranger, agent                *client.Client
 	operatorKey, providerKey, customerKey, strangerKey, agentKey string
@@ -87,12 +94,14 @@ func newMarket(t *testing.T) *market {
 	must(t, biller.Start(ctx))
 	t.Cleanup(func() { biller.Stop(context.Background()) })
 
+	m.authority, err = authority.Open(filepath.Join(t.TempDir(), "edge-authority.pem"))
+	must(t, err)
 	handler, err := api.New(api.Options{
-		Log: m.log, Pool: m.pool, Waiter: m.runner, VerifierKey: signer.VerifierKey(),
+		Authority: m.authority, CertificateLife: agentLife, Log: m.log, Pool: m.pool, Waiter: m.runner, VerifierKey: signer.VerifierKey(),
 		ReadingInterval: time.Second, Now: m.now,
 	})
 	must(t, err)
-	server := httptest.NewServer(handler)
+	server := httptest.NewServer(m.overTLS(handler))
 	t.Cleanup(server.Close)
 	m.url = server.URL
 
@@ -170,9 +179,7 @@ func (m *market) open() *market {
 	_, m.adminKey = m.mintFor(m.customerID, api.ScopeAdmin)
 	_, m.meterKey = m.mintFor(m.providerID, api.ScopeMeter)
 	m.provider, m.customer, m.stranger = m.client(m.providerKey), m.client(m.customerKey), m.client(m.strangerKey)
-	node, _, err := client.Decode[client.EdgeNodeWithKey](m.operator.CreateEdgeNode(ctx, nil, newEdgeNode()))
-	must(m.t, err)
-	m.nodeID, m.agentKey = node.EdgeNode.Id, node.ApiKey.Secret
+	m.nodeID, m.agentKey = m.edgeNode()
 	m.agent = m.client(m.agentKey)
 	m.providerPort = m.port(m.providerID, "port1")
 	m.customerPort = m.port(m.customerID, "port0")

@@ -5,7 +5,6 @@ import (
 	"net/http"
 
 	"crossbill/domain"
-	"crossbill/domain/apikey"
 	"crossbill/domain/edgenode"
 	"crossbill/domain/location"
 	"crossbill/domain/organisation"
@@ -13,7 +12,7 @@ import (
 	"crossbill/events"
 )
 
-// CreateEdgeNode registers an edge node with a key for its agent.
+// CreateEdgeNode registers an edge node.
 func (s *Server) CreateEdgeNode(ctx context.Context, req CreateEdgeNodeRequestObject) (CreateEdgeNodeResponseObject, error) {
 	id, err := s.newID(domain.PrefixEdgeNode)
 	if err != nil {
@@ -35,20 +34,12 @@ func (s *Server) CreateEdgeNode(ctx context.Context, req CreateEdgeNodeRequestOb
 		return nil, err
 	}
 	operator := callerFrom(ctx).OrganisationID
-	keyID, token, keyStream, err := NewKey(s.now(), s.Random, operator, apikey.Principal{Kind: apikey.KindEdgeNode, ID: id, Name: b.Name}, ScopeEdge)
-	if err != nil {
-		return nil, err
-	}
-	answer := EdgeNodeWithKey{
-		EdgeNode: EdgeNode{Id: id, Name: b.Name, Metro: b.Metro, Facility: b.Facility, Asn: b.Asn, RouterId: b.RouterId, LocationId: b.LocationId, Ipv6LinkPrefix: b.Ipv6LinkPrefix},
-		ApiKey:   ApiKeySecret{Id: keyID},
-	}
-	position, err := s.commit(ctx, events.Append{Streams: []events.StreamAppend{appendTo(edgenode.Stream(id), 0, decided...), keyStream}},
+	answer := EdgeNode{Id: id, Name: b.Name, Metro: b.Metro, Facility: b.Facility, Asn: b.Asn, RouterId: b.RouterId, LocationId: b.LocationId, Ipv6LinkPrefix: b.Ipv6LinkPrefix}
+	position, err := s.commit(ctx, events.Append{Streams: []events.StreamAppend{appendTo(edgenode.Stream(id), 0, decided...)}},
 		http.StatusCreated, answer, operator)
 	if err != nil {
 		return nil, err
 	}
-	answer.ApiKey.Secret = token
 	return CreateEdgeNode201JSONResponse{Body: answer, Headers: CreateEdgeNode201ResponseHeaders{CrossbillPosition: position}}, nil
 }
 

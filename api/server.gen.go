@@ -417,6 +417,30 @@ func (e EdgeKind) Valid() bool {
 	}
 }
 
+// Defines values for EdgeNodeIdentityState.
+const (
+	EdgeNodeIdentityStateExpired EdgeNodeIdentityState = "expired"
+	EdgeNodeIdentityStateJoined  EdgeNodeIdentityState = "joined"
+	EdgeNodeIdentityStateNone    EdgeNodeIdentityState = "none"
+	EdgeNodeIdentityStateRevoked EdgeNodeIdentityState = "revoked"
+)
+
+// Valid indicates whether the value is a known member of the EdgeNodeIdentityState enum.
+func (e EdgeNodeIdentityState) Valid() bool {
+	switch e {
+	case EdgeNodeIdentityStateExpired:
+		return true
+	case EdgeNodeIdentityStateJoined:
+		return true
+	case EdgeNodeIdentityStateNone:
+		return true
+	case EdgeNodeIdentityStateRevoked:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for HealthStatus.
 const (
 	HealthStatusOk HealthStatus = "ok"
@@ -2096,6 +2120,9 @@ type BudgetTerms struct {
 // over a private path; managed_service: anything else that is run for the customer.
 type Category string
 
+// CertificateRequest A PKCS #10 request in PEM, for a key of ECDSA P-256 or Ed25519; its subject is the node's id as the common name alone.
+type CertificateRequest = string
+
 // ChangeKind plan: another price plan at the same bandwidth; bgp: prefixes, secrets and limits of the sessions.
 type ChangeKind string
 
@@ -2351,6 +2378,21 @@ type DesiredState struct {
 // Diversity What two members must not share: a port on either side, nor an edge node, nor its building.
 type Diversity string
 
+// EdgeCertificate defines model for EdgeCertificate.
+type EdgeCertificate struct {
+	// Authority The certificate, in PEM, of the authority that signs the platform's own as well.
+	Authority string `json:"authority"`
+
+	// Certificate In PEM.
+	Certificate string `json:"certificate"`
+
+	// Fingerprint SHA-256 of the certificate.
+	Fingerprint string    `json:"fingerprint"`
+	NotAfter    time.Time `json:"not_after"`
+	NotBefore   time.Time `json:"not_before"`
+	Serial      string    `json:"serial"`
+}
+
 // EdgeDrift defines model for EdgeDrift.
 type EdgeDrift struct {
 	ConnectionId ConnectionID `json:"connection_id"`
@@ -2359,6 +2401,15 @@ type EdgeDrift struct {
 	Phase  string          `json:"phase"`
 	State  string          `json:"state"`
 	Status []StatusMessage `json:"status"`
+}
+
+// EdgeJoin defines model for EdgeJoin.
+type EdgeJoin struct {
+	// CertificateRequest A PKCS #10 request in PEM, for a key of ECDSA P-256 or Ed25519; its subject is the node's id as the common name alone.
+	CertificateRequest CertificateRequest `json:"certificate_request"`
+
+	// Token As createJoinToken gave it.
+	Token string `json:"token"`
 }
 
 // EdgeKind ebpf is the real thing; software is a stand-in for demonstrations.
@@ -2380,6 +2431,28 @@ type EdgeNode struct {
 // EdgeNodeID defines model for EdgeNodeID.
 type EdgeNodeID = string
 
+// EdgeNodeIdentity Who is the node.
+type EdgeNodeIdentity struct {
+	// Fingerprint SHA-256 of the newest certificate.
+	Fingerprint *string `json:"fingerprint,omitempty"`
+
+	// JoinTokens How many join tokens can be used now.
+	JoinTokens int `json:"join_tokens"`
+
+	// NotAfter When the newest certificate expires.
+	NotAfter  *time.Time `json:"not_after,omitempty"`
+	RevokedAt *time.Time `json:"revoked_at,omitempty"`
+
+	// Serial Of the newest certificate.
+	Serial *string `json:"serial,omitempty"`
+
+	// State Nobody has joined yet, or whoever did has a certificate that is good, that has expired, or that was taken back.
+	State EdgeNodeIdentityState `json:"state"`
+}
+
+// EdgeNodeIdentityState Nobody has joined yet, or whoever did has a certificate that is good, that has expired, or that was taken back.
+type EdgeNodeIdentityState string
+
 // EdgeNodePage defines model for EdgeNodePage.
 type EdgeNodePage struct {
 	Items         []EdgeNodeStatus `json:"items"`
@@ -2398,6 +2471,9 @@ type EdgeNodeStatus struct {
 	Drift    *[]EdgeDrift `json:"drift,omitempty"`
 	EdgeNode EdgeNode     `json:"edge_node"`
 
+	// Identity Who is the node.
+	Identity *EdgeNodeIdentity `json:"identity,omitempty"`
+
 	// Kind ebpf is the real thing; software is a stand-in for demonstrations.
 	Kind *EdgeKind `json:"kind,omitempty"`
 
@@ -2408,10 +2484,10 @@ type EdgeNodeStatus struct {
 	ReportedRevision *int64 `json:"reported_revision,omitempty"`
 }
 
-// EdgeNodeWithKey defines model for EdgeNodeWithKey.
-type EdgeNodeWithKey struct {
-	ApiKey   ApiKeySecret `json:"api_key"`
-	EdgeNode EdgeNode     `json:"edge_node"`
+// EdgeRenewal defines model for EdgeRenewal.
+type EdgeRenewal struct {
+	// CertificateRequest A PKCS #10 request in PEM, for a key of ECDSA P-256 or Ed25519; its subject is the node's id as the common name alone.
+	CertificateRequest CertificateRequest `json:"certificate_request"`
 }
 
 // Email Personal: encrypted in the log, and erased with the person.
@@ -2777,6 +2853,14 @@ type Issuer struct {
 
 // IssuerDetails defines model for IssuerDetails.
 type IssuerDetails = issuer.Details
+
+// JoinToken defines model for JoinToken.
+type JoinToken struct {
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// Token The token itself. It is stored hashed and shown once: a replayed answer has it empty.
+	Token string `json:"token"`
+}
 
 // LedgerBalance What an account comes to in a currency. A debit, or below zero a credit.
 type LedgerBalance struct {
@@ -3205,6 +3289,12 @@ type NewFeeSchedule struct {
 
 	// FreePassthrough How much of a customer's passthrough bears no fee in a month, by currency.
 	FreePassthrough *[]Money `json:"free_passthrough,omitempty"`
+}
+
+// NewJoinToken defines model for NewJoinToken.
+type NewJoinToken struct {
+	// ValidSeconds For how long it can be used, up to a day; an hour if absent.
+	ValidSeconds *int `json:"valid_seconds,omitempty"`
 }
 
 // NewLocation defines model for NewLocation.
@@ -5231,6 +5321,42 @@ type GetDesiredStateParams struct {
 	WaitSeconds *int `form:"wait_seconds,omitempty" json:"wait_seconds,omitempty"`
 }
 
+// CreateJoinTokenParams defines parameters for CreateJoinToken.
+type CreateJoinTokenParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// CrossbillOnBehalfOf For whom the caller acts: a member's id, or a pseudonym without `@`. Recorded for good with the events of the request; it gives no right.
+	CrossbillOnBehalfOf *OnBehalfOf `json:"Crossbill-On-Behalf-Of,omitempty"`
+
+	// CrossbillReason Why the caller acts; nothing about a person. Recorded for good with the events of the request.
+	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
+}
+
+// JoinEdgeNodeParams defines parameters for JoinEdgeNode.
+type JoinEdgeNodeParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// RenewEdgeCertificateParams defines parameters for RenewEdgeCertificate.
+type RenewEdgeCertificateParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// RevokeEdgeNodeParams defines parameters for RevokeEdgeNode.
+type RevokeEdgeNodeParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// CrossbillOnBehalfOf For whom the caller acts: a member's id, or a pseudonym without `@`. Recorded for good with the events of the request; it gives no right.
+	CrossbillOnBehalfOf *OnBehalfOf `json:"Crossbill-On-Behalf-Of,omitempty"`
+
+	// CrossbillReason Why the caller acts; nothing about a person. Recorded for good with the events of the request.
+	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
+}
+
 // ListEventsParams defines parameters for ListEvents.
 type ListEventsParams struct {
 	// After Only events past this log position.
@@ -6478,11 +6604,20 @@ type TerminateConnectionJSONRequestBody = NewTermination
 // CreateEdgeNodeJSONRequestBody defines body for CreateEdgeNode for application/json ContentType.
 type CreateEdgeNodeJSONRequestBody = NewEdgeNode
 
+// CreateJoinTokenJSONRequestBody defines body for CreateJoinToken for application/json ContentType.
+type CreateJoinTokenJSONRequestBody = NewJoinToken
+
 // ReportObservationsJSONRequestBody defines body for ReportObservations for application/json ContentType.
 type ReportObservationsJSONRequestBody = ObservationReport
 
 // SendReadingsJSONRequestBody defines body for SendReadings for application/json ContentType.
 type SendReadingsJSONRequestBody = ReadingBatch
+
+// JoinEdgeNodeJSONRequestBody defines body for JoinEdgeNode for application/json ContentType.
+type JoinEdgeNodeJSONRequestBody = EdgeJoin
+
+// RenewEdgeCertificateJSONRequestBody defines body for RenewEdgeCertificate for application/json ContentType.
+type RenewEdgeCertificateJSONRequestBody = EdgeRenewal
 
 // SetExchangeRateJSONRequestBody defines body for SetExchangeRate for application/json ContentType.
 type SetExchangeRateJSONRequestBody = NewExchangeRate
@@ -6844,7 +6979,7 @@ type ServerInterface interface {
 	// ListEdgeNodes All edge nodes and when their agents were last heard of
 	// (GET /v1/edge-nodes)
 	ListEdgeNodes(w http.ResponseWriter, r *http.Request, params ListEdgeNodesParams)
-	// CreateEdgeNode Register an edge node and issue its agent's API key
+	// CreateEdgeNode Register an edge node
 	// (POST /v1/edge-nodes)
 	CreateEdgeNode(w http.ResponseWriter, r *http.Request, params CreateEdgeNodeParams)
 	// GetEdgeNode One edge node, when its agent was last heard of, and where it is not as it should be
@@ -6853,12 +6988,24 @@ type ServerInterface interface {
 	// GetDesiredState What the node should be; waits for a revision newer than the caller's
 	// (GET /v1/edge-nodes/{edge_node_id}/desired-state)
 	GetDesiredState(w http.ResponseWriter, r *http.Request, edgeNodeId EdgeNodeID, params GetDesiredStateParams)
+	// CreateJoinToken Make a token with which one machine joins as the edge node, once
+	// (POST /v1/edge-nodes/{edge_node_id}/join-tokens)
+	CreateJoinToken(w http.ResponseWriter, r *http.Request, edgeNodeId EdgeNodeID, params CreateJoinTokenParams)
 	// ReportObservations Report what the agent sees
 	// (POST /v1/edge-nodes/{edge_node_id}/observations)
 	ReportObservations(w http.ResponseWriter, r *http.Request, edgeNodeId EdgeNodeID)
 	// SendReadings Deliver meter readings, each with its own verdict
 	// (POST /v1/edge-nodes/{edge_node_id}/readings)
 	SendReadings(w http.ResponseWriter, r *http.Request, edgeNodeId EdgeNodeID)
+	// JoinEdgeNode Become the edge node, with a join token
+	// (POST /v1/edge-nodes/{edge_node_id}:join)
+	JoinEdgeNode(w http.ResponseWriter, r *http.Request, edgeNodeId EdgeNodeID, params JoinEdgeNodeParams)
+	// RenewEdgeCertificate A further certificate for the node that calls
+	// (POST /v1/edge-nodes/{edge_node_id}:renew)
+	RenewEdgeCertificate(w http.ResponseWriter, r *http.Request, edgeNodeId EdgeNodeID, params RenewEdgeCertificateParams)
+	// RevokeEdgeNode Take an edge node's identity back, at once
+	// (POST /v1/edge-nodes/{edge_node_id}:revoke)
+	RevokeEdgeNode(w http.ResponseWriter, r *http.Request, edgeNodeId EdgeNodeID, params RevokeEdgeNodeParams)
 	// ListEvents The caller's own slice of the log, in order
 	// (GET /v1/events)
 	ListEvents(w http.ResponseWriter, r *http.Request, params ListEventsParams)
@@ -10352,6 +10499,94 @@ func (siw *ServerInterfaceWrapper) GetDesiredState(w http.ResponseWriter, r *htt
 	handler.ServeHTTP(w, r)
 }
 
+// CreateJoinToken operation middleware
+func (siw *ServerInterfaceWrapper) CreateJoinToken(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "edge_node_id" -------------
+	var edgeNodeId EdgeNodeID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "edge_node_id", mux.Vars(r)["edge_node_id"], &edgeNodeId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "edge_node_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateJoinTokenParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Crossbill-On-Behalf-Of" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Crossbill-On-Behalf-Of")]; found {
+		var CrossbillOnBehalfOf OnBehalfOf
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Crossbill-On-Behalf-Of", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Crossbill-On-Behalf-Of", valueList[0], &CrossbillOnBehalfOf, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Crossbill-On-Behalf-Of", Err: err})
+			return
+		}
+
+		params.CrossbillOnBehalfOf = &CrossbillOnBehalfOf
+
+	}
+
+	// ------------- Optional header parameter "Crossbill-Reason" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Crossbill-Reason")]; found {
+		var CrossbillReason ActingReason
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Crossbill-Reason", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Crossbill-Reason", valueList[0], &CrossbillReason, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Crossbill-Reason", Err: err})
+			return
+		}
+
+		params.CrossbillReason = &CrossbillReason
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateJoinToken(w, r, edgeNodeId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ReportObservations operation middleware
 func (siw *ServerInterfaceWrapper) ReportObservations(w http.ResponseWriter, r *http.Request) {
 
@@ -10395,6 +10630,194 @@ func (siw *ServerInterfaceWrapper) SendReadings(w http.ResponseWriter, r *http.R
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.SendReadings(w, r, edgeNodeId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// JoinEdgeNode operation middleware
+func (siw *ServerInterfaceWrapper) JoinEdgeNode(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "edge_node_id" -------------
+	var edgeNodeId EdgeNodeID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "edge_node_id", mux.Vars(r)["edge_node_id"], &edgeNodeId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "edge_node_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params JoinEdgeNodeParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.JoinEdgeNode(w, r, edgeNodeId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RenewEdgeCertificate operation middleware
+func (siw *ServerInterfaceWrapper) RenewEdgeCertificate(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "edge_node_id" -------------
+	var edgeNodeId EdgeNodeID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "edge_node_id", mux.Vars(r)["edge_node_id"], &edgeNodeId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "edge_node_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RenewEdgeCertificateParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RenewEdgeCertificate(w, r, edgeNodeId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RevokeEdgeNode operation middleware
+func (siw *ServerInterfaceWrapper) RevokeEdgeNode(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "edge_node_id" -------------
+	var edgeNodeId EdgeNodeID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "edge_node_id", mux.Vars(r)["edge_node_id"], &edgeNodeId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "edge_node_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RevokeEdgeNodeParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Crossbill-On-Behalf-Of" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Crossbill-On-Behalf-Of")]; found {
+		var CrossbillOnBehalfOf OnBehalfOf
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Crossbill-On-Behalf-Of", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Crossbill-On-Behalf-Of", valueList[0], &CrossbillOnBehalfOf, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Crossbill-On-Behalf-Of", Err: err})
+			return
+		}
+
+		params.CrossbillOnBehalfOf = &CrossbillOnBehalfOf
+
+	}
+
+	// ------------- Optional header parameter "Crossbill-Reason" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Crossbill-Reason")]; found {
+		var CrossbillReason ActingReason
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Crossbill-Reason", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Crossbill-Reason", valueList[0], &CrossbillReason, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Crossbill-Reason", Err: err})
+			return
+		}
+
+		params.CrossbillReason = &CrossbillReason
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RevokeEdgeNode(w, r, edgeNodeId, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -18849,6 +19272,14 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/edge-nodes/{edge_node_id}", wrapper.GetEdgeNode).Methods(http.MethodGet)
 
+	r.HandleFunc(options.BaseURL+"/v1/edge-nodes/{edge_node_id}/join-tokens", wrapper.CreateJoinToken).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/edge-nodes/{edge_node_id}:join", wrapper.JoinEdgeNode).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/edge-nodes/{edge_node_id}:renew", wrapper.RenewEdgeCertificate).Methods(http.MethodPost)
+
+	r.HandleFunc(options.BaseURL+"/v1/edge-nodes/{edge_node_id}:revoke", wrapper.RevokeEdgeNode).Methods(http.MethodPost)
+
 	r.HandleFunc(options.BaseURL+"/v1/edge-nodes/{edge_node_id}/desired-state", wrapper.GetDesiredState).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/edge-nodes/{edge_node_id}/observations", wrapper.ReportObservations).Methods(http.MethodPost)
@@ -21013,7 +21444,7 @@ type CreateEdgeNode201ResponseHeaders struct {
 }
 
 type CreateEdgeNode201JSONResponse struct {
-	Body    EdgeNodeWithKey
+	Body    EdgeNode
 	Headers CreateEdgeNode201ResponseHeaders
 }
 
@@ -21138,6 +21569,57 @@ func (response GetDesiredStatedefaultApplicationProblemPlusJSONResponse) VisitGe
 	return err
 }
 
+type CreateJoinTokenRequestObject struct {
+	EdgeNodeId EdgeNodeID `json:"edge_node_id"`
+	Params     CreateJoinTokenParams
+	Body       *CreateJoinTokenJSONRequestBody
+}
+
+type CreateJoinTokenResponseObject interface {
+	VisitCreateJoinTokenResponse(w http.ResponseWriter) error
+}
+
+type CreateJoinToken201ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type CreateJoinToken201JSONResponse struct {
+	Body    JoinToken
+	Headers CreateJoinToken201ResponseHeaders
+}
+
+func (response CreateJoinToken201JSONResponse) VisitCreateJoinTokenResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateJoinTokendefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateJoinTokendefaultApplicationProblemPlusJSONResponse) VisitCreateJoinTokenResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ReportObservationsRequestObject struct {
 	EdgeNodeId EdgeNodeID `json:"edge_node_id"`
 	Body       *ReportObservationsJSONRequestBody
@@ -21219,6 +21701,150 @@ type SendReadingsdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response SendReadingsdefaultApplicationProblemPlusJSONResponse) VisitSendReadingsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type JoinEdgeNodeRequestObject struct {
+	EdgeNodeId EdgeNodeID `json:"edge_node_id"`
+	Params     JoinEdgeNodeParams
+	Body       *JoinEdgeNodeJSONRequestBody
+}
+
+type JoinEdgeNodeResponseObject interface {
+	VisitJoinEdgeNodeResponse(w http.ResponseWriter) error
+}
+
+type JoinEdgeNode201ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type JoinEdgeNode201JSONResponse struct {
+	Body    EdgeCertificate
+	Headers JoinEdgeNode201ResponseHeaders
+}
+
+func (response JoinEdgeNode201JSONResponse) VisitJoinEdgeNodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type JoinEdgeNodedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response JoinEdgeNodedefaultApplicationProblemPlusJSONResponse) VisitJoinEdgeNodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RenewEdgeCertificateRequestObject struct {
+	EdgeNodeId EdgeNodeID `json:"edge_node_id"`
+	Params     RenewEdgeCertificateParams
+	Body       *RenewEdgeCertificateJSONRequestBody
+}
+
+type RenewEdgeCertificateResponseObject interface {
+	VisitRenewEdgeCertificateResponse(w http.ResponseWriter) error
+}
+
+type RenewEdgeCertificate201ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type RenewEdgeCertificate201JSONResponse struct {
+	Body    EdgeCertificate
+	Headers RenewEdgeCertificate201ResponseHeaders
+}
+
+func (response RenewEdgeCertificate201JSONResponse) VisitRenewEdgeCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RenewEdgeCertificatedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RenewEdgeCertificatedefaultApplicationProblemPlusJSONResponse) VisitRenewEdgeCertificateResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeEdgeNodeRequestObject struct {
+	EdgeNodeId EdgeNodeID `json:"edge_node_id"`
+	Params     RevokeEdgeNodeParams
+}
+
+type RevokeEdgeNodeResponseObject interface {
+	VisitRevokeEdgeNodeResponse(w http.ResponseWriter) error
+}
+
+type RevokeEdgeNode204ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type RevokeEdgeNode204Response struct {
+	Headers RevokeEdgeNode204ResponseHeaders
+}
+
+func (response RevokeEdgeNode204Response) VisitRevokeEdgeNodeResponse(w http.ResponseWriter) error {
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(204)
+	return nil
+}
+
+type RevokeEdgeNodedefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RevokeEdgeNodedefaultApplicationProblemPlusJSONResponse) VisitRevokeEdgeNodeResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -26852,7 +27478,7 @@ type StrictServerInterface interface {
 	// ListEdgeNodes All edge nodes and when their agents were last heard of
 	// (GET /v1/edge-nodes)
 	ListEdgeNodes(ctx context.Context, request ListEdgeNodesRequestObject) (ListEdgeNodesResponseObject, error)
-	// CreateEdgeNode Register an edge node and issue its agent's API key
+	// CreateEdgeNode Register an edge node
 	// (POST /v1/edge-nodes)
 	CreateEdgeNode(ctx context.Context, request CreateEdgeNodeRequestObject) (CreateEdgeNodeResponseObject, error)
 	// GetEdgeNode One edge node, when its agent was last heard of, and where it is not as it should be
@@ -26861,12 +27487,24 @@ type StrictServerInterface interface {
 	// GetDesiredState What the node should be; waits for a revision newer than the caller's
 	// (GET /v1/edge-nodes/{edge_node_id}/desired-state)
 	GetDesiredState(ctx context.Context, request GetDesiredStateRequestObject) (GetDesiredStateResponseObject, error)
+	// CreateJoinToken Make a token with which one machine joins as the edge node, once
+	// (POST /v1/edge-nodes/{edge_node_id}/join-tokens)
+	CreateJoinToken(ctx context.Context, request CreateJoinTokenRequestObject) (CreateJoinTokenResponseObject, error)
 	// ReportObservations Report what the agent sees
 	// (POST /v1/edge-nodes/{edge_node_id}/observations)
 	ReportObservations(ctx context.Context, request ReportObservationsRequestObject) (ReportObservationsResponseObject, error)
 	// SendReadings Deliver meter readings, each with its own verdict
 	// (POST /v1/edge-nodes/{edge_node_id}/readings)
 	SendReadings(ctx context.Context, request SendReadingsRequestObject) (SendReadingsResponseObject, error)
+	// JoinEdgeNode Become the edge node, with a join token
+	// (POST /v1/edge-nodes/{edge_node_id}:join)
+	JoinEdgeNode(ctx context.Context, request JoinEdgeNodeRequestObject) (JoinEdgeNodeResponseObject, error)
+	// RenewEdgeCertificate A further certificate for the node that calls
+	// (POST /v1/edge-nodes/{edge_node_id}:renew)
+	RenewEdgeCertificate(ctx context.Context, request RenewEdgeCertificateRequestObject) (RenewEdgeCertificateResponseObject, error)
+	// RevokeEdgeNode Take an edge node's identity back, at once
+	// (POST /v1/edge-nodes/{edge_node_id}:revoke)
+	RevokeEdgeNode(ctx context.Context, request RevokeEdgeNodeRequestObject) (RevokeEdgeNodeResponseObject, error)
 	// ListEvents The caller's own slice of the log, in order
 	// (GET /v1/events)
 	ListEvents(ctx context.Context, request ListEventsRequestObject) (ListEventsResponseObject, error)
@@ -28484,6 +29122,40 @@ func (sh *strictHandler) GetDesiredState(w http.ResponseWriter, r *http.Request,
 	}
 }
 
+// CreateJoinToken operation middleware
+func (sh *strictHandler) CreateJoinToken(w http.ResponseWriter, r *http.Request, edgeNodeId EdgeNodeID, params CreateJoinTokenParams) {
+	var request CreateJoinTokenRequestObject
+
+	request.EdgeNodeId = edgeNodeId
+	request.Params = params
+
+	var body CreateJoinTokenJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateJoinToken(ctx, request.(CreateJoinTokenRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateJoinToken")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateJoinTokenResponseObject); ok {
+		if err := validResponse.VisitCreateJoinTokenResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ReportObservations operation middleware
 func (sh *strictHandler) ReportObservations(w http.ResponseWriter, r *http.Request, edgeNodeId EdgeNodeID) {
 	var request ReportObservationsRequestObject
@@ -28543,6 +29215,101 @@ func (sh *strictHandler) SendReadings(w http.ResponseWriter, r *http.Request, ed
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(SendReadingsResponseObject); ok {
 		if err := validResponse.VisitSendReadingsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// JoinEdgeNode operation middleware
+func (sh *strictHandler) JoinEdgeNode(w http.ResponseWriter, r *http.Request, edgeNodeId EdgeNodeID, params JoinEdgeNodeParams) {
+	var request JoinEdgeNodeRequestObject
+
+	request.EdgeNodeId = edgeNodeId
+	request.Params = params
+
+	var body JoinEdgeNodeJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.JoinEdgeNode(ctx, request.(JoinEdgeNodeRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "JoinEdgeNode")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(JoinEdgeNodeResponseObject); ok {
+		if err := validResponse.VisitJoinEdgeNodeResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RenewEdgeCertificate operation middleware
+func (sh *strictHandler) RenewEdgeCertificate(w http.ResponseWriter, r *http.Request, edgeNodeId EdgeNodeID, params RenewEdgeCertificateParams) {
+	var request RenewEdgeCertificateRequestObject
+
+	request.EdgeNodeId = edgeNodeId
+	request.Params = params
+
+	var body RenewEdgeCertificateJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RenewEdgeCertificate(ctx, request.(RenewEdgeCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RenewEdgeCertificate")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RenewEdgeCertificateResponseObject); ok {
+		if err := validResponse.VisitRenewEdgeCertificateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RevokeEdgeNode operation middleware
+func (sh *strictHandler) RevokeEdgeNode(w http.ResponseWriter, r *http.Request, edgeNodeId EdgeNodeID, params RevokeEdgeNodeParams) {
+	var request RevokeEdgeNodeRequestObject
+
+	request.EdgeNodeId = edgeNodeId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RevokeEdgeNode(ctx, request.(RevokeEdgeNodeRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RevokeEdgeNode")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RevokeEdgeNodeResponseObject); ok {
+		if err := validResponse.VisitRevokeEdgeNodeResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

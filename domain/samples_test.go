@@ -9,6 +9,7 @@ import (
 	"crossbill/domain/apikey"
 	"crossbill/domain/billingrun"
 	"crossbill/domain/connection"
+	"crossbill/domain/edgeidentity"
 	"crossbill/domain/edgenode"
 	"crossbill/domain/feeallowance"
 	"crossbill/domain/feeschedule"
@@ -158,6 +159,10 @@ func samples() []domain.Event {
 	return slices.Concat(marketplaceSamples(), connectionSamples(), bookSamples(), webhookSamples(), later(), financeSamples(), laterListings(), orderSamples(), laterBooks(), moneySamples(), ipv6Samples())
 }
 
+func edgeCertificate() edgeidentity.Certificate {
+	return edgeidentity.Certificate{Serial: "0badcafe", Fingerprint: hash, NotBefore: at, NotAfter: april}
+}
+
 func marketplaceSamples() []domain.Event {
 	keyID := scenario.ID(domain.PrefixAPIKey, 1)
 	perOrder, perMonth := usd(40000), usd(400000)
@@ -182,6 +187,10 @@ func marketplaceSamples() []domain.Event {
 		apikey.Revoked{KeyID: keyID, At: at},
 		subject.Erased{Subject: subject.Of(customer, "first"), By: "operator", Reason: subject.ReasonRequest, At: at},
 		edgenode.Registered{EdgeNodeID: edgeNode, Name: "pop-1", Metro: "Amsterdam", Facility: "First hall", ASN: 4200000000, RouterID: "192.0.2.1", At: at},
+		edgeidentity.TokenIssued{EdgeNodeID: edgeNode, SecretHash: hash, ExpiresAt: april, At: at},
+		edgeidentity.Joined{EdgeNodeID: edgeNode, SecretHash: hash, Certificate: edgeCertificate(), At: at},
+		edgeidentity.Renewed{EdgeNodeID: edgeNode, With: hash, Certificate: edgeCertificate(), At: at},
+		edgeidentity.Revoked{EdgeNodeID: edgeNode, At: at},
 		location.Registered{LocationID: locationID, Name: "First hall", Metro: "Amsterdam", Country: "NL",
 			Facility: "Example street 1", PeeringDBID: 1234, At: at},
 		policy.Changed{ListingReview: true, By: keyID, At: at},

@@ -23,13 +23,13 @@ type api struct {
 	node   string
 }
 
-// NewAPI returns the platform at baseURL as the agent of the given edge node sees it. It connects with the first call.
-func NewAPI(baseURL, apiKey, edgeNodeID string) (Platform, error) {
-	if !domain.ValidID(domain.PrefixEdgeNode, edgeNodeID) {
-		return nil, domain.Errorf(domain.Invalid, "edge.NewAPI", "%q is not the id of an edge node", edgeNodeID).
-			WithHint("the id and the API key are printed when an operator registers the node")
-	}
-	c, err := client.New(baseURL, apiKey, client.WithHTTPClient(&http.Client{}))
+// NewAPI returns the platform as the node that joined it sees it. It connects with the first call.
+func NewAPI(i *Identity) (Platform, error) {
+	return newAPI(i.current.Load().Platform, i.EdgeNodeID(), &http.Client{Transport: i})
+}
+
+func newAPI(baseURL, edgeNodeID string, over *http.Client) (Platform, error) {
+	c, err := client.New(baseURL, "", client.WithHTTPClient(over))
 	if err != nil {
 		return nil, domain.Errorf(domain.Invalid, "edge.NewAPI", "the platform's address %q is not usable: %w", baseURL, err)
 	}
@@ -115,7 +115,7 @@ func refusal(err error, prefix string) error {
 	switch domain.Code(problem.Code) {
 	case domain.Invalid, domain.NotFound, domain.Conflict:
 	default:
-		return err // a key that is not accepted today may be tomorrow
+		return err // a certificate that is not accepted today may be tomorrow
 	}
 	refused := &RefusedError{Err: err, Wrong: map[int]string{}}
 	if problem.Errors != nil && prefix != "" {

@@ -8,7 +8,7 @@
 // while no agent runs.
 //
 // It never decides what should exist, never prices or drops what was counted, and reaches the platform only through
-// [Platform]. There are two nodes: the kernel's (kernel_linux.go: eBPF, BGP, routes) and a software stand-in
+// [Platform], as the node whose certificate it has (identity.go). There are two nodes: the kernel's (kernel_linux.go: eBPF, BGP, routes) and a software stand-in
 // (software.go).
 //
 // Start reading at [Run], then reconcile.go and meter.go.
@@ -47,6 +47,7 @@ const (
 // Config is what an agent needs.
 type Config struct {
 	Platform   Platform
+	Identity   *Identity // is renewed; nil: the platform asks for none
 	Node       Node
 	StateDir   string // the journal, the last desired state, rejected readings; one agent at a time
 	SpoolLimit int    // 0 means DefaultSpoolLimit
@@ -87,7 +88,11 @@ func Run(ctx context.Context, c Config) error {
 		probes: map[string]*Probe{}, fail: cancel,
 	}
 	var wait sync.WaitGroup
-	for _, part := range []func(context.Context){a.watch, a.deliver, a.reporter.run, a.loop} {
+	parts := []func(context.Context){a.watch, a.deliver, a.reporter.run, a.loop}
+	if c.Identity != nil {
+		parts = append(parts, func(ctx context.Context) { c.Identity.keep(ctx, c.Logger) })
+	}
+	for _, part := range parts {
 		wait.Go(func() { part(ctx) })
 	}
 	wait.Wait()

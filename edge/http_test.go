@@ -19,8 +19,6 @@ import (
 
 var testNode = domain.DeriveID(domain.PrefixEdgeNode, at("00:00:00"), "test")
 
-const testKey = "a-key"
-
 // served returns the platform behind the contract's HTTP.
 func served(p *memoryPlatform) http.Handler {
 	mux := http.NewServeMux()
@@ -74,13 +72,7 @@ func served(p *memoryPlatform) http.Handler {
 		}
 		answer(w, err, wire)
 	})
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Authorization") != "Bearer "+testKey {
-			http.Error(w, "who is this", http.StatusUnauthorized)
-			return
-		}
-		mux.ServeHTTP(w, r)
-	})
+	return mux
 }
 
 func wireState(d DesiredState) client.DesiredState {
@@ -156,7 +148,7 @@ func TestAPI(t *testing.T) {
 	p := newMemoryPlatform(time.Second)
 	server := httptest.NewServer(served(p))
 	defer server.Close()
-	api, err := NewAPI(server.URL, testKey, testNode)
+	api, err := newAPI(server.URL, testNode, http.DefaultClient)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,9 +188,6 @@ func TestAPI(t *testing.T) {
 	if verdicts, err := api.SendReadings(t.Context(), []Reading{r}); err != nil || !verdicts[0].Rejected {
 		t.Errorf("verdicts %+v (%v), want a rejection", verdicts, err)
 	}
-	if _, err := NewAPI(server.URL, testKey, "edge-1"); domain.CodeOf(err) != domain.Invalid {
-		t.Errorf("a bad node id: %v", err)
-	}
 }
 
 func TestAPIKeepsWhatMayBeSentAgain(t *testing.T) {
@@ -210,7 +199,7 @@ func TestAPIKeepsWhatMayBeSentAgain(t *testing.T) {
 			{"connection_id":"c","epoch":1,"sequence":3,"status":"rejected","problem":{"code":"invalid","status":422,"retryable":false,"detail":"wrong","title":"t","type":"x"}}]}`)
 	}))
 	defer server.Close()
-	api, err := NewAPI(server.URL, testKey, testNode)
+	api, err := newAPI(server.URL, testNode, http.DefaultClient)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +234,7 @@ func TestAPITellsRefusalsFromFailures(t *testing.T) {
 				fmt.Fprint(w, test.body)
 			}))
 			defer server.Close()
-			api, err := NewAPI(server.URL, testKey, testNode)
+			api, err := newAPI(server.URL, testNode, http.DefaultClient)
 			if err != nil {
 				t.Fatal(err)
 			}

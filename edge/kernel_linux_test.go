@@ -40,7 +40,7 @@ func agentMain() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	platform, err := NewAPI(os.Getenv(agentPlatform), testKey, testNode)
+	platform, err := newAPI(os.Getenv(agentPlatform), testNode, http.DefaultClient)
 	if err != nil {
 		return err
 	}

@@ -417,6 +417,30 @@ func (e EdgeKind) Valid() bool {
 	}
 }
 
+// Defines values for EdgeNodeIdentityState.
+const (
+	EdgeNodeIdentityStateExpired EdgeNodeIdentityState = "expired"
+	EdgeNodeIdentityStateJoined  EdgeNodeIdentityState = "joined"
+	EdgeNodeIdentityStateNone    EdgeNodeIdentityState = "none"
+	EdgeNodeIdentityStateRevoked EdgeNodeIdentityState = "revoked"
+)
+
+// Valid indicates whether the value is a known member of the EdgeNodeIdentityState enum.
+func (e EdgeNodeIdentityState) Valid() bool {
+	switch e {
+	case EdgeNodeIdentityStateExpired:
+		return true
+	case EdgeNodeIdentityStateJoined:
+		return true
+	case EdgeNodeIdentityStateNone:
+		return true
+	case EdgeNodeIdentityStateRevoked:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for HealthStatus.
 const (
 	HealthStatusOk HealthStatus = "ok"
@@ -2096,6 +2120,9 @@ type BudgetTerms struct {
 // over a private path; managed_service: anything else that is run for the customer.
 type Category string
 
+// CertificateRequest A PKCS #10 request in PEM, for a key of ECDSA P-256 or Ed25519; its subject is the node's id as the common name alone.
+type CertificateRequest = string
+
 // ChangeKind plan: another price plan at the same bandwidth; bgp: prefixes, secrets and limits of the sessions.
 type ChangeKind string
 
@@ -2351,6 +2378,21 @@ type DesiredState struct {
 // Diversity What two members must not share: a port on either side, nor an edge node, nor its building.
 type Diversity string
 
+// EdgeCertificate defines model for EdgeCertificate.
+type EdgeCertificate struct {
+	// Authority The certificate, in PEM, of the authority that signs the platform's own as well.
+	Authority string `json:"authority"`
+
+	// Certificate In PEM.
+	Certificate string `json:"certificate"`
+
+	// Fingerprint SHA-256 of the certificate.
+	Fingerprint string    `json:"fingerprint"`
+	NotAfter    time.Time `json:"not_after"`
+	NotBefore   time.Time `json:"not_before"`
+	Serial      string    `json:"serial"`
+}
+
 // EdgeDrift defines model for EdgeDrift.
 type EdgeDrift struct {
 	ConnectionId ConnectionID `json:"connection_id"`
@@ -2359,6 +2401,15 @@ type EdgeDrift struct {
 	Phase  string          `json:"phase"`
 	State  string          `json:"state"`
 	Status []StatusMessage `json:"status"`
+}
+
+// EdgeJoin defines model for EdgeJoin.
+type EdgeJoin struct {
+	// CertificateRequest A PKCS #10 request in PEM, for a key of ECDSA P-256 or Ed25519; its subject is the node's id as the common name alone.
+	CertificateRequest CertificateRequest `json:"certificate_request"`
+
+	// Token As createJoinToken gave it.
+	Token string `json:"token"`
 }
 
 // EdgeKind ebpf is the real thing; software is a stand-in for demonstrations.
@@ -2380,6 +2431,28 @@ type EdgeNode struct {
 // EdgeNodeID defines model for EdgeNodeID.
 type EdgeNodeID = string
 
+// EdgeNodeIdentity Who is the node.
+type EdgeNodeIdentity struct {
+	// Fingerprint SHA-256 of the newest certificate.
+	Fingerprint *string `json:"fingerprint,omitempty"`
+
+	// JoinTokens How many join tokens can be used now.
+	JoinTokens int `json:"join_tokens"`
+
+	// NotAfter When the newest certificate expires.
+	NotAfter  *time.Time `json:"not_after,omitempty"`
+	RevokedAt *time.Time `json:"revoked_at,omitempty"`
+
+	// Serial Of the newest certificate.
+	Serial *string `json:"serial,omitempty"`
+
+	// State Nobody has joined yet, or whoever did has a certificate that is good, that has expired, or that was taken back.
+	State EdgeNodeIdentityState `json:"state"`
+}
+
+// EdgeNodeIdentityState Nobody has joined yet, or whoever did has a certificate that is good, that has expired, or that was taken back.
+type EdgeNodeIdentityState string
+
 // EdgeNodePage defines model for EdgeNodePage.
 type EdgeNodePage struct {
 	Items         []EdgeNodeStatus `json:"items"`
@@ -2398,6 +2471,9 @@ type EdgeNodeStatus struct {
 	Drift    *[]EdgeDrift `json:"drift,omitempty"`
 	EdgeNode EdgeNode     `json:"edge_node"`
 
+	// Identity Who is the node.
+	Identity *EdgeNodeIdentity `json:"identity,omitempty"`
+
 	// Kind ebpf is the real thing; software is a stand-in for demonstrations.
 	Kind *EdgeKind `json:"kind,omitempty"`
 
@@ -2408,10 +2484,10 @@ type EdgeNodeStatus struct {
 	ReportedRevision *int64 `json:"reported_revision,omitempty"`
 }
 
-// EdgeNodeWithKey defines model for EdgeNodeWithKey.
-type EdgeNodeWithKey struct {
-	ApiKey   ApiKeySecret `json:"api_key"`
-	EdgeNode EdgeNode     `json:"edge_node"`
+// EdgeRenewal defines model for EdgeRenewal.
+type EdgeRenewal struct {
+	// CertificateRequest A PKCS #10 request in PEM, for a key of ECDSA P-256 or Ed25519; its subject is the node's id as the common name alone.
+	CertificateRequest CertificateRequest `json:"certificate_request"`
 }
 
 // Email Personal: encrypted in the log, and erased with the person.
@@ -2777,6 +2853,14 @@ type Issuer struct {
 
 // IssuerDetails defines model for IssuerDetails.
 type IssuerDetails = issuer.Details
+
+// JoinToken defines model for JoinToken.
+type JoinToken struct {
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// Token The token itself. It is stored hashed and shown once: a replayed answer has it empty.
+	Token string `json:"token"`
+}
 
 // LedgerBalance What an account comes to in a currency. A debit, or below zero a credit.
 type LedgerBalance struct {
@@ -3205,6 +3289,12 @@ type NewFeeSchedule struct {
 
 	// FreePassthrough How much of a customer's passthrough bears no fee in a month, by currency.
 	FreePassthrough *[]Money `json:"free_passthrough,omitempty"`
+}
+
+// NewJoinToken defines model for NewJoinToken.
+type NewJoinToken struct {
+	// ValidSeconds For how long it can be used, up to a day; an hour if absent.
+	ValidSeconds *int `json:"valid_seconds,omitempty"`
 }
 
 // NewLocation defines model for NewLocation.
@@ -5231,6 +5321,42 @@ type GetDesiredStateParams struct {
 	WaitSeconds *int `form:"wait_seconds,omitempty" json:"wait_seconds,omitempty"`
 }
 
+// CreateJoinTokenParams defines parameters for CreateJoinToken.
+type CreateJoinTokenParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// CrossbillOnBehalfOf For whom the caller acts: a member's id, or a pseudonym without `@`. Recorded for good with the events of the request; it gives no right.
+	CrossbillOnBehalfOf *OnBehalfOf `json:"Crossbill-On-Behalf-Of,omitempty"`
+
+	// CrossbillReason Why the caller acts; nothing about a person. Recorded for good with the events of the request.
+	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
+}
+
+// JoinEdgeNodeParams defines parameters for JoinEdgeNode.
+type JoinEdgeNodeParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// RenewEdgeCertificateParams defines parameters for RenewEdgeCertificate.
+type RenewEdgeCertificateParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// RevokeEdgeNodeParams defines parameters for RevokeEdgeNode.
+type RevokeEdgeNodeParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// CrossbillOnBehalfOf For whom the caller acts: a member's id, or a pseudonym without `@`. Recorded for good with the events of the request; it gives no right.
+	CrossbillOnBehalfOf *OnBehalfOf `json:"Crossbill-On-Behalf-Of,omitempty"`
+
+	// CrossbillReason Why the caller acts; nothing about a person. Recorded for good with the events of the request.
+	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
+}
+
 // ListEventsParams defines parameters for ListEvents.
 type ListEventsParams struct {
 	// After Only events past this log position.
@@ -6478,11 +6604,20 @@ type TerminateConnectionJSONRequestBody = NewTermination
 // CreateEdgeNodeJSONRequestBody defines body for CreateEdgeNode for application/json ContentType.
 type CreateEdgeNodeJSONRequestBody = NewEdgeNode
 
+// CreateJoinTokenJSONRequestBody defines body for CreateJoinToken for application/json ContentType.
+type CreateJoinTokenJSONRequestBody = NewJoinToken
+
 // ReportObservationsJSONRequestBody defines body for ReportObservations for application/json ContentType.
 type ReportObservationsJSONRequestBody = ObservationReport
 
 // SendReadingsJSONRequestBody defines body for SendReadings for application/json ContentType.
 type SendReadingsJSONRequestBody = ReadingBatch
+
+// JoinEdgeNodeJSONRequestBody defines body for JoinEdgeNode for application/json ContentType.
+type JoinEdgeNodeJSONRequestBody = EdgeJoin
+
+// RenewEdgeCertificateJSONRequestBody defines body for RenewEdgeCertificate for application/json ContentType.
+type RenewEdgeCertificateJSONRequestBody = EdgeRenewal
 
 // SetExchangeRateJSONRequestBody defines body for SetExchangeRate for application/json ContentType.
 type SetExchangeRateJSONRequestBody = NewExchangeRate
@@ -7207,18 +7342,18 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/edge-nodes (the `ListEdgeNodes` operationId).
 	ListEdgeNodes(ctx context.Context, params *ListEdgeNodesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CreateEdgeNodeWithBody Register an edge node and issue its agent's API key
+	// CreateEdgeNodeWithBody Register an edge node
 	//
-	// For operators.
+	// For operators. Its agent joins with a token of createJoinToken.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/edge-nodes (the `CreateEdgeNode` operationId).
 	CreateEdgeNodeWithBody(ctx context.Context, params *CreateEdgeNodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CreateEdgeNode Register an edge node and issue its agent's API key
+	// CreateEdgeNode Register an edge node
 	//
-	// For operators.
+	// For operators. Its agent joins with a token of createJoinToken.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -7236,6 +7371,26 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/edge-nodes/{edge_node_id}/desired-state (the `GetDesiredState` operationId).
 	GetDesiredState(ctx context.Context, edgeNodeId EdgeNodeID, params *GetDesiredStateParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateJoinTokenWithBody Make a token with which one machine joins as the edge node, once
+	//
+	// For operators. `crossbill edge join --token-file` takes it. Who joins is the node from then on, and a machine that was it
+	// before is not. A node has at most five tokens that can be used.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/edge-nodes/{edge_node_id}/join-tokens (the `CreateJoinToken` operationId).
+	CreateJoinTokenWithBody(ctx context.Context, edgeNodeId EdgeNodeID, params *CreateJoinTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateJoinToken Make a token with which one machine joins as the edge node, once
+	//
+	// For operators. `crossbill edge join --token-file` takes it. Who joins is the node from then on, and a machine that was it
+	// before is not. A node has at most five tokens that can be used.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/edge-nodes/{edge_node_id}/join-tokens (the `CreateJoinToken` operationId).
+	CreateJoinToken(ctx context.Context, edgeNodeId EdgeNodeID, params *CreateJoinTokenParams, body CreateJoinTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ReportObservationsWithBody Report what the agent sees
 	//
@@ -7276,6 +7431,54 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/edge-nodes/{edge_node_id}/readings (the `SendReadings` operationId).
 	SendReadings(ctx context.Context, edgeNodeId EdgeNodeID, body SendReadingsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// JoinEdgeNodeWithBody Become the edge node, with a join token
+	//
+	// The token is the caller's only proof. The private key stays on the node; the certificate is good for 24 hours and is renewed
+	// with renewEdgeCertificate. To be sent to an address of the platform that speaks TLS with the certificate of the authority that
+	// the token names, so that nobody else learns it.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/edge-nodes/{edge_node_id}:join (the `JoinEdgeNode` operationId).
+	JoinEdgeNodeWithBody(ctx context.Context, edgeNodeId EdgeNodeID, params *JoinEdgeNodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// JoinEdgeNode Become the edge node, with a join token
+	//
+	// The token is the caller's only proof. The private key stays on the node; the certificate is good for 24 hours and is renewed
+	// with renewEdgeCertificate. To be sent to an address of the platform that speaks TLS with the certificate of the authority that
+	// the token names, so that nobody else learns it.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/edge-nodes/{edge_node_id}:join (the `JoinEdgeNode` operationId).
+	JoinEdgeNode(ctx context.Context, edgeNodeId EdgeNodeID, params *JoinEdgeNodeParams, body JoinEdgeNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RenewEdgeCertificateWithBody A further certificate for the node that calls
+	//
+	// The certificate that the call was made with stays good until it expires; one from before it does not.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/edge-nodes/{edge_node_id}:renew (the `RenewEdgeCertificate` operationId).
+	RenewEdgeCertificateWithBody(ctx context.Context, edgeNodeId EdgeNodeID, params *RenewEdgeCertificateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RenewEdgeCertificate A further certificate for the node that calls
+	//
+	// The certificate that the call was made with stays good until it expires; one from before it does not.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/edge-nodes/{edge_node_id}:renew (the `RenewEdgeCertificate` operationId).
+	RenewEdgeCertificate(ctx context.Context, edgeNodeId EdgeNodeID, params *RenewEdgeCertificateParams, body RenewEdgeCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevokeEdgeNode Take an edge node's identity back, at once
+	//
+	// For operators. No certificate and no join token that the node has is good any more. What is on the machine goes on carrying
+	// and counting traffic; it delivers its readings once it has joined again.
+	//
+	// Corresponds with POST /v1/edge-nodes/{edge_node_id}:revoke (the `RevokeEdgeNode` operationId).
+	RevokeEdgeNode(ctx context.Context, edgeNodeId EdgeNodeID, params *RevokeEdgeNodeParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListEvents The caller's own slice of the log, in order
 	//
@@ -9432,9 +9635,9 @@ func (c *Client) ListEdgeNodes(ctx context.Context, params *ListEdgeNodesParams,
 	return c.Client.Do(req)
 }
 
-// CreateEdgeNodeWithBody Register an edge node and issue its agent's API key
+// CreateEdgeNodeWithBody Register an edge node
 //
-// For operators.
+// For operators. Its agent joins with a token of createJoinToken.
 //
 // Takes any type of body and a specified content type.
 //
@@ -9451,9 +9654,9 @@ func (c *Client) CreateEdgeNodeWithBody(ctx context.Context, params *CreateEdgeN
 	return c.Client.Do(req)
 }
 
-// CreateEdgeNode Register an edge node and issue its agent's API key
+// CreateEdgeNode Register an edge node
 //
-// For operators.
+// For operators. Its agent joins with a token of createJoinToken.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -9492,6 +9695,46 @@ func (c *Client) GetEdgeNode(ctx context.Context, edgeNodeId EdgeNodeID, reqEdit
 // Corresponds with GET /v1/edge-nodes/{edge_node_id}/desired-state (the `GetDesiredState` operationId).
 func (c *Client) GetDesiredState(ctx context.Context, edgeNodeId EdgeNodeID, params *GetDesiredStateParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetDesiredStateRequest(c.Server, edgeNodeId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateJoinTokenWithBody Make a token with which one machine joins as the edge node, once
+//
+// For operators. `crossbill edge join --token-file` takes it. Who joins is the node from then on, and a machine that was it
+// before is not. A node has at most five tokens that can be used.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/edge-nodes/{edge_node_id}/join-tokens (the `CreateJoinToken` operationId).
+func (c *Client) CreateJoinTokenWithBody(ctx context.Context, edgeNodeId EdgeNodeID, params *CreateJoinTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateJoinTokenRequestWithBody(c.Server, edgeNodeId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateJoinToken Make a token with which one machine joins as the edge node, once
+//
+// For operators. `crossbill edge join --token-file` takes it. Who joins is the node from then on, and a machine that was it
+// before is not. A node has at most five tokens that can be used.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/edge-nodes/{edge_node_id}/join-tokens (the `CreateJoinToken` operationId).
+func (c *Client) CreateJoinToken(ctx context.Context, edgeNodeId EdgeNodeID, params *CreateJoinTokenParams, body CreateJoinTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateJoinTokenRequest(c.Server, edgeNodeId, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -9572,6 +9815,104 @@ func (c *Client) SendReadingsWithBody(ctx context.Context, edgeNodeId EdgeNodeID
 // Corresponds with POST /v1/edge-nodes/{edge_node_id}/readings (the `SendReadings` operationId).
 func (c *Client) SendReadings(ctx context.Context, edgeNodeId EdgeNodeID, body SendReadingsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSendReadingsRequest(c.Server, edgeNodeId, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// JoinEdgeNodeWithBody Become the edge node, with a join token
+//
+// The token is the caller's only proof. The private key stays on the node; the certificate is good for 24 hours and is renewed
+// with renewEdgeCertificate. To be sent to an address of the platform that speaks TLS with the certificate of the authority that
+// the token names, so that nobody else learns it.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/edge-nodes/{edge_node_id}:join (the `JoinEdgeNode` operationId).
+func (c *Client) JoinEdgeNodeWithBody(ctx context.Context, edgeNodeId EdgeNodeID, params *JoinEdgeNodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewJoinEdgeNodeRequestWithBody(c.Server, edgeNodeId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// JoinEdgeNode Become the edge node, with a join token
+//
+// The token is the caller's only proof. The private key stays on the node; the certificate is good for 24 hours and is renewed
+// with renewEdgeCertificate. To be sent to an address of the platform that speaks TLS with the certificate of the authority that
+// the token names, so that nobody else learns it.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/edge-nodes/{edge_node_id}:join (the `JoinEdgeNode` operationId).
+func (c *Client) JoinEdgeNode(ctx context.Context, edgeNodeId EdgeNodeID, params *JoinEdgeNodeParams, body JoinEdgeNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewJoinEdgeNodeRequest(c.Server, edgeNodeId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RenewEdgeCertificateWithBody A further certificate for the node that calls
+//
+// The certificate that the call was made with stays good until it expires; one from before it does not.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/edge-nodes/{edge_node_id}:renew (the `RenewEdgeCertificate` operationId).
+func (c *Client) RenewEdgeCertificateWithBody(ctx context.Context, edgeNodeId EdgeNodeID, params *RenewEdgeCertificateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRenewEdgeCertificateRequestWithBody(c.Server, edgeNodeId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RenewEdgeCertificate A further certificate for the node that calls
+//
+// The certificate that the call was made with stays good until it expires; one from before it does not.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/edge-nodes/{edge_node_id}:renew (the `RenewEdgeCertificate` operationId).
+func (c *Client) RenewEdgeCertificate(ctx context.Context, edgeNodeId EdgeNodeID, params *RenewEdgeCertificateParams, body RenewEdgeCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRenewEdgeCertificateRequest(c.Server, edgeNodeId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevokeEdgeNode Take an edge node's identity back, at once
+//
+// For operators. No certificate and no join token that the node has is good any more. What is on the machine goes on carrying
+// and counting traffic; it delivers its readings once it has joined again.
+//
+// Corresponds with POST /v1/edge-nodes/{edge_node_id}:revoke (the `RevokeEdgeNode` operationId).
+func (c *Client) RevokeEdgeNode(ctx context.Context, edgeNodeId EdgeNodeID, params *RevokeEdgeNodeParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeEdgeNodeRequest(c.Server, edgeNodeId, params)
 	if err != nil {
 		return nil, err
 	}
@@ -15530,6 +15871,90 @@ func NewGetDesiredStateRequest(server string, edgeNodeId EdgeNodeID, params *Get
 	return req, nil
 }
 
+// NewCreateJoinTokenRequest calls the generic CreateJoinToken builder with application/json body
+func NewCreateJoinTokenRequest(server string, edgeNodeId EdgeNodeID, params *CreateJoinTokenParams, body CreateJoinTokenJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateJoinTokenRequestWithBody(server, edgeNodeId, params, "application/json", bodyReader)
+}
+
+// NewCreateJoinTokenRequestWithBody constructs an http.Request for the CreateJoinToken method, with any body, and a specified content type
+func NewCreateJoinTokenRequestWithBody(server string, edgeNodeId EdgeNodeID, params *CreateJoinTokenParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "edge_node_id", edgeNodeId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/edge-nodes/%s/join-tokens", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.CrossbillOnBehalfOf != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Crossbill-On-Behalf-Of", *params.CrossbillOnBehalfOf, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Crossbill-On-Behalf-Of", headerParam1)
+		}
+
+		if params.CrossbillReason != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "Crossbill-Reason", *params.CrossbillReason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Crossbill-Reason", headerParam2)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewReportObservationsRequest calls the generic ReportObservations builder with application/json body
 func NewReportObservationsRequest(server string, edgeNodeId EdgeNodeID, body ReportObservationsJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -15620,6 +16045,201 @@ func NewSendReadingsRequestWithBody(server string, edgeNodeId EdgeNodeID, conten
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewJoinEdgeNodeRequest calls the generic JoinEdgeNode builder with application/json body
+func NewJoinEdgeNodeRequest(server string, edgeNodeId EdgeNodeID, params *JoinEdgeNodeParams, body JoinEdgeNodeJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewJoinEdgeNodeRequestWithBody(server, edgeNodeId, params, "application/json", bodyReader)
+}
+
+// NewJoinEdgeNodeRequestWithBody constructs an http.Request for the JoinEdgeNode method, with any body, and a specified content type
+func NewJoinEdgeNodeRequestWithBody(server string, edgeNodeId EdgeNodeID, params *JoinEdgeNodeParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "edge_node_id", edgeNodeId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/edge-nodes/%s:join", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewRenewEdgeCertificateRequest calls the generic RenewEdgeCertificate builder with application/json body
+func NewRenewEdgeCertificateRequest(server string, edgeNodeId EdgeNodeID, params *RenewEdgeCertificateParams, body RenewEdgeCertificateJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRenewEdgeCertificateRequestWithBody(server, edgeNodeId, params, "application/json", bodyReader)
+}
+
+// NewRenewEdgeCertificateRequestWithBody constructs an http.Request for the RenewEdgeCertificate method, with any body, and a specified content type
+func NewRenewEdgeCertificateRequestWithBody(server string, edgeNodeId EdgeNodeID, params *RenewEdgeCertificateParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "edge_node_id", edgeNodeId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/edge-nodes/%s:renew", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewRevokeEdgeNodeRequest constructs an http.Request for the RevokeEdgeNode method
+func NewRevokeEdgeNodeRequest(server string, edgeNodeId EdgeNodeID, params *RevokeEdgeNodeParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "edge_node_id", edgeNodeId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/edge-nodes/%s:revoke", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.CrossbillOnBehalfOf != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Crossbill-On-Behalf-Of", *params.CrossbillOnBehalfOf, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Crossbill-On-Behalf-Of", headerParam1)
+		}
+
+		if params.CrossbillReason != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "Crossbill-Reason", *params.CrossbillReason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Crossbill-Reason", headerParam2)
+		}
+
+	}
 
 	return req, nil
 }
@@ -24840,18 +25460,18 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/edge-nodes (the `ListEdgeNodes` operationId).
 	ListEdgeNodesWithResponse(ctx context.Context, params *ListEdgeNodesParams, reqEditors ...RequestEditorFn) (*ListEdgeNodesResponse, error)
 
-	// CreateEdgeNodeWithBodyWithResponse Register an edge node and issue its agent's API key
+	// CreateEdgeNodeWithBodyWithResponse Register an edge node
 	//
-	// For operators.
+	// For operators. Its agent joins with a token of createJoinToken.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/edge-nodes (the `CreateEdgeNode` operationId).
 	CreateEdgeNodeWithBodyWithResponse(ctx context.Context, params *CreateEdgeNodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateEdgeNodeResponse, error)
 
-	// CreateEdgeNodeWithResponse Register an edge node and issue its agent's API key
+	// CreateEdgeNodeWithResponse Register an edge node
 	//
-	// For operators.
+	// For operators. Its agent joins with a token of createJoinToken.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -24873,6 +25493,26 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/edge-nodes/{edge_node_id}/desired-state (the `GetDesiredState` operationId).
 	GetDesiredStateWithResponse(ctx context.Context, edgeNodeId EdgeNodeID, params *GetDesiredStateParams, reqEditors ...RequestEditorFn) (*GetDesiredStateResponse, error)
+
+	// CreateJoinTokenWithBodyWithResponse Make a token with which one machine joins as the edge node, once
+	//
+	// For operators. `crossbill edge join --token-file` takes it. Who joins is the node from then on, and a machine that was it
+	// before is not. A node has at most five tokens that can be used.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/edge-nodes/{edge_node_id}/join-tokens (the `CreateJoinToken` operationId).
+	CreateJoinTokenWithBodyWithResponse(ctx context.Context, edgeNodeId EdgeNodeID, params *CreateJoinTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateJoinTokenResponse, error)
+
+	// CreateJoinTokenWithResponse Make a token with which one machine joins as the edge node, once
+	//
+	// For operators. `crossbill edge join --token-file` takes it. Who joins is the node from then on, and a machine that was it
+	// before is not. A node has at most five tokens that can be used.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/edge-nodes/{edge_node_id}/join-tokens (the `CreateJoinToken` operationId).
+	CreateJoinTokenWithResponse(ctx context.Context, edgeNodeId EdgeNodeID, params *CreateJoinTokenParams, body CreateJoinTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateJoinTokenResponse, error)
 
 	// ReportObservationsWithBodyWithResponse Report what the agent sees
 	//
@@ -24913,6 +25553,56 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/edge-nodes/{edge_node_id}/readings (the `SendReadings` operationId).
 	SendReadingsWithResponse(ctx context.Context, edgeNodeId EdgeNodeID, body SendReadingsJSONRequestBody, reqEditors ...RequestEditorFn) (*SendReadingsResponse, error)
+
+	// JoinEdgeNodeWithBodyWithResponse Become the edge node, with a join token
+	//
+	// The token is the caller's only proof. The private key stays on the node; the certificate is good for 24 hours and is renewed
+	// with renewEdgeCertificate. To be sent to an address of the platform that speaks TLS with the certificate of the authority that
+	// the token names, so that nobody else learns it.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/edge-nodes/{edge_node_id}:join (the `JoinEdgeNode` operationId).
+	JoinEdgeNodeWithBodyWithResponse(ctx context.Context, edgeNodeId EdgeNodeID, params *JoinEdgeNodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*JoinEdgeNodeResponse, error)
+
+	// JoinEdgeNodeWithResponse Become the edge node, with a join token
+	//
+	// The token is the caller's only proof. The private key stays on the node; the certificate is good for 24 hours and is renewed
+	// with renewEdgeCertificate. To be sent to an address of the platform that speaks TLS with the certificate of the authority that
+	// the token names, so that nobody else learns it.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/edge-nodes/{edge_node_id}:join (the `JoinEdgeNode` operationId).
+	JoinEdgeNodeWithResponse(ctx context.Context, edgeNodeId EdgeNodeID, params *JoinEdgeNodeParams, body JoinEdgeNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*JoinEdgeNodeResponse, error)
+
+	// RenewEdgeCertificateWithBodyWithResponse A further certificate for the node that calls
+	//
+	// The certificate that the call was made with stays good until it expires; one from before it does not.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/edge-nodes/{edge_node_id}:renew (the `RenewEdgeCertificate` operationId).
+	RenewEdgeCertificateWithBodyWithResponse(ctx context.Context, edgeNodeId EdgeNodeID, params *RenewEdgeCertificateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RenewEdgeCertificateResponse, error)
+
+	// RenewEdgeCertificateWithResponse A further certificate for the node that calls
+	//
+	// The certificate that the call was made with stays good until it expires; one from before it does not.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/edge-nodes/{edge_node_id}:renew (the `RenewEdgeCertificate` operationId).
+	RenewEdgeCertificateWithResponse(ctx context.Context, edgeNodeId EdgeNodeID, params *RenewEdgeCertificateParams, body RenewEdgeCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*RenewEdgeCertificateResponse, error)
+
+	// RevokeEdgeNodeWithResponse Take an edge node's identity back, at once
+	//
+	// For operators. No certificate and no join token that the node has is good any more. What is on the machine goes on carrying
+	// and counting traffic; it delivers its readings once it has joined again.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/edge-nodes/{edge_node_id}:revoke (the `RevokeEdgeNode` operationId).
+	RevokeEdgeNodeWithResponse(ctx context.Context, edgeNodeId EdgeNodeID, params *RevokeEdgeNodeParams, reqEditors ...RequestEditorFn) (*RevokeEdgeNodeResponse, error)
 
 	// ListEventsWithResponse The caller's own slice of the log, in order
 	//
@@ -28362,7 +29052,7 @@ type CreateEdgeNodeResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON201 the response for an HTTP 201 `application/json` response
-	JSON201 *EdgeNodeWithKey
+	JSON201 *EdgeNode
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationproblemJSONDefault *Problem
 	// Headers201 the parsed response headers for an HTTP 201 response
@@ -28370,7 +29060,7 @@ type CreateEdgeNodeResponse struct {
 }
 
 // GetJSON201 returns the response for an HTTP 201 `application/json` response
-func (r CreateEdgeNodeResponse) GetJSON201() *EdgeNodeWithKey {
+func (r CreateEdgeNodeResponse) GetJSON201() *EdgeNode {
 	return r.JSON201
 }
 
@@ -28511,6 +29201,61 @@ func (r GetDesiredStateResponse) ContentType() string {
 	return ""
 }
 
+// CreateJoinTokenResponse201Headers the declared response headers of an HTTP 201 response for CreateJoinToken
+type CreateJoinTokenResponse201Headers struct {
+	CrossbillPosition *int64
+}
+
+type CreateJoinTokenResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *JoinToken
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateJoinTokenResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateJoinTokenResponse) GetJSON201() *JoinToken {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateJoinTokenResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateJoinTokenResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateJoinTokenResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateJoinTokenResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateJoinTokenResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ReportObservationsResponse204Headers the declared response headers of an HTTP 204 response for ReportObservations
 type ReportObservationsResponse204Headers struct {
 	CrossbillPosition *int64
@@ -28608,6 +29353,164 @@ func (r SendReadingsResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r SendReadingsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// JoinEdgeNodeResponse201Headers the declared response headers of an HTTP 201 response for JoinEdgeNode
+type JoinEdgeNodeResponse201Headers struct {
+	CrossbillPosition *int64
+}
+
+type JoinEdgeNodeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *EdgeCertificate
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *JoinEdgeNodeResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r JoinEdgeNodeResponse) GetJSON201() *EdgeCertificate {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r JoinEdgeNodeResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r JoinEdgeNodeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r JoinEdgeNodeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r JoinEdgeNodeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r JoinEdgeNodeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RenewEdgeCertificateResponse201Headers the declared response headers of an HTTP 201 response for RenewEdgeCertificate
+type RenewEdgeCertificateResponse201Headers struct {
+	CrossbillPosition *int64
+}
+
+type RenewEdgeCertificateResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *EdgeCertificate
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *RenewEdgeCertificateResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r RenewEdgeCertificateResponse) GetJSON201() *EdgeCertificate {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RenewEdgeCertificateResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RenewEdgeCertificateResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RenewEdgeCertificateResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RenewEdgeCertificateResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RenewEdgeCertificateResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RevokeEdgeNodeResponse204Headers the declared response headers of an HTTP 204 response for RevokeEdgeNode
+type RevokeEdgeNodeResponse204Headers struct {
+	CrossbillPosition *int64
+}
+
+type RevokeEdgeNodeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers204 the parsed response headers for an HTTP 204 response
+	Headers204 *RevokeEdgeNodeResponse204Headers
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RevokeEdgeNodeResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RevokeEdgeNodeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RevokeEdgeNodeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RevokeEdgeNodeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RevokeEdgeNodeResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -35494,9 +36397,9 @@ func (c *ClientWithResponses) ListEdgeNodesWithResponse(ctx context.Context, par
 	return ParseListEdgeNodesResponse(rsp)
 }
 
-// CreateEdgeNodeWithBodyWithResponse Register an edge node and issue its agent's API key
+// CreateEdgeNodeWithBodyWithResponse Register an edge node
 //
-// For operators.
+// For operators. Its agent joins with a token of createJoinToken.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -35509,9 +36412,9 @@ func (c *ClientWithResponses) CreateEdgeNodeWithBodyWithResponse(ctx context.Con
 	return ParseCreateEdgeNodeResponse(rsp)
 }
 
-// CreateEdgeNodeWithResponse Register an edge node and issue its agent's API key
+// CreateEdgeNodeWithResponse Register an edge node
 //
-// For operators.
+// For operators. Its agent joins with a token of createJoinToken.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -35550,6 +36453,38 @@ func (c *ClientWithResponses) GetDesiredStateWithResponse(ctx context.Context, e
 		return nil, err
 	}
 	return ParseGetDesiredStateResponse(rsp)
+}
+
+// CreateJoinTokenWithBodyWithResponse Make a token with which one machine joins as the edge node, once
+//
+// For operators. `crossbill edge join --token-file` takes it. Who joins is the node from then on, and a machine that was it
+// before is not. A node has at most five tokens that can be used.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/edge-nodes/{edge_node_id}/join-tokens (the `CreateJoinToken` operationId).
+func (c *ClientWithResponses) CreateJoinTokenWithBodyWithResponse(ctx context.Context, edgeNodeId EdgeNodeID, params *CreateJoinTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateJoinTokenResponse, error) {
+	rsp, err := c.CreateJoinTokenWithBody(ctx, edgeNodeId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateJoinTokenResponse(rsp)
+}
+
+// CreateJoinTokenWithResponse Make a token with which one machine joins as the edge node, once
+//
+// For operators. `crossbill edge join --token-file` takes it. Who joins is the node from then on, and a machine that was it
+// before is not. A node has at most five tokens that can be used.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/edge-nodes/{edge_node_id}/join-tokens (the `CreateJoinToken` operationId).
+func (c *ClientWithResponses) CreateJoinTokenWithResponse(ctx context.Context, edgeNodeId EdgeNodeID, params *CreateJoinTokenParams, body CreateJoinTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateJoinTokenResponse, error) {
+	rsp, err := c.CreateJoinToken(ctx, edgeNodeId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateJoinTokenResponse(rsp)
 }
 
 // ReportObservationsWithBodyWithResponse Report what the agent sees
@@ -35614,6 +36549,86 @@ func (c *ClientWithResponses) SendReadingsWithResponse(ctx context.Context, edge
 		return nil, err
 	}
 	return ParseSendReadingsResponse(rsp)
+}
+
+// JoinEdgeNodeWithBodyWithResponse Become the edge node, with a join token
+//
+// The token is the caller's only proof. The private key stays on the node; the certificate is good for 24 hours and is renewed
+// with renewEdgeCertificate. To be sent to an address of the platform that speaks TLS with the certificate of the authority that
+// the token names, so that nobody else learns it.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/edge-nodes/{edge_node_id}:join (the `JoinEdgeNode` operationId).
+func (c *ClientWithResponses) JoinEdgeNodeWithBodyWithResponse(ctx context.Context, edgeNodeId EdgeNodeID, params *JoinEdgeNodeParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*JoinEdgeNodeResponse, error) {
+	rsp, err := c.JoinEdgeNodeWithBody(ctx, edgeNodeId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseJoinEdgeNodeResponse(rsp)
+}
+
+// JoinEdgeNodeWithResponse Become the edge node, with a join token
+//
+// The token is the caller's only proof. The private key stays on the node; the certificate is good for 24 hours and is renewed
+// with renewEdgeCertificate. To be sent to an address of the platform that speaks TLS with the certificate of the authority that
+// the token names, so that nobody else learns it.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/edge-nodes/{edge_node_id}:join (the `JoinEdgeNode` operationId).
+func (c *ClientWithResponses) JoinEdgeNodeWithResponse(ctx context.Context, edgeNodeId EdgeNodeID, params *JoinEdgeNodeParams, body JoinEdgeNodeJSONRequestBody, reqEditors ...RequestEditorFn) (*JoinEdgeNodeResponse, error) {
+	rsp, err := c.JoinEdgeNode(ctx, edgeNodeId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseJoinEdgeNodeResponse(rsp)
+}
+
+// RenewEdgeCertificateWithBodyWithResponse A further certificate for the node that calls
+//
+// The certificate that the call was made with stays good until it expires; one from before it does not.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/edge-nodes/{edge_node_id}:renew (the `RenewEdgeCertificate` operationId).
+func (c *ClientWithResponses) RenewEdgeCertificateWithBodyWithResponse(ctx context.Context, edgeNodeId EdgeNodeID, params *RenewEdgeCertificateParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RenewEdgeCertificateResponse, error) {
+	rsp, err := c.RenewEdgeCertificateWithBody(ctx, edgeNodeId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRenewEdgeCertificateResponse(rsp)
+}
+
+// RenewEdgeCertificateWithResponse A further certificate for the node that calls
+//
+// The certificate that the call was made with stays good until it expires; one from before it does not.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/edge-nodes/{edge_node_id}:renew (the `RenewEdgeCertificate` operationId).
+func (c *ClientWithResponses) RenewEdgeCertificateWithResponse(ctx context.Context, edgeNodeId EdgeNodeID, params *RenewEdgeCertificateParams, body RenewEdgeCertificateJSONRequestBody, reqEditors ...RequestEditorFn) (*RenewEdgeCertificateResponse, error) {
+	rsp, err := c.RenewEdgeCertificate(ctx, edgeNodeId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRenewEdgeCertificateResponse(rsp)
+}
+
+// RevokeEdgeNodeWithResponse Take an edge node's identity back, at once
+//
+// For operators. No certificate and no join token that the node has is good any more. What is on the machine goes on carrying
+// and counting traffic; it delivers its readings once it has joined again.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/edge-nodes/{edge_node_id}:revoke (the `RevokeEdgeNode` operationId).
+func (c *ClientWithResponses) RevokeEdgeNodeWithResponse(ctx context.Context, edgeNodeId EdgeNodeID, params *RevokeEdgeNodeParams, reqEditors ...RequestEditorFn) (*RevokeEdgeNodeResponse, error) {
+	rsp, err := c.RevokeEdgeNode(ctx, edgeNodeId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevokeEdgeNodeResponse(rsp)
 }
 
 // ListEventsWithResponse The caller's own slice of the log, in order
@@ -39624,7 +40639,7 @@ func ParseCreateEdgeNodeResponse(rsp *http.Response) (*CreateEdgeNodeResponse, e
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
-		var dest EdgeNodeWithKey
+		var dest EdgeNode
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -39734,6 +40749,52 @@ func ParseGetDesiredStateResponse(rsp *http.Response) (*GetDesiredStateResponse,
 	return response, nil
 }
 
+// ParseCreateJoinTokenResponse parses an HTTP response from a CreateJoinTokenWithResponse call
+func ParseCreateJoinTokenResponse(rsp *http.Response) (*CreateJoinTokenResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateJoinTokenResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest JoinToken
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateJoinTokenResponse201Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseReportObservationsResponse parses an HTTP response from a ReportObservationsWithResponse call
 func ParseReportObservationsResponse(rsp *http.Response) (*ReportObservationsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -39817,6 +40878,140 @@ func ParseSendReadingsResponse(rsp *http.Response) (*SendReadingsResponse, error
 			headers.CrossbillPosition = &value
 		}
 		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseJoinEdgeNodeResponse parses an HTTP response from a JoinEdgeNodeWithResponse call
+func ParseJoinEdgeNodeResponse(rsp *http.Response) (*JoinEdgeNodeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &JoinEdgeNodeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest EdgeCertificate
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers JoinEdgeNodeResponse201Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRenewEdgeCertificateResponse parses an HTTP response from a RenewEdgeCertificateWithResponse call
+func ParseRenewEdgeCertificateResponse(rsp *http.Response) (*RenewEdgeCertificateResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RenewEdgeCertificateResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest EdgeCertificate
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers RenewEdgeCertificateResponse201Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRevokeEdgeNodeResponse parses an HTTP response from a RevokeEdgeNodeWithResponse call
+func ParseRevokeEdgeNodeResponse(rsp *http.Response) (*RevokeEdgeNodeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RevokeEdgeNodeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		var headers RevokeEdgeNodeResponse204Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers204 = &headers
 	}
 
 	return response, nil

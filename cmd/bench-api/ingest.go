@@ -97,7 +97,6 @@ func (n *node) deliver(ctx context.Context, m market, body []byte) error {
 	if err != nil {
 		return err
 	}
-	request.Header.Set("Authorization", "Bearer "+m.agentKey)
 	request.Header.Set("Content-Type", "application/json")
 	answer, err := client.Text(httpClient.Do(request))
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 type market struct {
 	providerID, providerKey    string
 	customerID, customerKey    string
-	nodeID, agentKey           string
+	nodeID                     string
 	providerPort, customerPort string
 }
 
@@ -38,13 +38,16 @@ func (n *node) openMarket(ctx context.Context) (m market, err error) {
 	if m.customerID, m.customerKey, err = register("customer", client.RoleCustomer); err != nil {
 		return m, err
 	}
-	edge, _, err := client.Decode[client.EdgeNodeWithKey](n.operator.CreateEdgeNode(ctx, nil, client.NewEdgeNode{
+	edge, _, err := client.Decode[client.EdgeNode](n.operator.CreateEdgeNode(ctx, nil, client.NewEdgeNode{
 		Name: "ams-1", Metro: "Amsterdam", Facility: "Dock 1", Asn: 64512, RouterId: "192.0.2.1",
 	}))
 	if err != nil {
 		return m, err
 	}
-	m.nodeID, m.agentKey = edge.EdgeNode.Id, edge.ApiKey.Secret
+	m.nodeID = edge.Id
+	if err := n.joinAs(ctx, m.nodeID); err != nil {
+		return m, err
+	}
 	plug := func(organisation, name string) (string, error) {
 		p, _, err := client.Decode[client.Port](n.operator.CreatePort(ctx, nil, client.NewPort{
 			EdgeNodeId: m.nodeID, OrganisationId: organisation, Name: name, Interface: name, CapacityMbps: 800_000,

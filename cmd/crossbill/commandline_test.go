@@ -107,7 +107,7 @@ func TestCommandLine(t *testing.T) {
 		t.Errorf("the profiles are\n%s", list)
 	}
 	node := s.object("edge-nodes", "create", "--name", "ams-1", "--metro", "Amsterdam", "--facility", "Dock 1", "--asn", "64512", "--router-id", "192.0.2.1")
-	nodeID := node["edge_node"].(map[string]any)["id"].(string)
+	nodeID := node["id"].(string)
 	port := s.object("ports", "create", "--edge-node-id", nodeID, "--organisation-id", id, "--name", "p", "--interface", "eth1", "--capacity-mbps", "1000")["id"].(string)
 
 	s.ok("profiles", "use", "harbour")

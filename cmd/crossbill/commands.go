@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"crossbill/domain"
 	"crossbill/edge"
 	"crossbill/events/postgres"
 )
@@ -37,6 +39,9 @@ func serveCommand() *cobra.Command {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "crossbill serves %s\noperator key in %s\n", strings.Join(p.URLs, " "), filepath.Join(c.DataDir, operatorKeyFile))
+			if len(p.EdgeURLs) > 0 {
+				fmt.Fprintf(cmd.OutOrStdout(), "edge nodes reach it at %s\n", strings.Join(p.EdgeURLs, " "))
+			}
 			<-cmd.Context().Done()
 			return p.Stop()
 		},
@@ -44,6 +49,7 @@ func serveCommand() *cobra.Command {
 	cmd.Flags().StringVar(&c.DataDir, "data-dir", "crossbill-data", "directory of the keys and the private PostgreSQL")
 	addArchiveDir(cmd.Flags(), &c.ArchiveDir)
 	cmd.Flags().StringSliceVar(&c.Listen, "listen", []string{"127.0.0.1:8080"}, "addresses to serve on")
+	cmd.Flags().StringSliceVar(&c.EdgeListen, "edge-listen", nil, "addresses to serve edge nodes on, over TLS with certificates of the platform's own")
 	cmd.Flags().BoolVar(&c.WebhooksAnywhere, "webhooks-anywhere", false, "let webhooks be plain HTTP and in private networks: for tests")
 	cmd.Flags().StringVar(&c.PublicURL, "public-url", os.Getenv("CROSSBILL_PUBLIC_URL"), "address under which the API is reached from outside; invoices lead there")
 	cmd.Flags().DurationVar(&c.ReadingInterval, "reading-interval", 5*time.Minute, "length of a meter reading")
@@ -51,20 +57,25 @@ func serveCommand() *cobra.Command {
 }
 
 func edgeCommand() *cobra.Command {
-	var platformURL, nodeID, stateDir, pinDir string
+	var platformURL, stateDir, pinDir string
 	var software bool
 	cmd := &cobra.Command{
 		Use:   "edge",
 		Short: "Run the agent of an edge node",
-		Long:  "Runs on the node, in the network namespace whose interfaces are its ports. The node's API key is in CROSSBILL_API_KEY.",
-		Args:  cobra.NoArgs,
+		Long: "Runs on the node, in the network namespace whose interfaces are its ports. The machine must have joined before; the agent\n" +
+			"renews the certificate that it got then, and takes up another that is joined with meanwhile.",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			logger := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-			platform, err := edge.NewAPI(platformURL, os.Getenv("CROSSBILL_API_KEY"), nodeID)
+			identity, err := edge.OpenIdentity(stateDir, platformURL)
 			if err != nil {
 				return err
 			}
-			c := edge.Config{Platform: platform, StateDir: stateDir, Logger: logger}
+			platform, err := edge.NewAPI(identity)
+			if err != nil {
+				return err
+			}
+			c := edge.Config{Platform: platform, Identity: identity, StateDir: stateDir, Logger: logger}
 			if software {
 				node := edge.NewSoftwareNode(edge.SoftwareOptions{StateDir: stateDir})
 				defer func() { err = errors.Join(err, node.Close()) }()
@@ -80,13 +91,63 @@ func edgeCommand() *cobra.Command {
 			return edge.Run(cmd.Context(), c)
 		},
 	}
-	cmd.Flags().StringVar(&platformURL, "platform", "http://127.0.0.1:8080", "the platform's address")
-	cmd.Flags().StringVar(&nodeID, "node", "", "the node's id (edg_…)")
-	cmd.Flags().StringVar(&stateDir, "state-dir", "/var/lib/crossbill-edge", "directory of the journal of readings")
+	cmd.Flags().StringVar(&platformURL, "platform", "", "where the platform is reached, if not where the node joined")
+	addStateDir(cmd, &stateDir)
 	cmd.Flags().StringVar(&pinDir, "pin-dir", "", "directory in bpffs where the meters outlive the agent; the default is one for the machine")
 	cmd.Flags().BoolVar(&software, "software", false, "relay TCP in user space instead: for demonstrations")
-	cmd.MarkFlagRequired("node")
+	cmd.AddCommand(edgeJoinCommand())
 	return cmd
+}
+
+func addStateDir(cmd *cobra.Command, dir *string) {
+	cmd.Flags().StringVar(dir, "state-dir", "/var/lib/crossbill-edge", "directory of the node's key and of the journal of readings")
+}
+
+// maxTokenFile bounds what is read of a token's file, in bytes.
+const maxTokenFile = 1024
+
+func edgeJoinCommand() *cobra.Command {
+	var platformURL, tokenFile, stateDir string
+	cmd := &cobra.Command{
+		Use:   "join",
+		Short: "Make this machine an edge node, with a join token",
+		Long: "Makes a key, which never leaves the machine, and gets a certificate for it from the platform. An operator makes the token\n" +
+			"(crossbill edge-nodes create-join-token); it can be used once. An agent that runs on the state directory takes the\n" +
+			"certificate up by itself. Another machine that was the node is it no more.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			token, err := readToken(tokenFile, cmd.InOrStdin())
+			if err != nil {
+				return err
+			}
+			id, err := edge.Join(cmd.Context(), platformURL, token, stateDir)
+			if err == nil {
+				fmt.Fprintf(cmd.OutOrStdout(), "joined as %s\n", id)
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&platformURL, "platform", "", "the platform's address for edge nodes (https://host:port)")
+	cmd.Flags().StringVar(&tokenFile, "token-file", "", "file with the join token; - is standard input")
+	addStateDir(cmd, &stateDir)
+	cmd.MarkFlagRequired("platform")
+	cmd.MarkFlagRequired("token-file")
+	return cmd
+}
+
+// readToken takes no token from the command line, where other users of the machine would see it.
+func readToken(path string, stdin io.Reader) (string, error) {
+	in := stdin
+	if path != "-" {
+		file, err := os.Open(path)
+		if err != nil {
+			return "", domain.Errorf(domain.Invalid, "crossbill.edge.join", "the join token: %w", err)
+		}
+		defer file.Close()
+		in = file
+	}
+	content, err := io.ReadAll(io.LimitReader(in, maxTokenFile))
+	return string(content), err
 }
 
 func postgresCommand() *cobra.Command {

@@ -116,14 +116,14 @@ func (d *scene) stageInventory(ctx context.Context) error {
 	if d.customerID, d.customer, d.customerKey, err = d.register(ctx, "Harbour Analytics", "harbour", client.RoleCustomer); err != nil {
 		return err
 	}
-	node, _, err := client.Decode[client.EdgeNodeWithKey](d.operator.CreateEdgeNode(ctx,
+	node, _, err := client.Decode[client.EdgeNode](d.operator.CreateEdgeNode(ctx,
 		&client.CreateEdgeNodeParams{IdempotencyKey: d.idempotencyKey()}, client.NewEdgeNode{
 			Name: "pop-1", Metro: "Amsterdam", Facility: "Demonstration facility", Asn: demoEdgeASN, RouterId: "192.0.2.1",
 		}))
 	if err != nil {
 		return fmt.Errorf("register the edge node: %w", err)
 	}
-	d.edgeNodeID = node.EdgeNode.Id
+	d.edgeNodeID = node.Id
 	customerInterface, providerInterface := d.network.ports()
 	if d.customerPort, err = d.registerPort(ctx, d.customerID, "Harbour port", customerInterface); err != nil {
 		return err
@@ -132,10 +132,15 @@ func (d *scene) stageInventory(ctx context.Context) error {
 		return err
 	}
 	d.story.say("Operator", "registers edge node pop-1 in Amsterdam, and a port on it for each")
-	if err := d.network.startAgent(ctx, d.platform, node.EdgeNode.Id, node.ApiKey.Secret); err != nil {
+	token, _, err := client.Decode[client.JoinToken](d.operator.CreateJoinToken(ctx, node.Id,
+		&client.CreateJoinTokenParams{IdempotencyKey: d.idempotencyKey()}, client.NewJoinToken{}))
+	if err != nil {
+		return fmt.Errorf("make a join token: %w", err)
+	}
+	if err := d.network.startAgent(ctx, d.platform, token.Token); err != nil {
 		return fmt.Errorf("start the edge agent: %w", err)
 	}
-	d.story.say("Edge", "agent of pop-1 started (%s)", d.network.edge())
+	d.story.say("Edge", "agent of pop-1 joined with a one-time token and started (%s)", d.network.edge())
 	return nil
 }
 

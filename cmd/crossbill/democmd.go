@@ -87,11 +87,8 @@ func demo(ctx context.Context, o demoOptions) (err error) {
 	if o.Listen != "" {
 		listen[0] = o.Listen
 	}
-	for _, host := range network.listenOn() {
-		listen = append(listen, host+":0")
-	}
 	platform, err := startPlatform(ctx, platformConfig{
-		DataDir: dataDir, Listen: listen, ReadingInterval: demoReadingInterval, Logger: logger,
+		DataDir: dataDir, Listen: listen, EdgeListen: []string{network.listenOn() + ":0"}, ReadingInterval: demoReadingInterval, Logger: logger,
 	})
 	if err != nil {
 		return err

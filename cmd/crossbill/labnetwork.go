@@ -54,18 +54,20 @@ type labNetwork struct {
 
 func (n *labNetwork) edge() string                       { return "ebpf" }
 func (n *labNetwork) ports() (customer, provider string) { return lab.PortA, lab.PortZ }
-func (n *labNetwork) listenOn() []string                 { return []string{n.lab.ManagementHost.String()} }
+func (n *labNetwork) listenOn() string                   { return n.lab.ManagementHost.String() }
 
-// startAgent starts `crossbill edge` inside the PoP's namespace, as it would run on a node.
-func (n *labNetwork) startAgent(ctx context.Context, p *platform, nodeID, key string) error {
+// startAgent joins and starts `crossbill edge` inside the PoP's namespace, as it would run on a node.
+func (n *labNetwork) startAgent(ctx context.Context, p *platform, token string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	n.agent = n.lab.Command(ctx, lab.PoP, self, "edge",
-		"--platform", p.URLs[len(p.URLs)-1], "--node", nodeID,
-		"--state-dir", filepath.Join(n.dir, "agent"), "--pin-dir", n.lab.PinDir())
-	return startAgent(n.agent, key, n.log)
+	state := filepath.Join(n.dir, "agent")
+	if err := joinAgent(n.lab.Command(ctx, lab.PoP, self, "edge", "join", "--platform", p.EdgeURLs[0], "--token-file", "-", "--state-dir", state), token); err != nil {
+		return err
+	}
+	n.agent = n.lab.Command(ctx, lab.PoP, self, "edge", "--state-dir", state, "--pin-dir", n.lab.PinDir())
+	return startAgent(n.agent, n.log)
 }
 
 func (n *labNetwork) configureRouter(ctx context.Context, side string, a client.RouterAttachment) error {

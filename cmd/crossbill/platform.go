@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"crossbill/api"
+	"crossbill/api/authority"
 	"crossbill/api/webhooks"
 	"crossbill/billing"
 	"crossbill/billing/runs"
@@ -36,6 +38,9 @@ import (
 // operatorKeyFile is where the operator's API key is kept, in the data directory.
 const operatorKeyFile = "operator.key"
 
+// edgeAuthorityFile is where the key is kept, in the data directory, that edge nodes' certificates are signed with.
+const edgeAuthorityFile = "edge-authority.pem"
+
 // logOrigin names the log in its checkpoints (C2SP tlog-checkpoint); it has the form of a host's URL without scheme.
 const logOrigin = "crossbill.example/log"
 
@@ -52,11 +57,13 @@ type platformConfig struct {
 	ArchiveDir      string   // of the log's archives; "": DataDir/archive
 	DatabaseURL     string   // "" starts a private PostgreSQL
 	Listen          []string // host:port; port 0 takes a free one
+	EdgeListen      []string // likewise, over TLS with the edge authority's certificate: for edge nodes, which have certificates of it
 	ReadingInterval time.Duration
-	PublicURL       string // of the API as it is reached from outside; "": documents lead nowhere
-	StripeKey       string // "" leaves payments out
-	StripeURL       string // "" is Stripe's own
-	StripeSecret    string // of the webhook endpoint at Stripe; "": no webhooks are taken, and payments are noticed hourly
+	CertificateLife time.Duration // of edge nodes; 0: edgeidentity.CertificateLife
+	PublicURL       string        // of the API as it is reached from outside; "": documents lead nowhere
+	StripeKey       string        // "" leaves payments out
+	StripeURL       string        // "" is Stripe's own
+	StripeSecret    string        // of the webhook endpoint at Stripe; "": no webhooks are taken, and payments are noticed hourly
 	// WebhooksAnywhere lets webhooks be sent by plain HTTP and into private networks.
 	WebhooksAnywhere bool
 	Logger           *slog.Logger
@@ -66,6 +73,7 @@ type platformConfig struct {
 type platform struct {
 	URL         string   // of the first address
 	URLs        []string // of all addresses, in the order they were given
+	EdgeURLs    []string // of those for edge nodes
 	OperatorKey string
 	Pool        *pgxpool.Pool
 	Log         *events.Log
@@ -143,7 +151,12 @@ func startPlatform(ctx context.Context, c platformConfig) (_ *platform, err erro
 		mover = money.Mover
 		p.background(money.Run)
 	}
+	edges, err := authority.Open(filepath.Join(c.DataDir, edgeAuthorityFile))
+	if err != nil {
+		return nil, err
+	}
 	handler, err := api.New(api.Options{
+		Authority: edges, CertificateLife: c.CertificateLife,
 		Webhooks: sender,
 		Log:      p.Log, Pool: p.Pool, Waiter: runner, VerifierKey: p.verifierKey, Prover: prover,
 		Stripe: mover, StripeSecret: c.StripeSecret, ReadingInterval: c.ReadingInterval, Logger: c.Logger,
@@ -152,7 +165,7 @@ func startPlatform(ctx context.Context, c platformConfig) (_ *platform, err erro
 	if err != nil {
 		return nil, err
 	}
-	return p, p.serve(handler, c)
+	return p, p.serve(handler, edges, c)
 }
 
 // moneyWorker returns what moves money through Stripe, nil if there is no key.
@@ -241,7 +254,7 @@ func (p *platform) background(f func(context.Context) error) {
 	})
 }
 
-func (p *platform) serve(handler http.Handler, c platformConfig) error {
+func (p *platform) serve(handler http.Handler, edges *authority.Authority, c platformConfig) error {
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: readHeaderTimeout, ErrorLog: slog.NewLogLogger(c.Logger.Handler(), slog.LevelWarn)}
 	// Streams and long polls end with this context, so that a stop need not wait for them.
 	base, cancel := context.WithCancel(context.Background())
@@ -250,18 +263,34 @@ func (p *platform) serve(handler http.Handler, c platformConfig) error {
 		cancel()
 		return server.Shutdown(ctx)
 	})
-	for _, address := range c.Listen {
+	listen := func(address, flag string) (net.Listener, error) {
 		listener, err := net.Listen("tcp", address)
 		if err != nil {
-			return domain.Errorf(domain.Unavailable, "crossbill.serve", "can't listen on %s: %w", address, err).
-				WithHint("choose another with --listen")
+			return nil, domain.Errorf(domain.Unavailable, "crossbill.serve", "can't listen on %s: %w", address, err).
+				WithHint("choose another with %s", flag)
+		}
+		return listener, nil
+	}
+	serve := func(listener net.Listener) {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			c.Logger.Error("the server ended", "address", listener.Addr(), "error", err)
+		}
+	}
+	for _, address := range c.Listen {
+		listener, err := listen(address, "--listen")
+		if err != nil {
+			return err
 		}
 		p.URLs = append(p.URLs, "http://"+listener.Addr().String())
-		go func() {
-			if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-				c.Logger.Error("the server ended", "address", address, "error", err)
-			}
-		}()
+		go serve(listener)
+	}
+	for _, address := range c.EdgeListen {
+		listener, err := listen(address, "--edge-listen")
+		if err != nil {
+			return err
+		}
+		p.EdgeURLs = append(p.EdgeURLs, "https://"+listener.Addr().String())
+		go serve(tls.NewListener(listener, edges.ServerConfig()))
 	}
 	p.URL = p.URLs[0]
 	return nil

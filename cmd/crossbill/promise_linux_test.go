@@ -52,10 +52,11 @@ const (
 	promiseOvertime    = 6 * time.Minute // for what is lacking when the asked time is over
 	promiseStep        = 2 * time.Minute // for any one wait
 	promisePort        = "8080"          // on the lab's own address, so nobody else's
-	promiseSettling    = time.Second     // before the opening within which its frames are looked for
-	promisePrefix      = "cbpromise"     // of the labs; what a killed run left is removed by the next
-	promiseMetric      = "4000"          // of the routers' static routes: behind those by BGP
-	promiseMaxBytes    = 3_000_000       // of one TCP transfer
+	promiseEdgePort    = "8443"
+	promiseSettling    = time.Second // before the opening within which its frames are looked for
+	promisePrefix      = "cbpromise" // of the labs; what a killed run left is removed by the next
+	promiseMetric      = "4000"      // of the routers' static routes: behind those by BGP
+	promiseMaxBytes    = 3_000_000   // of one TCP transfer
 	promiseMaxRest     = 700 * time.Millisecond
 )
 
@@ -273,7 +274,8 @@ func newPromise(t *testing.T) *promise {
 	t.Cleanup(func() { p.server.Stop(context.Background()) })
 	p.platform = keep(t, func() *exec.Cmd {
 		serve := command(context.Background(), "serve", "--data-dir", filepath.Join(p.dir, "data"),
-			"--listen", p.lab.ManagementHost.String()+":"+promisePort, "--reading-interval", "1s")
+			"--listen", p.lab.ManagementHost.String()+":"+promisePort, "--reading-interval", "1s",
+			"--edge-listen", p.lab.ManagementHost.String()+":"+promiseEdgePort)
 		serve.Env = append(serve.Env, "DATABASE_URL="+url)
 		serve.Stdout, serve.Stderr = p.output("platform.log"), p.output("platform.log")
 		return serve
@@ -363,16 +365,20 @@ type promiseNetwork struct {
 	promise *promise
 }
 
-func (n *promiseNetwork) startAgent(_ context.Context, _ *platform, nodeID, key string) error {
+func (n *promiseNetwork) startAgent(ctx context.Context, _ *platform, token string) error {
 	p := n.promise
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
+	join := p.lab.Command(ctx, lab.PoP, self, "edge", "join", "--platform", "https://"+p.lab.ManagementHost.String()+":"+promiseEdgePort,
+		"--token-file", "-", "--state-dir", p.stateDir())
+	if err := joinAgent(join, token); err != nil {
+		return err
+	}
 	p.agent = keep(p.t, func() *exec.Cmd {
-		agent := p.lab.Command(context.Background(), lab.PoP, self, "edge", "--platform", p.url(), "--node", nodeID,
-			"--state-dir", p.stateDir(), "--pin-dir", p.lab.PinDir())
-		agent.Env = append(os.Environ(), asCommand+"=1", "CROSSBILL_API_KEY="+key)
+		agent := p.lab.Command(context.Background(), lab.PoP, self, "edge", "--state-dir", p.stateDir(), "--pin-dir", p.lab.PinDir())
+		agent.Env = append(os.Environ(), asCommand+"=1")
 		agent.Stdout, agent.Stderr = p.output("agent.log"), p.output("agent.log")
 		return agent
 	})

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -43,15 +44,18 @@ func (n *softwareNetwork) learned(context.Context) (customer, provider []netip.P
 	return nil, nil, nil
 }
 func (n *softwareNetwork) ports() (customer, provider string) { return "software-a", "software-z" }
-func (n *softwareNetwork) listenOn() []string                 { return nil }
+func (n *softwareNetwork) listenOn() string                   { return "127.0.0.1" }
 
-func (n *softwareNetwork) startAgent(ctx context.Context, p *platform, nodeID, key string) error {
+func (n *softwareNetwork) startAgent(ctx context.Context, p *platform, token string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	n.agent = exec.CommandContext(ctx, self, "edge", "--software", "--platform", p.URL, "--node", nodeID, "--state-dir", n.dir)
-	return startAgent(n.agent, key, n.log)
+	if err := joinAgent(exec.CommandContext(ctx, self, "edge", "join", "--platform", p.EdgeURLs[0], "--token-file", "-", "--state-dir", n.dir), token); err != nil {
+		return err
+	}
+	n.agent = exec.CommandContext(ctx, self, "edge", "--software", "--state-dir", n.dir)
+	return startAgent(n.agent, n.log)
 }
 
 // configureRouter starts the provider's server once the edge has said where; the customer's side has nothing to set up.
@@ -154,9 +158,19 @@ func (n *softwareNetwork) close() error {
 	return nil
 }
 
-// startAgent starts an agent's process with its key and an orderly end.
-func startAgent(agent *exec.Cmd, key string, log io.Writer) error {
-	agent.Env = append(os.Environ(), "CROSSBILL_API_KEY="+key, asCommand+"=1")
+// joinAgent runs a join that reads the token from standard input.
+func joinAgent(join *exec.Cmd, token string) error {
+	join.Env = append(os.Environ(), asCommand+"=1")
+	join.Stdin = strings.NewReader(token)
+	if out, err := join.CombinedOutput(); err != nil {
+		return fmt.Errorf("join as the edge node: %w: %s", err, out)
+	}
+	return nil
+}
+
+// startAgent starts an agent's process with an orderly end.
+func startAgent(agent *exec.Cmd, log io.Writer) error {
+	agent.Env = append(os.Environ(), asCommand+"=1")
 	agent.Stdout, agent.Stderr = log, log
 	agent.Cancel = func() error { return agent.Process.Signal(syscall.SIGTERM) }
 	agent.WaitDelay = agentStop

@@ -14,7 +14,7 @@ import (
 const (
 	KindPerson   = "person"
 	KindProgram  = "program"
-	KindEdgeNode = "edge_node"
+	KindEdgeNode = "edge_node" // calls with a certificate; there are keys of before there were any
 	KindOperator = "operator"
 )
 

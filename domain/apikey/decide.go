@@ -155,12 +155,8 @@ func (c Issue) check(op string) error {
 	}
 	p.ID("/key_id", domain.PrefixAPIKey, c.KeyID)
 	p.ID("/organisation_id", domain.PrefixOrganisation, c.OrganisationID)
-	p.OneOf("/principal/kind", c.Principal.Kind, KindPerson, KindProgram, KindEdgeNode, KindOperator)
-	if c.Principal.Kind == KindEdgeNode {
-		p.ID("/principal/id", domain.PrefixEdgeNode, c.Principal.ID)
-	} else {
-		p.Text("/principal/id", c.Principal.ID, MaxPrincipalID)
-	}
+	p.OneOf("/principal/kind", c.Principal.Kind, KindPerson, KindProgram, KindOperator)
+	p.Text("/principal/id", c.Principal.ID, MaxPrincipalID)
 	p.Text("/principal/name", c.Principal.Name, MaxPrincipalName)
 	p.Check(len(c.Scopes) >= 1 && len(c.Scopes) <= MaxScopes, "/scopes", "must hold 1 to %d scopes", MaxScopes)
 	if len(c.Scopes) <= MaxScopes {

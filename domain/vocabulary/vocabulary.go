@@ -16,6 +16,7 @@ import (
 	"crossbill/domain/connectedaccount"
 	"crossbill/domain/connection"
 	"crossbill/domain/creditnote"
+	"crossbill/domain/edgeidentity"
 	"crossbill/domain/edgenode"
 	"crossbill/domain/exchangerate"
 	"crossbill/domain/feeallowance"
@@ -44,7 +45,7 @@ import (
 // Events returns one zero value of every event type, grouped by the package it belongs to, as a codec takes them.
 func Events() [][]domain.Event {
 	return [][]domain.Event{
-		organisation.Events(), apikey.Events(), location.Events(), policy.Events(), edgenode.Events(), port.Events(), feeschedule.Events(), listing.Events(),
+		organisation.Events(), apikey.Events(), location.Events(), policy.Events(), edgenode.Events(), edgeidentity.Events(), port.Events(), feeschedule.Events(), listing.Events(),
 		quote.Events(), order.Events(), connection.Events(), reading.Events(), billingrun.Events(), invoice.Events(),
 		settlement.Events(), creditnote.Events(), numberseries.Events(), issuer.Events(), feeallowance.Events(), subject.Events(), webhook.Events(),
 		servicekey.Events(), redundancygroup.Events(),

@@ -17,7 +17,7 @@ import (
 )
 
 // ungiven are operations that are no commands: their callers are agents, and what they send is not for people to type.
-var ungiven = []string{"getDesiredState", "reportObservations", "sendReadings"}
+var ungiven = []string{"joinEdgeNode", "renewEdgeCertificate", "getDesiredState", "reportObservations", "sendReadings"}
 
 // Add adds the contract's commands to the root, each under the noun of its path: POST /v1/orders/{order_id}:cancel is
 // `orders cancel ORDER_ID`. A noun that the root has already gets the commands beside its own.
