@@ -135,8 +135,12 @@ func observation(o Observation) client.Observation {
 	if len(o.Sessions) > 0 {
 		sessions := make([]client.Session, len(o.Sessions))
 		for i, s := range o.Sessions {
-			family := client.AddressFamily(s.Family)
-			sessions[i] = client.Session{Side: client.Side(s.Side), Family: &family, State: client.SessionState(s.State), Since: s.Since,
+			var family *client.AddressFamily // absent, it is ipv4
+			if s.Family != "" {
+				named := client.AddressFamily(s.Family)
+				family = &named
+			}
+			sessions[i] = client.Session{Side: client.Side(s.Side), Family: family, State: client.SessionState(s.State), Since: s.Since,
 				PrefixesReceived: s.PrefixesReceived, PrefixesSent: s.PrefixesSent}
 		}
 		v.Sessions = &sessions
