@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"sync"
 
@@ -153,7 +154,7 @@ func neighbour(a Attachment, family string) bgp.Session {
 	return s
 }
 
-// Sessions returns a's and z's session.
+// Sessions returns a's and z's session of each family.
 func (n *KernelNode) Sessions(ctx context.Context, tag int) ([]Session, string, error) {
 	speaker, err := n.sessions()
 	if err != nil {
@@ -166,10 +167,10 @@ func (n *KernelNode) Sessions(ctx context.Context, tag int) ([]Session, string, 
 	var sessions []Session
 	var messages []string
 	for _, s := range all {
-		sessions = append(sessions, Session{Side: s.Side, State: s.State, Since: s.Since,
+		sessions = append(sessions, Session{Side: s.Side, Family: s.Family, State: s.State, Since: s.Since,
 			PrefixesReceived: s.PrefixesReceived, PrefixesSent: s.PrefixesSent})
 		if s.Message != "" {
-			messages = append(messages, "BGP on side "+string(s.Side)+": "+s.Message)
+			messages = append(messages, "BGP on side "+string(s.Side)+" ("+domain.FamilyName(s.Family)+"): "+s.Message)
 		}
 	}
 	return sessions, strings.Join(messages, "; "), nil
@@ -225,16 +226,21 @@ func (n *KernelNode) List() ([]int, error) {
 // Changes is signalled when a session or an accepted route has changed.
 func (n *KernelNode) Changes() <-chan struct{} { return n.changes }
 
-// Probe pings the provider's router from the node's address on the customer's side and the other way round: each answer
-// comes only if routes have crossed and the far router has taken them.
+// Probe pings the provider's router from the node's address on the customer's side and the other way round, in each family:
+// each answer comes only if routes have crossed and the far router has taken them.
 func (n *KernelNode) Probe(ctx context.Context, c DesiredConnection) (bool, string) {
 	var wait sync.WaitGroup
-	var errs [2]error
-	for i, ends := range [2]struct{ from, to Attachment }{{c.A, c.Z}, {c.Z, c.A}} {
-		wait.Go(func() { errs[i] = ping(ctx, ends.from.Address.Addr(), ends.to.Peer) })
+	var ways [][2]netip.Addr
+	for _, family := range c.families() {
+		a, z := neighbour(c.A, family), neighbour(c.Z, family)
+		ways = append(ways, [2]netip.Addr{a.Local.Addr(), z.Peer}, [2]netip.Addr{z.Local.Addr(), a.Peer})
+	}
+	errs := make([]error, len(ways))
+	for i, way := range ways {
+		wait.Go(func() { errs[i] = ping(ctx, way[0], way[1]) })
 	}
 	wait.Wait()
-	if err := errors.Join(errs[:]...); err != nil {
+	if err := errors.Join(errs...); err != nil {
 		return false, strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
 	return true, "echo requests were answered by both routers across the connection"

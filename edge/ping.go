@@ -12,17 +12,25 @@ import (
 	"time"
 )
 
-// The echo messages of RFC 792.
+// The echo messages of RFC 792 and of RFC 4443.
 const (
 	icmpEchoReply   = 0
 	icmpEchoRequest = 8
-	echoHeader      = 8 // type, code, checksum, identifier, sequence number
-	pingEvery       = 250 * time.Millisecond
+
+	icmpv6EchoRequest = 128
+	icmpv6EchoReply   = 129
+
+	echoHeader = 8 // type, code, checksum, identifier, sequence number
+	pingEvery  = 250 * time.Millisecond
 )
 
 // ping sends echo requests from one of the node's addresses until one is answered or ctx is done. It needs CAP_NET_RAW.
 func ping(ctx context.Context, from, to netip.Addr) error {
-	conn, err := net.ListenIP("ip4:icmp", &net.IPAddr{IP: from.AsSlice()})
+	network, request, reply := "ip4:icmp", byte(icmpEchoRequest), byte(icmpEchoReply)
+	if from.Is6() { // the kernel fills in the checksum, which is over the addresses too (RFC 3542 section 3.1)
+		network, request, reply = "ip6:ipv6-icmp", icmpv6EchoRequest, icmpv6EchoReply
+	}
+	conn, err := net.ListenIP(network, &net.IPAddr{IP: from.AsSlice()})
 	if err != nil {
 		return fmt.Errorf("probe from %v: %w", from, err)
 	}
@@ -32,7 +40,7 @@ func ping(ctx context.Context, from, to netip.Addr) error {
 	var lastErr error
 	for sequence := uint16(1); ctx.Err() == nil; sequence++ {
 		until := time.Now().Add(pingEvery)
-		if _, err := conn.WriteToIP(echo(icmpEchoRequest, identifier, sequence), &net.IPAddr{IP: to.AsSlice()}); err != nil {
+		if _, err := conn.WriteToIP(echo(request, identifier, sequence), &net.IPAddr{IP: to.AsSlice()}); err != nil {
 			lastErr = err // such as no route yet
 		}
 		if err := conn.SetReadDeadline(until); err != nil {
@@ -46,8 +54,8 @@ func ping(ctx context.Context, from, to netip.Addr) error {
 			if err != nil {
 				return fmt.Errorf("probe from %v: %w", from, err)
 			}
-			sender, _ := netip.AddrFromSlice(source.IP.To4())
-			if n >= echoHeader && sender == to && answer[0] == icmpEchoReply && binary.BigEndian.Uint16(answer[4:]) == identifier {
+			sender, _ := netip.AddrFromSlice(source.IP)
+			if n >= echoHeader && sender.Unmap() == to && answer[0] == reply && binary.BigEndian.Uint16(answer[4:]) == identifier {
 				return nil
 			}
 		}

@@ -1,4 +1,5 @@
-// Package bgp is the BGP speaker of an edge node: GoBGP, embedded, with two neighbours for every connection.
+// Package bgp is the BGP speaker of an edge node: GoBGP, embedded, with two neighbours for every connection and address
+// family that it carries.
 //
 // For each connection it peers with the customer's router on side a and the provider's router on side z, accepts from
 // each exactly the prefixes registered for that session, and tells each what the other one may reach it by. The routes
@@ -19,6 +20,13 @@
 //
 // So each connection has a GoBGP server of its own inside this process, listening on the connection's own addresses:
 // the isolation is the absence of any shared table, and the work is linear. A [Speaker] is the set of them.
+//
+// # Why a session for each address family
+//
+// IPv4 and IPv6 could share one session (RFC 4760). They have one each, over addresses of their own, as is the custom where
+// networks meet: what breaks one family, be it a limit that is passed, a malformed route or a filter on the way, leaves
+// the other alone, next hops need no translation, and the state of each is told by itself. Tables are apart too: each
+// has a GoBGP server.
 //
 // Registered prefixes are matched exactly: 10.1.0.0/16 admits 10.1.0.0/16 and neither 10.1.2.0/24 nor 10.0.0.0/8.
 //
@@ -78,11 +86,31 @@ type Session struct {
 	Down        bool           // the session is not wanted: neither called nor answered
 }
 
-// Connection is one pair of neighbours. Tag is unique on the node.
+// Connection is one pair of neighbours, in the address family of their addresses. Tag and family together are unique on the
+// node.
 type Connection struct {
 	Tag  int
 	A, Z Session
 }
+
+// key tells the connections of a speaker apart.
+type key struct {
+	tag  int
+	ipv6 bool
+}
+
+func (c Connection) key() key { return key{c.Tag, c.A.Local.Addr().Is6()} }
+
+// family is the address family as the domain calls it.
+func (k key) family() string {
+	if k.ipv6 {
+		return domain.IPv6
+	}
+	return domain.IPv4
+}
+
+// keys are those that a connection may have sessions under, IPv4's first.
+func keys(tag int) [2]key { return [2]key{{tag, false}, {tag, true}} }
 
 // Speaker holds the node's sessions. Its methods may be called from several goroutines.
 type Speaker struct {
@@ -90,7 +118,7 @@ type Speaker struct {
 	changes chan struct{}
 
 	mu          sync.Mutex // also serialises Ensure and Remove
-	connections map[int]*connection
+	connections map[key]*connection
 	idle        []*gobgp.BgpServer // stopped servers for the next connection; see acquire
 	stopped     bool
 }
@@ -115,7 +143,7 @@ func Start(options Options) (*Speaker, error) {
 	if options.Logger == nil {
 		options.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Speaker{options: options, changes: make(chan struct{}, 1), connections: map[int]*connection{}}, nil
+	return &Speaker{options: options, changes: make(chan struct{}, 1), connections: map[key]*connection{}}, nil
 }
 
 // Ensure makes the sessions of one connection what c says, and does nothing if they are. New prefixes and limits are
@@ -139,7 +167,7 @@ func (s *Speaker) Ensure(ctx context.Context, c Connection) error {
 				WithHint("use a kernel with CONFIG_TCP_MD5SIG, and no GODEBUG=multipathtcp=1 or 2")
 		}
 	}
-	if old, ok := s.connections[c.Tag]; ok {
+	if old, ok := s.connections[c.key()]; ok {
 		if old.takes(c) {
 			return old.change(ctx, c)
 		}
@@ -149,7 +177,7 @@ func (s *Speaker) Ensure(ctx context.Context, c Connection) error {
 	if err != nil {
 		return err
 	}
-	s.connections[c.Tag] = started
+	s.connections[c.key()] = started
 	return nil
 }
 
@@ -157,8 +185,10 @@ func (s *Speaker) Ensure(ctx context.Context, c Connection) error {
 func (s *Speaker) Remove(tag int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c, ok := s.connections[tag]; ok {
-		s.drop(c)
+	for _, k := range keys(tag) {
+		if c, ok := s.connections[k]; ok {
+			s.drop(c)
+		}
 	}
 }
 
@@ -167,11 +197,11 @@ func (s *Speaker) List() []int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	tags := make([]int, 0, len(s.connections))
-	for tag := range s.connections {
-		tags = append(tags, tag)
+	for k := range s.connections {
+		tags = append(tags, k.tag)
 	}
 	slices.Sort(tags)
-	return tags
+	return slices.Compact(tags)
 }
 
 // Changes is signalled after the state of any session or any accepted route has changed. Signals are merged: one
@@ -194,7 +224,7 @@ func (s *Speaker) Stop() {
 
 func (s *Speaker) drop(c *connection) {
 	c.stop()
-	delete(s.connections, c.want.Tag)
+	delete(s.connections, c.want.key())
 	s.idle = append(s.idle, c.server)
 	s.signal()
 }
@@ -239,14 +269,15 @@ func (c Connection) check() error {
 		session Session
 	}{{A, c.A}, {Z, c.Z}} {
 		at, session := "/"+string(end.side), end.session
-		problems.Check(session.Local.IsValid() && session.Local.Addr().Is4(), at+"/local", "an IPv4 address with its prefix length is needed")
+		problems.Check(session.Local.IsValid() && !session.Local.Addr().Is4In6() && session.Local.Addr().Is4() == c.A.Local.Addr().Is4(),
+			at+"/local", "an address with its prefix length is needed, of one family on both sides")
 		problems.Check(session.Peer.IsValid() && session.Peer != session.Local.Addr() && session.Local.Contains(session.Peer),
 			at+"/peer", "the peer %v has to be another address of the link %v", session.Peer, session.Local)
 		problems.Check(session.PeerASN != 0, at+"/peer_asn", "the peer's AS number is missing")
 		problems.Check(session.PrefixLimit >= 0, at+"/prefix_limit", "the limit is negative")
 		problems.Check(len(session.Prefixes) <= maxPrefixes, at+"/prefixes", "more than %d prefixes", maxPrefixes)
 		for _, p := range session.Prefixes {
-			problems.Check(p.IsValid() && p.Addr().Is4(), at+"/prefixes", "%v is not an IPv4 prefix", p)
+			problems.Check(p.IsValid() && p.Addr().Is4() == c.A.Local.Addr().Is4(), at+"/prefixes", "%v is not a prefix of the session's family", p)
 		}
 	}
 	// Equal prefixes on both sides would leave the path of traffic to GoBGP's tie break.

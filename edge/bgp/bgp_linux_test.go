@@ -324,12 +324,15 @@ func TestEnsureRefuses(t *testing.T) {
 		spoil   func(*Connection)
 		pointer string
 	}{
-		"peer is not on the link":   {func(c *Connection) { c.A.Peer = netip.MustParseAddr("100.64.0.9") }, "/a/peer"},
-		"peer is our own address":   {func(c *Connection) { c.A.Peer = c.A.Local.Addr() }, "/a/peer"},
-		"no address":                {func(c *Connection) { c.Z.Local = netip.Prefix{} }, "/z/local"},
-		"no AS number":              {func(c *Connection) { c.Z.PeerASN = 0 }, "/z/peer_asn"},
-		"prefix on both sides":      {func(c *Connection) { c.A.Prefixes, c.Z.Prefixes = []netip.Prefix{prefix}, []netip.Prefix{prefix} }, "/z/prefixes"},
-		"IPv6 prefix":               {func(c *Connection) { c.A.Prefixes = []netip.Prefix{netip.MustParsePrefix("2001:db8::/32")} }, "/a/prefixes"},
+		"peer is not on the link": {func(c *Connection) { c.A.Peer = netip.MustParseAddr("100.64.0.9") }, "/a/peer"},
+		"peer is our own address": {func(c *Connection) { c.A.Peer = c.A.Local.Addr() }, "/a/peer"},
+		"no address":              {func(c *Connection) { c.Z.Local = netip.Prefix{} }, "/z/local"},
+		"no AS number":            {func(c *Connection) { c.Z.PeerASN = 0 }, "/z/peer_asn"},
+		"prefix on both sides":    {func(c *Connection) { c.A.Prefixes, c.Z.Prefixes = []netip.Prefix{prefix}, []netip.Prefix{prefix} }, "/z/prefixes"},
+		"IPv6 prefix":             {func(c *Connection) { c.A.Prefixes = []netip.Prefix{netip.MustParsePrefix("2001:db8::/32")} }, "/a/prefixes"},
+		"one side of IPv6": {func(c *Connection) {
+			c.Z.Local, c.Z.Peer = netip.MustParsePrefix("2001:db8::2/127"), netip.MustParseAddr("2001:db8::3")
+		}, "/z/local"},
 		"both sides the same peer":  {func(c *Connection) { c.Z = c.A }, "/z/peer"},
 		"negative number of routes": {func(c *Connection) { c.A.PrefixLimit = -1 }, "/a/prefix_limit"},
 	} {

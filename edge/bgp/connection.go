@@ -14,7 +14,13 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-var ipv4Unicast = &api.Family{Afi: api.Family_AFI_IP, Safi: api.Family_SAFI_UNICAST}
+// unicast is the family as GoBGP's API has it.
+func (k key) unicast() *api.Family {
+	if k.ipv6 {
+		return &api.Family{Afi: api.Family_AFI_IP6, Safi: api.Family_SAFI_UNICAST}
+	}
+	return &api.Family{Afi: api.Family_AFI_IP, Safi: api.Family_SAFI_UNICAST}
+}
 
 // connection is the GoBGP server of one connection and what is known of its two sessions.
 type connection struct {
@@ -187,8 +193,8 @@ func (c *connection) peer(session Session) *api.Peer {
 			IdleHoldTimeAfterReset: uint64(idleAfterReset / time.Second),
 		}},
 		AfiSafis: []*api.AfiSafi{{
-			Config:       &api.AfiSafiConfig{Family: ipv4Unicast, Enabled: true},
-			PrefixLimits: &api.PrefixLimit{Family: ipv4Unicast, MaxPrefixes: uint32(session.PrefixLimit)},
+			Config:       &api.AfiSafiConfig{Family: c.want.key().unicast(), Enabled: true},
+			PrefixLimits: &api.PrefixLimit{Family: c.want.key().unicast(), MaxPrefixes: uint32(session.PrefixLimit)},
 		}},
 	}
 }
@@ -204,11 +210,15 @@ func (c *connection) originate(ctx context.Context, link netip.Prefix) error {
 		return err
 	}
 	// The unspecified next hop becomes our own address on each session.
-	nextHop, err := anypb.New(&api.NextHopAttribute{NextHop: "0.0.0.0"})
+	nowhere := netip.IPv4Unspecified()
+	if link.Addr().Is6() {
+		nowhere = netip.IPv6Unspecified()
+	}
+	nextHop, err := anypb.New(&api.NextHopAttribute{NextHop: nowhere.String()})
 	if err != nil {
 		return err
 	}
 	_, err = c.server.AddPath(ctx, &api.AddPathRequest{TableType: api.TableType_GLOBAL,
-		Path: &api.Path{Family: ipv4Unicast, Nlri: nlri, Pattrs: []*anypb.Any{origin, nextHop}}})
+		Path: &api.Path{Family: c.want.key().unicast(), Nlri: nlri, Pattrs: []*anypb.Any{origin, nextHop}}})
 	return err
 }

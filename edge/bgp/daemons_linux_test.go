@@ -111,7 +111,7 @@ func (d *frrDaemon) configure(lines ...string) {
 }
 
 func (d *frrDaemon) announce(routes ...string) {
-	lines := []string{"address-family ipv4 unicast"}
+	lines := []string{"address-family " + d.family() + " unicast"}
 	for _, route := range d.routes {
 		if !slices.Contains(routes, route) {
 			lines = append(lines, "no network "+route)
@@ -149,7 +149,7 @@ type frrPath struct {
 
 func (d *frrDaemon) paths() map[string][]frrPath {
 	d.t.Helper()
-	out, err := d.ask("show bgp ipv4 unicast json")
+	out, err := d.ask("show bgp " + d.family() + " unicast json")
 	var table struct {
 		Routes map[string][]frrPath `json:"routes"`
 	}
@@ -167,7 +167,7 @@ func (d *frrDaemon) learnt() []string {
 	var routes []string
 	for prefix, paths := range d.paths() {
 		for _, p := range paths {
-			if p.Valid && len(p.Nexthops) > 0 && p.Nexthops[0].IP != "0.0.0.0" { // which are its own
+			if p.Valid && len(p.Nexthops) > 0 && p.Nexthops[0].IP != "0.0.0.0" && p.Nexthops[0].IP != "::" { // which are its own
 				routes = append(routes, prefix+" via "+p.Nexthops[0].IP)
 			}
 		}

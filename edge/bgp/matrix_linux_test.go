@@ -9,102 +9,113 @@ import (
 	"time"
 )
 
-// TestMatrix takes one connection through what may come between it and a router, once with each router. The other
-// side's session must hear of none of it.
+// TestMatrix takes one connection through what may come between it and a router, once with each router and each address
+// family. The other side's session must hear of none of it.
 func TestMatrix(t *testing.T) {
 	eachDaemon(t, func(t *testing.T, implementation func(*router) daemon) {
-		t.Parallel()
-		s, linkA, linkZ := newSpeaker(t), newRouter(t), newRouter(t)
-		a, z := implementation(linkA), implementation(linkZ)
-		// Of side a only the first is registered: the second is a part of it, the third has it as a part.
-		announced := []string{"10.1.0.0/16", "10.1.2.0/24", "10.0.0.0/8"}
-		a.start(65001, "secret", announced...)
-		z.start(65002, "", "192.0.2.0/24")
-		c := Connection{Tag: 1, A: session(linkA, 65001, "10.1.0.0/16"), Z: session(linkZ, 65002, "192.0.2.0/24")}
-		c.A.Password = "not the secret"
-		customer, provider := "a 10.1.0.0/16 via "+linkA.peer.String(), "z 192.0.2.0/24 via "+linkZ.peer.String()
-		ensure(t, s, c)
-
-		// MD5, wrong: the other session has been up for longer than a router waits between attempts, and this one is not.
-		awaitState(t, s, 1, Z, Established)
-		sinceZ := sideOf(t, s, 1, Z).Since
-		time.Sleep(3 * time.Second)
-		if got := sideOf(t, s, 1, A).State; got == Established {
-			t.Fatal("established with the wrong secret")
-		}
-		awaitTold(t, z, linkZ.learns(linkA.local.Masked().String()))
-		// MD5, right.
-		c.A.Password = "secret"
-		ensure(t, s, c)
-		awaitState(t, s, 1, A, Established)
-		awaitRoutes(t, s, 1, customer, provider)
-		toA := []string{linkA.learns("192.0.2.0/24"), linkA.learns(linkZ.local.Masked().String())}
-		toZ := []string{linkZ.learns("10.1.0.0/16"), linkZ.learns(linkA.local.Masked().String())}
-		awaitTold(t, a, toA...)
-		awaitTold(t, z, toZ...)
-		// Prefixes outside the list are refused, counted and told.
-		eventually(t, patience, func() string {
-			if got := sideOf(t, s, 1, A); got.PrefixesReceived != 3 || got.PrefixesAccepted != 1 || !strings.Contains(got.Message, "2 of 3 prefixes announced are not registered") {
-				return fmt.Sprintf("with two prefixes that are not registered: %+v", got)
-			}
-			return ""
+		t.Run("IPv4", func(t *testing.T) {
+			testMatrix(t, implementation, newRouter, "10.1.0.0/16", "10.1.2.0/24", "10.0.0.0/8", "192.0.2.0/24", "10.200.%d.0/24")
 		})
+		t.Run("IPv6", func(t *testing.T) {
+			testMatrix(t, implementation, newRouter6, "2001:db8:a::/48", "2001:db8:a:2::/64", "2001:db8::/32", "2001:db8:b::/48", "2001:db8:c8:1%02d::/64")
+		})
+	})
+}
 
-		// The limit: the session goes down with a reason on both ends, and stays so although the router calls again, and even
-		// once it announces less; another limit, or the session switched off and on, brings it back.
-		// (FRR sends some of what it learns back, and that counts, so the limits are left some room.)
-		before := sideOf(t, s, 1, A).Since
-		for _, operator := range []struct {
-			does string
-			act  func()
-		}{
-			{"another limit", func() { c.A.PrefixLimit = 20; ensure(t, s, c) }},
-			{"off and on", func() {
-				a.announce(announced...)
-				c.A.Down = true
-				ensure(t, s, c)
-				c.A.Down = false
-				ensure(t, s, c)
-			}},
-		} {
-			more := slices.Clone(announced)
-			for n := range c.A.PrefixLimit {
-				more = append(more, fmt.Sprintf("10.200.%d.0/24", n))
-			}
-			a.announce(more...)
-			awaitLimit := func() {
-				t.Helper()
-				eventually(t, patience, func() string {
-					if got := sideOf(t, s, 1, A); got.State != "idle" || !strings.Contains(got.Message, fmt.Sprintf("more than %d prefixes", c.A.PrefixLimit)) {
-						return fmt.Sprintf("%s: with %d prefixes over a limit of %d: %+v", operator.does, len(more), c.A.PrefixLimit, got)
-					}
-					return ""
-				})
-			}
-			awaitLimit()
+// testMatrix has the customer's router announce what is registered, a part of it, and what it is a part of; the provider's
+// what is its own.
+func testMatrix(t *testing.T, implementation func(*router) daemon, newRouter func(testing.TB) *router, registered, longer, shorter, providers, further string) {
+	t.Parallel()
+	s, linkA, linkZ := newSpeaker(t), newRouter(t), newRouter(t)
+	a, z := implementation(linkA), implementation(linkZ)
+	// Of side a only the first is registered: the second is a part of it, the third has it as a part.
+	announced := []string{registered, longer, shorter}
+	a.start(65001, "secret", announced...)
+	z.start(65002, "", providers)
+	c := Connection{Tag: 1, A: session(linkA, 65001, registered), Z: session(linkZ, 65002, providers)}
+	c.A.Password = "not the secret"
+	customer, provider := "a "+registered+" via "+linkA.peer.String(), "z "+providers+" via "+linkZ.peer.String()
+	ensure(t, s, c)
+
+	// MD5, wrong: the other session has been up for longer than a router waits between attempts, and this one is not.
+	awaitState(t, s, 1, Z, Established)
+	sinceZ := sideOf(t, s, 1, Z).Since
+	time.Sleep(3 * time.Second)
+	if got := sideOf(t, s, 1, A).State; got == Established {
+		t.Fatal("established with the wrong secret")
+	}
+	awaitTold(t, z, linkZ.learns(linkA.local.Masked().String()))
+	// MD5, right.
+	c.A.Password = "secret"
+	ensure(t, s, c)
+	awaitState(t, s, 1, A, Established)
+	awaitRoutes(t, s, 1, customer, provider)
+	toA := []string{linkA.learns(providers), linkA.learns(linkZ.local.Masked().String())}
+	toZ := []string{linkZ.learns(registered), linkZ.learns(linkA.local.Masked().String())}
+	awaitTold(t, a, toA...)
+	awaitTold(t, z, toZ...)
+	// Prefixes outside the list are refused, counted and told.
+	eventually(t, patience, func() string {
+		if got := sideOf(t, s, 1, A); got.PrefixesReceived != 3 || got.PrefixesAccepted != 1 || !strings.Contains(got.Message, "2 of 3 prefixes announced are not registered") {
+			return fmt.Sprintf("with two prefixes that are not registered: %+v", got)
+		}
+		return ""
+	})
+
+	// The limit: the session goes down with a reason on both ends, and stays so although the router calls again, and even
+	// once it announces less; another limit, or the session switched off and on, brings it back.
+	// (FRR sends some of what it learns back, and that counts, so the limits are left some room.)
+	before := sideOf(t, s, 1, A).Since
+	for _, operator := range []struct {
+		does string
+		act  func()
+	}{
+		{"another limit", func() { c.A.PrefixLimit = 20; ensure(t, s, c) }},
+		{"off and on", func() {
+			a.announce(announced...)
+			c.A.Down = true
+			ensure(t, s, c)
+			c.A.Down = false
+			ensure(t, s, c)
+		}},
+	} {
+		more := slices.Clone(announced)
+		for n := range c.A.PrefixLimit {
+			more = append(more, fmt.Sprintf(further, n))
+		}
+		a.announce(more...)
+		awaitLimit := func() {
+			t.Helper()
 			eventually(t, patience, func() string {
-				if said := strings.ToLower(a.lastError()); !strings.Contains(said, "maximum number of prefixes reached") {
-					return fmt.Sprintf("the router was told %q, not Cease/1 (RFC 4486)", said)
+				if got := sideOf(t, s, 1, A); got.State != "idle" || !strings.Contains(got.Message, fmt.Sprintf("more than %d prefixes", c.A.PrefixLimit)) {
+					return fmt.Sprintf("%s: with %d prefixes over a limit of %d: %+v", operator.does, len(more), c.A.PrefixLimit, got)
 				}
 				return ""
 			})
-			awaitRoutes(t, s, 1, provider)
-			awaitTold(t, a)
-			awaitTold(t, z, linkZ.learns(linkA.local.Masked().String()))
-			time.Sleep(7 * time.Second) // GoBGP's idle hold time is 5 s, the router's second attempt comes after 1
-			awaitLimit()
-			operator.act()
-			awaitState(t, s, 1, A, Established)
-			awaitRoutes(t, s, 1, customer, provider)
-			awaitTold(t, z, toZ...)
-			if !sideOf(t, s, 1, A).Since.After(before) {
-				t.Errorf("%s: up since %v, before it went down", operator.does, before)
+		}
+		awaitLimit()
+		eventually(t, patience, func() string {
+			if said := strings.ToLower(a.lastError()); !strings.Contains(said, "maximum number of prefixes reached") {
+				return fmt.Sprintf("the router was told %q, not Cease/1 (RFC 4486)", said)
 			}
+			return ""
+		})
+		awaitRoutes(t, s, 1, provider)
+		awaitTold(t, a)
+		awaitTold(t, z, linkZ.learns(linkA.local.Masked().String()))
+		time.Sleep(7 * time.Second) // GoBGP's idle hold time is 5 s, the router's second attempt comes after 1
+		awaitLimit()
+		operator.act()
+		awaitState(t, s, 1, A, Established)
+		awaitRoutes(t, s, 1, customer, provider)
+		awaitTold(t, z, toZ...)
+		if !sideOf(t, s, 1, A).Since.After(before) {
+			t.Errorf("%s: up since %v, before it went down", operator.does, before)
 		}
-		if now := sideOf(t, s, 1, Z).Since; now != sinceZ {
-			t.Errorf("the other session was restarted at %v", now)
-		}
-	})
+	}
+	if now := sideOf(t, s, 1, Z).Since; now != sinceZ {
+		t.Errorf("the other session was restarted at %v", now)
+	}
 }
 
 // TestFlapping closes a session with BIRD and one with FRR ten times from the routers' end. After each the routes are gone

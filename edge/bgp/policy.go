@@ -31,7 +31,7 @@ func (c *connection) setPolicies(ctx context.Context) error {
 		peer := fmt.Sprintf("peer-%s", end.side)
 		link := fmt.Sprintf("link-%s", end.side)
 		request.DefinedSets = append(request.DefinedSets,
-			&api.DefinedSet{DefinedType: api.DefinedType_NEIGHBOR, Name: peer, List: []string{end.session.Peer.String() + "/32"}},
+			&api.DefinedSet{DefinedType: api.DefinedType_NEIGHBOR, Name: peer, List: []string{netip.PrefixFrom(end.session.Peer, end.session.Peer.BitLen()).String()}},
 			prefixSet(link, []netip.Prefix{end.session.Local.Masked()}))
 		if len(end.session.Prefixes) > 0 { // GoBGP reads an empty set as no condition in places; have no rule instead
 			accepted := fmt.Sprintf("accepted-%s", end.side)

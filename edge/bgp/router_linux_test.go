@@ -60,7 +60,24 @@ type router struct {
 	namespace string
 	local     netip.Prefix // the node's address
 	peer      netip.Addr
+	id        netip.Addr // its BGP identifier, for an IPv6 link
 	dir       string
+}
+
+// family is the router's address family, as the daemons call it.
+func (r *router) family() string {
+	if r.peer.Is6() {
+		return "ipv6"
+	}
+	return "ipv4"
+}
+
+// identifier is its IPv4 address, if it has one.
+func (r *router) identifier() netip.Addr {
+	if r.peer.Is6() {
+		return r.id
+	}
+	return r.peer
 }
 
 // newRouter makes a namespace joined to the test's own by a link 100.64.0.4n/30: the node is .1 of it, the router .2.
@@ -68,16 +85,33 @@ func newRouter(t testing.TB) *router {
 	t.Helper()
 	n := int(routers.Add(1))
 	base := netip.AddrFrom4([4]byte{100, 64, byte(n / 64), byte(n % 64 * 4)})
-	r := &router{t: t, namespace: fmt.Sprintf("cbbgp%d-%d", os.Getpid(), n),
-		local: netip.PrefixFrom(base.Next(), 30), peer: base.Next().Next(), dir: t.TempDir()}
+	return joined(t, n, netip.PrefixFrom(base.Next(), 30), base.Next().Next())
+}
+
+// newRouter6 is newRouter with a link 2001:db8:ffff::2n/127: the node has the even address.
+func newRouter6(t testing.TB) *router {
+	t.Helper()
+	n := int(routers.Add(1))
+	own := netip.MustParseAddr(fmt.Sprintf("2001:db8:ffff::%x", 2*n))
+	return joined(t, n, netip.PrefixFrom(own, 127), own.Next())
+}
+
+func joined(t testing.TB, n int, local netip.Prefix, peer netip.Addr) *router {
+	t.Helper()
+	r := &router{t: t, namespace: fmt.Sprintf("cbbgp%d-%d", os.Getpid(), n), local: local, peer: peer, dir: t.TempDir(),
+		id: netip.AddrFrom4([4]byte{192, 0, 2, byte(n)})}
 	device := fmt.Sprintf("r%d", n)
 	r.ip("netns", "add", r.namespace)
 	t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", r.namespace).Run() })
 	r.ip("link", "add", device, "type", "veth", "peer", "name", "node", "netns", r.namespace)
 	t.Cleanup(func() { _ = exec.Command("ip", "link", "del", device).Run() })
-	r.ip("addr", "add", r.local.String(), "dev", device)
+	more := []string{"nodad"}
+	if r.peer.Is4() {
+		more = nil
+	}
+	r.ip(append([]string{"addr", "add", r.local.String(), "dev", device}, more...)...)
 	r.ip("link", "set", device, "up")
-	r.ip("-n", r.namespace, "addr", "add", netip.PrefixFrom(r.peer, 30).String(), "dev", "node")
+	r.ip(append([]string{"-n", r.namespace, "addr", "add", netip.PrefixFrom(r.peer, r.local.Bits()).String(), "dev", "node"}, more...)...)
 	r.ip("-n", r.namespace, "link", "set", "node", "up")
 	r.ip("-n", r.namespace, "link", "set", "lo", "up")
 	return r
@@ -102,10 +136,10 @@ type birdConfig struct {
 func (r *router) bird(c birdConfig) {
 	r.t.Helper()
 	if c.routerID == "" {
-		c.routerID = r.peer.String()
+		c.routerID = r.identifier().String()
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "router id %s;\nprotocol device {}\nprotocol static nets { ipv4;\n", c.routerID)
+	fmt.Fprintf(&b, "router id %s;\nprotocol device {}\nprotocol static nets { %s;\n", c.routerID, r.family())
 	for _, route := range c.routes {
 		fmt.Fprintf(&b, "  route %s blackhole;\n", route)
 	}
@@ -117,7 +151,7 @@ func (r *router) bird(c birdConfig) {
 		b.WriteString("  passive;\n")
 	}
 	b.WriteString("  connect delay time 1; connect retry time 1; error wait time 1, 2;\n")
-	b.WriteString("  ipv4 { import all; export where source = RTS_STATIC; };\n}\n")
+	fmt.Fprintf(&b, "  %s { import all; export where source = RTS_STATIC; };\n}\n", r.family())
 	config, socket := filepath.Join(r.dir, "bird.conf"), filepath.Join(r.dir, "bird.ctl")
 	if err := os.WriteFile(config, []byte(b.String()), 0o600); err != nil {
 		r.t.Fatal(err)
@@ -201,8 +235,8 @@ func eventually(t testing.TB, within time.Duration, f func() string) {
 func (r *router) frr(asn, nodeASN uint32, networks ...string) {
 	r.t.Helper()
 	var b strings.Builder
-	fmt.Fprintf(&b, "router bgp %d\n bgp router-id %s\n no bgp ebgp-requires-policy\n no bgp network import-check\n", asn, r.peer)
-	fmt.Fprintf(&b, " neighbor %s remote-as %d\n neighbor %s timers connect 1\n address-family ipv4 unicast\n", r.local.Addr(), nodeASN, r.local.Addr())
+	fmt.Fprintf(&b, "router bgp %d\n bgp router-id %s\n no bgp ebgp-requires-policy\n no bgp network import-check\n no bgp default ipv4-unicast\n", asn, r.identifier())
+	fmt.Fprintf(&b, " neighbor %s remote-as %d\n neighbor %s timers connect 1\n address-family %s unicast\n  neighbor %s activate\n", r.local.Addr(), nodeASN, r.local.Addr(), r.family(), r.local.Addr())
 	for _, n := range networks {
 		fmt.Fprintf(&b, "  network %s\n", n)
 	}
@@ -218,7 +252,7 @@ func (r *router) frr(asn, nodeASN uint32, networks ...string) {
 
 // frrRoutes returns what FRR accepted from the node.
 func (r *router) frrRoutes() string {
-	out, err := exec.Command("ip", "netns", "exec", r.namespace, "vtysh", "--vty_socket", r.dir, "-c", "show bgp ipv4 unicast").CombinedOutput()
+	out, err := exec.Command("ip", "netns", "exec", r.namespace, "vtysh", "--vty_socket", r.dir, "-c", "show bgp "+r.family()+" unicast").CombinedOutput()
 	if err != nil {
 		return err.Error() + ": " + string(out)
 	}

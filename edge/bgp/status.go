@@ -15,6 +15,7 @@ import (
 type SessionStatus struct {
 	Tag              int
 	Side             Side
+	Family           string    // domain.IPv4 or domain.IPv6
 	State            string    // idle, connect, active, opensent, openconfirm or established (RFC 4271 section 8.2.2)
 	Since            time.Time // UTC, microseconds
 	PrefixesReceived int       // announced by the peer, our own routes that it sends back not counted
@@ -34,7 +35,7 @@ type Route struct {
 // Established is the state of a session over which routes are exchanged.
 const Established = "established"
 
-// Status returns the state of all sessions, by tag and side.
+// Status returns the state of all sessions, by tag, side and family.
 func (s *Speaker) Status(ctx context.Context) ([]SessionStatus, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -50,31 +51,42 @@ func (s *Speaker) Status(ctx context.Context) ([]SessionStatus, error) {
 		if x.Tag != y.Tag {
 			return x.Tag - y.Tag
 		}
-		return strings.Compare(string(x.Side), string(y.Side))
+		return strings.Compare(string(x.Side)+x.Family, string(y.Side)+y.Family)
 	})
 	return all, nil
 }
 
-// ConnectionStatus returns the state of the sessions of one connection: a, then z, or nothing for an unknown tag.
-func (s *Speaker) ConnectionStatus(ctx context.Context, tag int) ([]SessionStatus, error) {
+// ConnectionStatus returns the state of the sessions of one connection: a, then z, of IPv4, then of IPv6; nothing for an
+// unknown tag.
+func (s *Speaker) ConnectionStatus(ctx context.Context, tag int) (all []SessionStatus, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c, ok := s.connections[tag]
-	if !ok {
-		return nil, nil
+	for _, k := range keys(tag) {
+		if c, ok := s.connections[k]; ok {
+			pair, err := c.status(ctx)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, pair...)
+		}
 	}
-	return c.status(ctx)
+	return all, nil
 }
 
-// Routes returns the accepted best paths of a connection, by prefix.
-func (s *Speaker) Routes(ctx context.Context, tag int) ([]Route, error) {
+// Routes returns the accepted best paths of a connection, by prefix, IPv4 first.
+func (s *Speaker) Routes(ctx context.Context, tag int) (all []Route, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c, ok := s.connections[tag]
-	if !ok {
-		return nil, nil
+	for _, k := range keys(tag) {
+		if c, ok := s.connections[k]; ok {
+			routes, err := c.routes(ctx)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, routes...)
+		}
 	}
-	return c.routes(ctx)
+	return all, nil
 }
 
 func (c *connection) observe(event *api.WatchEventResponse, at time.Time) {
@@ -126,7 +138,7 @@ func (c *connection) status(ctx context.Context) ([]SessionStatus, error) {
 		side           Side
 		session, other Session
 	}{{A, c.want.A, c.want.Z}, {Z, c.want.Z, c.want.A}} {
-		status := SessionStatus{Tag: c.want.Tag, Side: end.side, State: "idle"}
+		status := SessionStatus{Tag: c.want.Tag, Side: end.side, Family: c.want.key().family(), State: "idle"}
 		if o := c.sessions[end.session.Peer]; o != nil {
 			status.State, status.Since = o.state, o.since.UTC().Truncate(time.Microsecond)
 			if o.tooMany {
@@ -150,7 +162,7 @@ func (c *connection) status(ctx context.Context) ([]SessionStatus, error) {
 
 func (c *connection) routes(ctx context.Context) ([]Route, error) {
 	var routes []Route
-	err := c.server.ListPath(ctx, &api.ListPathRequest{TableType: api.TableType_GLOBAL, Family: ipv4Unicast}, func(d *api.Destination) {
+	err := c.server.ListPath(ctx, &api.ListPathRequest{TableType: api.TableType_GLOBAL, Family: c.want.key().unicast()}, func(d *api.Destination) {
 		for _, p := range d.Paths {
 			if !p.Best {
 				continue
