@@ -315,7 +315,10 @@ func (f *Facts) closeBuckets() {
 		}
 		s.Percentile = f.buckets.Percentile(active)
 	}
-	f.buckets = nil
+	if f.buckets != nil {
+		f.buckets.Discard()
+		f.buckets = nil
+	}
 }
 
 func (f *Facts) addReading(e events.Recorded) error {
@@ -363,8 +366,7 @@ func (f *Facts) addDays(ctx context.Context, log Log, days []usage.Day) error {
 			if f.buckets == nil {
 				continue
 			}
-			first := f.buckets.Number(d.Start)
-			if err := d.Buckets(func(n int, b usage.Bucket) error { return f.buckets.AddBucket(first+n, b.In, b.Out) }); err != nil {
+			if err := d.AddTo(f.buckets.Span(f.buckets.Number(d.Start), usage.PerDay)); err != nil {
 				return err
 			}
 			continue

@@ -236,8 +236,8 @@ func (s *surveyed) read(ctx context.Context, r *run) error {
 		case c.charges():
 			s.open[connection.ConnectionID] = c
 		}
-		delete(from.Days, connection.ConnectionID) // they are large, and counted
 	}
+	from.Discard() // they are large, and counted
 	if n := len(connections); n > 0 {
 		s.end = connections[n-1]
 		s.goesOn = n < len(all) && all[n].CustomerID == s.end.CustomerID

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+	"sync"
 	"time"
 
 	"crossbill/domain"
@@ -24,12 +25,22 @@ type Buckets struct {
 	in, out []int64 // bytes
 }
 
+// spare are Buckets of nobody. Those of a month have 140 kB, and a run needs them for one connection after the other.
+var spare = sync.Pool{New: func() any { return new(Buckets) }}
+
 // NewBuckets returns the empty buckets of a window. The part of a bucket that is outside of the window stays empty.
 func NewBuckets(window Interval) *Buckets {
-	first := floorDiv(window.From.Unix(), bucketSeconds)
-	n := ceilDiv(window.To.Unix(), bucketSeconds) - first
-	return &Buckets{window: window, first: first, in: make([]int64, n), out: make([]int64, n)}
+	b := spare.Get().(*Buckets)
+	b.window, b.first = window, floorDiv(window.From.Unix(), bucketSeconds)
+	n := int(ceilDiv(window.To.Unix(), bucketSeconds) - b.first)
+	b.in, b.out = slices.Grow(b.in[:0], n)[:n], slices.Grow(b.out[:0], n)[:n]
+	clear(b.in)
+	clear(b.out)
+	return b
 }
+
+// Discard makes room for other buckets. Nobody may use these any more.
+func (b *Buckets) Discard() { spare.Put(b) }
 
 // Add adds a reading, split over the buckets that it crosses in proportion to time, as [Share] does. The order in which
 // readings are added never matters. It returns an Internal error for a bucket with more bytes than can be counted.
@@ -89,21 +100,71 @@ type Percentile struct {
 	In, Out int64 // bytes of the bucket at the rank
 }
 
+// Span returns n buckets of the window, from a number on, for bytes to be added to that were summed before; nil if they are
+// not all in the window.
+func (b *Buckets) Span(first, n int) (in, out []int64) {
+	if first < 0 || n < 0 || first+n > len(b.in) {
+		return nil, nil
+	}
+	return b.in[first : first+n], b.out[first : first+n]
+}
+
 // Percentile returns the 95th percentile of the buckets that begin in one of the intervals, which are apart and in the
 // window. It is the element ceil(0.95 × N) of N in ascending order.
 func (b *Buckets) Percentile(active []Interval) Percentile {
-	var in, out []int64
+	var p Percentile
+	var in, out [][]int64
 	for _, a := range active {
 		from, to := ceilDiv(a.From.Unix(), bucketSeconds)-b.first, ceilDiv(a.To.Unix(), bucketSeconds)-b.first
 		if from < to {
-			in, out = append(in, b.in[from:to]...), append(out, b.out[from:to]...)
+			in, out = append(in, b.in[from:to]), append(out, b.out[from:to])
+			p.Buckets += int(to - from)
 		}
 	}
-	p := Percentile{Buckets: len(in), Rank: (95*len(in) + 99) / 100}
-	if p.Rank > 0 {
-		p.In, p.Out = smallest(in, p.Rank), smallest(out, p.Rank)
+	if p.Rank = (95*p.Buckets + 99) / 100; p.Rank > 0 {
+		p.In, p.Out = atRank(in, p.Buckets, p.Rank), atRank(out, p.Buckets, p.Rank)
 	}
 	return p
+}
+
+// How atRank takes a sample. Of 64 elements the 95th percentile is off by less than two, most times.
+const (
+	sampled   = 64
+	allowance = 6
+	fewest    = 16 * sampled // elements that are worth a sample
+)
+
+// atRank returns the element at a rank, from 1, of n in ascending order, and leaves them as they are. A sample says which
+// elements are far below the rank, so that most are only counted; where it was wrong, all are looked at.
+func atRank(parts [][]int64, n, rank int) int64 {
+	least := int64(math.MinInt64)
+	if n >= fewest {
+		var sample [sampled]int64
+		taken, at := 0, 0
+		for _, part := range parts {
+			for ; at < len(part) && taken < sampled; at += n / sampled {
+				sample[taken] = part[at]
+				taken++
+			}
+			at -= min(at, len(part))
+		}
+		slices.Sort(sample[:taken])
+		least = sample[max(0, rank*taken/n-allowance)]
+	}
+	for {
+		high := make([]int64, 0, 2*fewest)
+		for _, part := range parts {
+			for _, v := range part {
+				if v >= least {
+					high = append(high, v)
+				}
+			}
+		}
+		if below := n - len(high); below < rank {
+			return smallest(high, rank-below)
+		}
+		least = math.MinInt64
+	}
 }
 
 // smallest returns the element at a rank, from 1, in ascending order, and puts the elements in another order. It narrows

@@ -19,6 +19,13 @@ type Stock struct {
 	// Most connections have none. Days holds what a period that these days are in may need.
 	Late     map[string][2]time.Time
 	Versions map[string]int64 // by connection, of its newest reading
+	room     room
+}
+
+// Discard lets others have the room that the days take up. Nobody may look at them any more.
+func (s *Stock) Discard() {
+	s.Days = nil
+	s.room.discard()
 }
 
 // Read returns the days of connections that begin in [from, to), and those before that late readings are in. Its error is
@@ -85,8 +92,12 @@ func (s *Stock) read(ctx context.Context, tx pgx.Tx, connections []string, from,
 	if err != nil {
 		return err
 	}
-	return eachDay(rows, func(id string, d Day) error {
-		s.Days[id] = append(s.Days[id], d)
+	return eachDay(rows, &s.room, func(id string, d Day) error {
+		days := s.Days[id]
+		if days == nil {
+			days = make([]Day, 0, 31)
+		}
+		s.Days[id] = append(days, d)
 		return nil
 	})
 }

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"crossbill/billing/rating"
@@ -268,7 +270,7 @@ func (b *batch) writeSome(ctx context.Context, tx pgx.Tx, keys []dayKey) error {
 		return err
 	}
 	before := make(map[dayKey]Day, len(keys))
-	if err := eachDay(rows, func(id string, d Day) error {
+	if err := eachDay(rows, nil, func(id string, d Day) error {
 		before[dayKey{id, d.Start.Unix()}] = d
 		return nil
 	}); err != nil {
@@ -280,7 +282,7 @@ func (b *batch) writeSome(ctx context.Context, tx pgx.Tx, keys []dayKey) error {
 	for _, key := range keys {
 		a := adding{Day: before[key]}
 		a.Start = time.Unix(key.day, 0).UTC()
-		if err := decode(a.buckets, func(n int, b Bucket) error { a.sums[n] = b; return nil }); err != nil {
+		if err := a.Buckets(func(n int, b Bucket) error { a.sums[n] = b; return nil }); err != nil {
 			return err
 		}
 		for _, r := range b.days[key] {
@@ -304,15 +306,49 @@ func (b *batch) writeSome(ctx context.Context, tx pgx.Tx, keys []dayKey) error {
 	return err
 }
 
-func eachDay(rows pgx.Rows, visit func(id string, d Day) error) error {
+// eachDay calls visit with each row. What it holds of the row's buckets is the room's.
+func eachDay(rows pgx.Rows, room *room, visit func(id string, d Day) error) error {
 	var id string
 	var d Day
-	var digest []byte
-	_, err := pgx.ForEachRow(rows, []any{&id, &d.Start, &d.First, &d.Last, &d.Began, &d.Carried, &digest, &d.In, &d.Out, &d.buckets}, func() error {
+	var name, digest, buckets pgtype.DriverBytes // of the row, until the next
+	_, err := pgx.ForEachRow(rows, []any{&name, &d.Start, &d.First, &d.Last, &d.Began, &d.Carried, &digest, &d.In, &d.Out, &buckets}, func() error {
+		if string(name) != id { // many rows in a row are of one connection
+			id = string(name)
+		}
 		if copy(d.Digest[:], digest) != len(d.Digest) {
 			return domain.Errorf(domain.Internal, "usage.eachDay", "a day of %s has a digest of %d bytes", id, len(digest))
 		}
+		d.buckets = room.keep(buckets)
 		return visit(id, d)
 	})
 	return err
+}
+
+// room is where the buckets of many days are kept: a hundred thousand bytes for a connection and month. A nil one is for few.
+type room struct{ full [][]byte }
+
+const chunkSize = 1 << 20
+
+var chunks = sync.Pool{New: func() any { return make([]byte, 0, chunkSize) }}
+
+// keep returns a copy of a row's buckets.
+func (r *room) keep(row []byte) []byte {
+	if r == nil || len(row) > chunkSize {
+		return slices.Clone(row)
+	}
+	n := len(r.full) - 1
+	if n < 0 || len(r.full[n])+len(row) > chunkSize {
+		r.full, n = append(r.full, chunks.Get().([]byte)[:0]), n+1
+	}
+	at := len(r.full[n])
+	r.full[n] = append(r.full[n], row...)
+	return r.full[n][at:len(r.full[n]):len(r.full[n])]
+}
+
+// discard lets others have the room.
+func (r *room) discard() {
+	for _, c := range r.full {
+		chunks.Put(c)
+	}
+	r.full = nil
 }

@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"math"
+	"math/bits"
 	"time"
 
 	"crossbill/billing/rating"
@@ -44,7 +45,46 @@ func (d Day) Interval() rating.Interval {
 
 // Buckets calls visit with each bucket that has bytes, in order, by its number in the day, from 0. It returns an Internal
 // error for a row that can't be read.
-func (d Day) Buckets(visit func(n int, b Bucket) error) error { return decode(d.buckets, visit) }
+func (d Day) Buckets(visit func(n int, b Bucket) error) error {
+	var in, out [PerDay]int64
+	if err := d.AddTo(in[:], out[:]); err != nil {
+		return err
+	}
+	for n := range PerDay {
+		if b := (Bucket{in[n], out[n]}); b != (Bucket{}) {
+			if err := visit(n, b); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// AddTo adds the day's buckets to those of whoever counts, [PerDay] in each direction. It returns an Internal error for a
+// row that can't be read, or more bytes than can be counted.
+func (d Day) AddTo(in, out []int64) error {
+	const op = "usage.Day.AddTo"
+	if len(in) != PerDay || len(out) != PerDay {
+		return domain.Errorf(domain.Internal, op, "%s is not in what is counted as a whole", d.Start.Format(time.DateOnly))
+	}
+	for b, n := d.buckets, 0; len(b) > 0; n++ {
+		empty, received, sent, size := next(b)
+		if size == 0 {
+			return domain.Errorf(domain.Internal, op, "the buckets of %s are cut off", d.Start.Format(time.DateOnly)).WithHint(rebuild)
+		}
+		b = b[size:]
+		if n += int(min(empty, uint64(PerDay))); n >= PerDay {
+			return domain.Errorf(domain.Internal, op, "%s has a bucket %d", d.Start.Format(time.DateOnly), n).WithHint(rebuild)
+		}
+		if received > uint64(MaxBytes-in[n]) || sent > uint64(MaxBytes-out[n]) {
+			return domain.Errorf(domain.Internal, op, "bucket %d of %s has 2⁶³ bytes or more", n, d.Start.Format(time.DateOnly)).WithHint(rebuild)
+		}
+		in[n], out[n] = in[n]+int64(received), out[n]+int64(sent)
+	}
+	return nil
+}
+
+const rebuild = "build the usage store again: crossbill projections rebuild usage_days"
 
 // DayOf returns the midnight before a time.
 func DayOf(t time.Time) time.Time { return t.UTC().Truncate(24 * time.Hour) }
@@ -174,22 +214,29 @@ func (a *adding) encode() []byte {
 	return b
 }
 
-func decode(b []byte, visit func(n int, b Bucket) error) error {
-	const op = "usage.decode"
-	for n := 0; len(b) > 0; n++ {
-		empty, first := binary.Uvarint(b)
-		in, second := binary.Uvarint(b[max(first, 0):])
-		out, third := binary.Uvarint(b[max(first, 0)+max(second, 0):])
-		if first <= 0 || second <= 0 || third <= 0 {
-			return domain.Errorf(domain.Internal, op, "a day's buckets are cut off").WithHint("build the usage store again: crossbill projections rebuild usage_days")
-		}
-		b = b[first+second+third:]
-		if n += int(min(empty, uint64(PerDay))); n >= PerDay || in > math.MaxInt64 || out > math.MaxInt64 {
-			return domain.Errorf(domain.Internal, op, "a day has a bucket %d", n).WithHint("build the usage store again: crossbill projections rebuild usage_days")
-		}
-		if err := visit(n, Bucket{int64(in), int64(out)}); err != nil {
-			return err
+// next reads the bucket at the start of b: how many empty ones are before it, its bytes, and how long it is; 0 if it is cut off.
+func next(b []byte) (empty, in, out uint64, size int) {
+	if len(b) > 17 && b[0] == 0 { // nearly all: none is empty before it, and numbers have at most 8 bytes
+		in, first := short(binary.LittleEndian.Uint64(b[1:]))
+		out, second := short(binary.LittleEndian.Uint64(b[1+first:]))
+		if first <= 8 && second <= 8 {
+			return 0, in, out, 1 + first + second
 		}
 	}
-	return nil
+	empty, first := binary.Uvarint(b)
+	in, second := binary.Uvarint(b[max(first, 0):])
+	out, third := binary.Uvarint(b[max(first, 0)+max(second, 0):])
+	if first <= 0 || second <= 0 || third <= 0 {
+		return 0, 0, 0, 0
+	}
+	return empty, in, out, first + second + third
+}
+
+// short reads a varint of at most 8 bytes, and how long it is; 9 if it is longer.
+func short(x uint64) (v uint64, size int) {
+	ends := ^x & 0x8080808080808080 // the byte that ends it has no top bit
+	x &= ends ^ (ends - 1)          // what is up to there; then the 7 bits of each byte are drawn together
+	x = x&0x007f007f007f007f | x&0x7f007f007f007f00>>1
+	x = x&0x00003fff00003fff | x&0x3fff00003fff0000>>2
+	return x&0x000000000fffffff | x&0x0fffffff00000000>>4, bits.TrailingZeros64(ends)/8 + 1
 }

@@ -112,7 +112,7 @@ func FuzzDays(f *testing.F) {
 			}
 			in, out = in-d.In, out-d.Out
 			var read [PerDay]Bucket
-			if err := decode(d.encode(), func(n int, b Bucket) error { read[n] = b; return nil }); err != nil || read != d.sums {
+			if err := (Day{buckets: d.encode()}).Buckets(func(n int, b Bucket) error { read[n] = b; return nil }); err != nil || read != d.sums {
 				t.Fatalf("%s is read back as %v (%v)", start, read, err)
 			}
 		}
@@ -136,7 +136,7 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, row []byte) {
 		var a adding
 		last := -1
-		err := decode(row, func(n int, b Bucket) error {
+		err := (Day{buckets: row}).Buckets(func(n int, b Bucket) error {
 			if n <= last || n >= PerDay || b.In < 0 || b.Out < 0 {
 				t.Fatalf("bucket %d after %d has %v", n, last, b)
 			}
@@ -150,7 +150,7 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		var again adding
-		if err := decode(a.encode(), func(n int, b Bucket) error { again.sums[n] = b; return nil }); err != nil || again.sums != a.sums {
+		if err := (Day{buckets: a.encode()}).Buckets(func(n int, b Bucket) error { again.sums[n] = b; return nil }); err != nil || again.sums != a.sums {
 			t.Fatalf("read again it is %v (%v)", again.sums, err)
 		}
 	})
@@ -169,7 +169,7 @@ func TestTooManyBytesOfADay(t *testing.T) {
 		t.Errorf("more than can be counted: %d bytes, %v", over.In, err)
 	}
 	var read Bucket
-	if err := decode(over.encode(), func(n int, b Bucket) error { read.In = max(read.In, b.In); return nil }); err != nil || read.In != MaxBytes {
+	if err := (Day{buckets: over.encode()}).Buckets(func(n int, b Bucket) error { read.In = max(read.In, b.In); return nil }); err != nil || read.In != MaxBytes {
 		t.Errorf("it is read back as %d (%v)", read.In, err)
 	}
 }

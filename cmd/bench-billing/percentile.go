@@ -42,6 +42,7 @@ func rateP95(_ context.Context, b *run) ([]bench.Figure, error) {
 				ConnectionID: "con_bench", Plan: burst(), BandwidthMbps: 100, Period: april, Billable: april,
 				Percentile: buckets.Percentile([]rating.Interval{april}),
 			})
+			buckets.Discard()
 			if err != nil {
 				return 0, err
 			}
