@@ -55,7 +55,8 @@ type record struct {
 const (
 	journalFormat  = 1
 	compactAtLeast = 1 << 20 // bytes; below it a journal is not worth rewriting
-	compactGrowth  = 2       // rewrite when it is this many times as large as after the last time
+	compactGrowth  = 2       // rewrite when it is this many times as large as after the last time, or as what is of use in it
+	compactRecord  = 400     // bytes, more than a record of use takes
 	checksumLength = 8       // hexadecimal digits
 )
 
@@ -156,7 +157,8 @@ func (j *journal) Append(records ...record) error {
 		default:
 		}
 	}
-	if j.size > max(compactAtLeast, compactGrowth*j.floor) {
+	// After an outage the file is as large as the spool was, and little of it is of use once that is delivered.
+	if useful := int64(len(j.meters)+j.count) * compactRecord; j.size > max(compactAtLeast, compactGrowth*min(j.floor, useful)) && j.size > j.floor+compactAtLeast/2 {
 		if err := j.compact(); err != nil {
 			j.log.Warn("the journal cannot be compacted and grows on", "error", err)
 			j.floor = j.size
