@@ -80,7 +80,7 @@ func (m *market) edgeNode() (id, agent string) {
 
 func (m *market) token(nodeID string) string {
 	m.t.Helper()
-	made, _, err := client.Decode[client.JoinToken](m.operator.CreateJoinToken(context.Background(), nodeID, nil, client.NewJoinToken{}))
+	made, _, err := client.Decode[client.JoinToken](m.operator.CreateJoinToken(context.Background(), nodeID, &client.CreateJoinTokenParams{IdempotencyKey: m.idempotencyKey()}, client.NewJoinToken{}))
 	must(m.t, err)
 	return made.Token
 }
