@@ -18,8 +18,16 @@
 //     cloned from the VPN path, which goes out on a session that speaks plain IPv4 unicast.
 //   - Isolation would rest on route targets being right; one wrong one is a leak between customers.
 //
-// So each connection has a GoBGP server of its own inside this process, listening on the connection's own addresses:
-// the isolation is the absence of any shared table, and the work is linear. A [Speaker] is the set of them.
+// So each connection has a GoBGP server of its own inside this process: the isolation is the absence of any shared table,
+// and the work is linear. A [Speaker] is the set of them.
+//
+// # Why a relay before each session
+//
+// A router may send anything, and GoBGP does not survive everything: a message of an unknown type, a second OPEN, or
+// AS4_PATH before AS_PATH is a panic in one of its goroutines (v3.37.0, pkg/server/fsm.go, internal/pkg/table/message.go),
+// and with it the end of every session of the node. So routers never speak to GoBGP. A relay has the connection's
+// address, and shows its GoBGP, which listens on the loopback, only what a guard has let through. A process on the
+// node itself can reach GoBGP there, so the node is to run nothing that is not trusted.
 //
 // # Why a session for each address family
 //
@@ -160,12 +168,6 @@ func (s *Speaker) Ensure(ctx context.Context, c Connection) error {
 	defer s.mu.Unlock()
 	if s.stopped {
 		return domain.Errorf(domain.Unavailable, "bgp.Ensure", "the speaker is stopped")
-	}
-	if c.A.Password != "" || c.Z.Password != "" {
-		if err := md5Error(); err != nil {
-			return domain.Errorf(domain.Unavailable, "bgp.Ensure", "tag %d needs TCP MD5: %w", c.Tag, err).
-				WithHint("use a kernel with CONFIG_TCP_MD5SIG, and no GODEBUG=multipathtcp=1 or 2")
-		}
 	}
 	if old, ok := s.connections[c.key()]; ok {
 		if old.takes(c) {

@@ -2,14 +2,17 @@ package bgp
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"reflect"
 	"sync"
+	"syscall"
 	"time"
 
 	"crossbill/domain"
 
 	api "github.com/osrg/gobgp/v3/api"
+	packet "github.com/osrg/gobgp/v3/pkg/packet/bgp"
 	gobgp "github.com/osrg/gobgp/v3/pkg/server"
 	"google.golang.org/protobuf/types/known/anypb"
 )
@@ -22,6 +25,14 @@ func (k key) unicast() *api.Family {
 	return &api.Family{Afi: api.Family_AFI_IP, Safi: api.Family_SAFI_UNICAST}
 }
 
+// families is the same as its parser has it.
+func (k key) families() map[packet.RouteFamily]packet.BGPAddPathMode {
+	if k.ipv6 {
+		return map[packet.RouteFamily]packet.BGPAddPathMode{packet.RF_IPv6_UC: packet.BGP_ADD_PATH_NONE}
+	}
+	return map[packet.RouteFamily]packet.BGPAddPathMode{packet.RF_IPv4_UC: packet.BGP_ADD_PATH_NONE}
+}
+
 // connection is the GoBGP server of one connection and what is known of its two sessions.
 type connection struct {
 	server  *gobgp.BgpServer
@@ -29,33 +40,46 @@ type connection struct {
 	want    Connection // only the speaker's methods read and write it, under the speaker's lock
 	unwatch context.CancelFunc
 
+	inner   netip.AddrPort      // where the server listens
+	aliases map[Side]netip.Addr // the routers, as the server knows them
+
 	mu       sync.Mutex
-	sessions map[netip.Addr]*observed // by peer address
+	sessions map[Side]*observed
 }
 
-// observed is what GoBGP last said of a session.
+// observed is a session's relay, and what GoBGP last said of it.
 type observed struct {
+	relay    *relay // nil for a session that is not wanted
 	state    string
 	since    time.Time
 	tooMany  bool // closed because the peer announced more than its limit
 	routerID string
 }
 
+// end is one side of what a connection is to be.
+type end struct {
+	side Side
+	Session
+}
+
+func (c Connection) ends() [2]end { return [2]end{{A, c.A}, {Z, c.Z}} }
+
+// startAttempts bounds the search for a loopback address that no other process listens on.
+const startAttempts = 100
+
 // start configures a server for c and begins to peer.
 func (s *Speaker) start(ctx context.Context, c Connection) (*connection, error) {
 	const op = "bgp.Ensure"
 	server := s.acquire()
 	watch, unwatch := context.WithCancel(context.Background())
-	conn := &connection{server: server, options: s.options, want: c, unwatch: unwatch, sessions: map[netip.Addr]*observed{}}
+	conn := &connection{server: server, options: s.options, want: c, unwatch: unwatch, sessions: map[Side]*observed{}}
 	fail := func(code domain.Code, doing string, err error) (*connection, error) {
 		conn.stop()
 		s.idle = append(s.idle, server)
 		return nil, domain.Errorf(code, op, "%s for tag %d: %w", doing, c.Tag, err)
 	}
 
-	global := &api.Global{Asn: s.options.ASN, RouterId: s.options.RouterID.String(), ListenPort: int32(s.options.Port),
-		ListenAddresses: []string{c.A.Local.Addr().String(), c.Z.Local.Addr().String()}}
-	if err := server.StartBgp(ctx, &api.StartBgpRequest{Global: global}); err != nil {
+	if err := conn.startServer(ctx); err != nil {
 		return fail(domain.Unavailable, "start BGP", err)
 	}
 	if err := conn.setPolicies(ctx); err != nil {
@@ -76,15 +100,29 @@ func (s *Speaker) start(ctx context.Context, c Connection) (*connection, error) 
 			return fail(domain.Internal, "originate the link", err)
 		}
 	}
-	for _, session := range []Session{c.A, c.Z} {
-		if err := conn.addPeer(ctx, session); err != nil {
-			return fail(domain.Internal, "add the peer", err)
+	for _, end := range c.ends() {
+		if err := conn.addPeer(ctx, end); err != nil {
+			return fail(domain.Unavailable, "add the peer", err)
 		}
 	}
 	return conn, nil
 }
 
-// takes reports whether the running server can be changed into want; GoBGP fixes its listeners when it starts.
+// startServer starts GoBGP on a loopback address that is free.
+func (c *connection) startServer(ctx context.Context) (err error) {
+	for range startAttempts {
+		inner, a, z := nextAliases()
+		c.inner, c.aliases = inner, map[Side]netip.Addr{A: a, Z: z}
+		err = c.server.StartBgp(ctx, &api.StartBgpRequest{Global: &api.Global{Asn: c.options.ASN, RouterId: c.options.RouterID.String(),
+			ListenPort: int32(inner.Port()), ListenAddresses: []string{inner.Addr().String()}}})
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return err
+		}
+	}
+	return err
+}
+
+// takes reports whether the running server can be changed into want: it announces the subnets of the links it started with.
 func (c *connection) takes(want Connection) bool {
 	return c.want.A.Local == want.A.Local && c.want.Z.Local == want.Z.Local
 }
@@ -104,11 +142,12 @@ func (c *connection) change(ctx context.Context, want Connection) error {
 			wasEqual != (want.A.PeerASN == want.Z.PeerASN)
 	}
 	apply := func() error {
-		for _, pair := range [][2]Session{{old.A, want.A}, {old.Z, want.Z}} {
-			before, after := pair[0], pair[1]
+		olds := old.ends()
+		for i, after := range want.ends() {
+			before := olds[i]
 			switch {
-			case restart(before, after), before.PrefixLimit != after.PrefixLimit && c.overLimit(before.Peer):
-				c.removePeer(ctx, before.Peer)
+			case restart(before.Session, after.Session), before.PrefixLimit != after.PrefixLimit && c.overLimit(before.side):
+				c.removePeer(ctx, before.side)
 			case before.PrefixLimit != after.PrefixLimit:
 				if _, err := c.server.UpdatePeer(ctx, &api.UpdatePeerRequest{Peer: c.peer(after)}); err != nil {
 					return err
@@ -118,14 +157,14 @@ func (c *connection) change(ctx context.Context, want Connection) error {
 		if err := c.setPolicies(ctx); err != nil {
 			return err
 		}
-		for _, session := range []Session{want.A, want.Z} {
-			if !c.has(session.Peer) {
-				if err := c.addPeer(ctx, session); err != nil {
+		for _, end := range want.ends() {
+			if !c.has(end.side) {
+				if err := c.addPeer(ctx, end); err != nil {
 					return err
 				}
 			}
 			// What the peer has announced is judged again by the new lists, without asking it to announce anew.
-			request := &api.ResetPeerRequest{Address: session.Peer.String(), Soft: true, Direction: api.ResetPeerRequest_IN}
+			request := &api.ResetPeerRequest{Address: c.aliases[end.side].String(), Soft: true, Direction: api.ResetPeerRequest_IN}
 			if err := c.server.ResetPeer(ctx, request); err != nil {
 				return err
 			}
@@ -139,62 +178,90 @@ func (c *connection) change(ctx context.Context, want Connection) error {
 	return nil
 }
 
+// stop closes both sessions, and waits until the routers have been told.
 func (c *connection) stop() {
 	c.unwatch()
 	// The error is only for a nil request.
 	_ = c.server.StopBgp(context.Background(), &api.StopBgpRequest{})
-}
-
-func (c *connection) addPeer(ctx context.Context, session Session) error {
 	c.mu.Lock()
-	c.sessions[session.Peer] = &observed{state: "idle", since: time.Now()}
-	c.mu.Unlock()
-	err := c.server.AddPeer(ctx, &api.AddPeerRequest{Peer: c.peer(session)})
-	if err != nil {
-		c.mu.Lock()
-		delete(c.sessions, session.Peer)
-		c.mu.Unlock()
+	defer c.mu.Unlock()
+	for _, session := range c.sessions {
+		if session.relay != nil {
+			session.relay.drain()
+			session.relay.stop()
+		}
 	}
-	return err
 }
 
-func (c *connection) removePeer(ctx context.Context, peer netip.Addr) {
-	// The one error is that there is no such peer.
-	_ = c.server.DeletePeer(ctx, &api.DeletePeerRequest{Address: peer.String()})
+func (c *connection) addPeer(ctx context.Context, end end) error {
+	session := &observed{state: "idle", since: time.Now()}
+	if !end.Down {
+		session.relay = &relay{session: end.Session, options: c.options, inner: c.inner, alias: c.aliases[end.side], server: c.server,
+			families: c.want.key().families(), log: c.options.Logger, calls: make(chan *call, 1), changed: make(chan struct{}, 1)}
+		if err := session.relay.listen(); err != nil {
+			return err
+		}
+	}
 	c.mu.Lock()
-	delete(c.sessions, peer)
+	c.sessions[end.side] = session
 	c.mu.Unlock()
+	if err := c.server.AddPeer(ctx, &api.AddPeerRequest{Peer: c.peer(end)}); err != nil {
+		c.mu.Lock()
+		delete(c.sessions, end.side)
+		c.mu.Unlock()
+		if session.relay != nil {
+			session.relay.stop()
+		}
+		return err
+	}
+	if session.relay != nil {
+		session.relay.start()
+	}
+	return nil
 }
 
-func (c *connection) has(peer netip.Addr) bool {
+func (c *connection) removePeer(ctx context.Context, side Side) {
+	// The one error is that there is no such peer.
+	_ = c.server.DeletePeer(ctx, &api.DeletePeerRequest{Address: c.aliases[side].String()})
+	c.mu.Lock()
+	session := c.sessions[side]
+	delete(c.sessions, side)
+	c.mu.Unlock()
+	if session != nil && session.relay != nil {
+		session.relay.drain()
+		session.relay.stop()
+	}
+}
+
+func (c *connection) has(side Side) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.sessions[peer] != nil
+	return c.sessions[side] != nil
 }
 
-func (c *connection) overLimit(peer netip.Addr) bool {
+func (c *connection) overLimit(side Side) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.sessions[peer] != nil && c.sessions[peer].tooMany
+	return c.sessions[side] != nil && c.sessions[side].tooMany
 }
 
-func (c *connection) peer(session Session) *api.Peer {
+// peer is a session as GoBGP has it: with the relay in the router's place.
+func (c *connection) peer(end end) *api.Peer {
 	hold := uint64(c.options.HoldTime / time.Second)
 	return &api.Peer{
 		Conf: &api.PeerConf{
-			NeighborAddress: session.Peer.String(), PeerAsn: session.PeerASN, AuthPassword: session.Password,
-			AdminDown: session.Down,
+			NeighborAddress: c.aliases[end.side].String(), PeerAsn: end.PeerASN, AdminDown: end.Down,
 			// Two networks with the same private AS number would each discard the other's routes as a loop.
 			ReplacePeerAsn: c.want.A.PeerASN == c.want.Z.PeerASN,
 		},
-		Transport: &api.Transport{LocalAddress: session.Local.Addr().String()},
+		Transport: &api.Transport{LocalAddress: c.inner.Addr().String(), PassiveMode: true},
 		Timers: &api.Timers{Config: &api.TimersConfig{
-			ConnectRetry: uint64(max(1, c.options.ConnectRetry/time.Second)), HoldTime: hold, KeepaliveInterval: max(1, hold/3),
+			HoldTime: hold, KeepaliveInterval: max(1, hold/3),
 			IdleHoldTimeAfterReset: uint64(idleAfterReset / time.Second),
 		}},
 		AfiSafis: []*api.AfiSafi{{
 			Config:       &api.AfiSafiConfig{Family: c.want.key().unicast(), Enabled: true},
-			PrefixLimits: &api.PrefixLimit{Family: c.want.key().unicast(), MaxPrefixes: uint32(session.PrefixLimit)},
+			PrefixLimits: &api.PrefixLimit{Family: c.want.key().unicast(), MaxPrefixes: uint32(end.PrefixLimit)},
 		}},
 	}
 }
@@ -209,7 +276,7 @@ func (c *connection) originate(ctx context.Context, link netip.Prefix) error {
 	if err != nil {
 		return err
 	}
-	// The unspecified next hop becomes our own address on each session.
+	// The unspecified next hop is for the export policy to fill in.
 	nowhere := netip.IPv4Unspecified()
 	if link.Addr().Is6() {
 		nowhere = netip.IPv6Unspecified()

@@ -51,7 +51,7 @@ func (r *router) dial(t testing.TB) *rawPeer {
 		if conn, err = r.connect(); err != nil {
 			return err.Error()
 		}
-		if err = open(conn, r.peer); err != nil {
+		if err = open(conn, r.peer, true); err != nil {
 			conn.Close()
 			return "open the session: " + err.Error()
 		}
@@ -102,11 +102,11 @@ func (r *router) connect() (net.Conn, error) {
 	return net.DialTimeout("tcp4", netip.AddrPortFrom(r.local.Addr(), DefaultPort).String(), 10*time.Second)
 }
 
-// open exchanges OPENs with four-octet AS numbers and IPv4 unicast, and the first keepalives.
-func open(conn net.Conn, id netip.Addr) error {
-	capabilities := []byte{
-		1, 4, 0, 1, 0, 1, // multiprotocol: IPv4 unicast (RFC 4760)
-		65, 4, 0, 0, 0xfd, 0xe9, // AS 65001 (RFC 6793)
+// open exchanges OPENs with IPv4 unicast, and four-octet AS numbers or not, and the first keepalives.
+func open(conn net.Conn, id netip.Addr, wide bool) error {
+	capabilities := []byte{1, 4, 0, 1, 0, 1} // multiprotocol: IPv4 unicast (RFC 4760)
+	if wide {
+		capabilities = append(capabilities, 65, 4, 0, 0, 0xfd, 0xe9) // AS 65001 (RFC 6793)
 	}
 	body := append([]byte{4, 0xfd, 0xe9, 0, 90}, id.AsSlice()...)
 	body = append(body, byte(2+len(capabilities)), 2, byte(len(capabilities)))
@@ -189,6 +189,7 @@ func TestMalformedUpdates(t *testing.T) {
 			{"AS_PATH whose segment overruns it", [][]byte{origin, {0x40, 2, 6, 2, 9, 0, 0, 0xfd, 0xe9}, nextHop}, false},
 			{"AS_PATH with a segment of no known type", [][]byte{origin, {0x40, 2, 6, 7, 1, 0, 0, 0xfd, 0xe9}, nextHop}, false},
 			{"AS_PATH with a confederation's segment", [][]byte{origin, {0x40, 2, 6, 3, 1, 0, 0, 0xfd, 0xe9}, nextHop}, false},
+			{"AS_PATH with the node's own AS", [][]byte{origin, {0x40, 2, 10, 2, 2, 0, 0, 0xfd, 0xe9, 0, 0, nodeASN >> 8, nodeASN & 0xff}, nextHop}, false},
 			{"NEXT_HOP of three octets", [][]byte{origin, asPath, {0x40, 3, 3, 100, 64, 0}}, false},
 			{"NEXT_HOP that is a multicast group", [][]byte{origin, asPath, {0x40, 3, 4, 224, 0, 0, 1}}, false},
 			{"COMMUNITIES of three octets", [][]byte{origin, asPath, nextHop, {0xc0, 8, 3, 0, 1, 0}}, false},

@@ -15,7 +15,8 @@ const globalTable = "global"
 //
 // Import: what we originate; from each peer exactly its registered prefixes; nothing else.
 // Export: to each peer all there is but the subnet of its own link (GoBGP itself never sends a route back to the
-// router it came from). As only accepted routes are in the table, that is the other side's.
+// router it came from). As only accepted routes are in the table, that is the other side's. The next hop is the node's address on the peer's link,
+// which GoBGP does not know: it only has the relay's.
 func (c *connection) setPolicies(ctx context.Context) error {
 	request := &api.SetPoliciesRequest{}
 	importPolicy := &api.Policy{Name: "import", Statements: []*api.Statement{{
@@ -24,18 +25,15 @@ func (c *connection) setPolicies(ctx context.Context) error {
 		Actions:    &api.Actions{RouteAction: api.RouteAction_ACCEPT},
 	}}}
 	exportPolicy := &api.Policy{Name: "export"}
-	for _, end := range []struct {
-		side    Side
-		session Session
-	}{{A, c.want.A}, {Z, c.want.Z}} {
+	for _, end := range c.want.ends() {
 		peer := fmt.Sprintf("peer-%s", end.side)
 		link := fmt.Sprintf("link-%s", end.side)
 		request.DefinedSets = append(request.DefinedSets,
-			&api.DefinedSet{DefinedType: api.DefinedType_NEIGHBOR, Name: peer, List: []string{netip.PrefixFrom(end.session.Peer, end.session.Peer.BitLen()).String()}},
-			prefixSet(link, []netip.Prefix{end.session.Local.Masked()}))
-		if len(end.session.Prefixes) > 0 { // GoBGP reads an empty set as no condition in places; have no rule instead
+			&api.DefinedSet{DefinedType: api.DefinedType_NEIGHBOR, Name: peer, List: []string{c.aliases[end.side].String() + "/32"}},
+			prefixSet(link, []netip.Prefix{end.Local.Masked()}))
+		if len(end.Prefixes) > 0 { // GoBGP reads an empty set as no condition in places; have no rule instead
 			accepted := fmt.Sprintf("accepted-%s", end.side)
-			request.DefinedSets = append(request.DefinedSets, prefixSet(accepted, end.session.Prefixes))
+			request.DefinedSets = append(request.DefinedSets, prefixSet(accepted, end.Prefixes))
 			importPolicy.Statements = append(importPolicy.Statements, &api.Statement{
 				Name:       "import-" + string(end.side),
 				Conditions: &api.Conditions{NeighborSet: &api.MatchSet{Name: peer}, PrefixSet: &api.MatchSet{Name: accepted}},
@@ -46,6 +44,10 @@ func (c *connection) setPolicies(ctx context.Context) error {
 			Name:       "export-" + string(end.side),
 			Conditions: &api.Conditions{NeighborSet: &api.MatchSet{Name: peer}, PrefixSet: &api.MatchSet{Name: link}},
 			Actions:    &api.Actions{RouteAction: api.RouteAction_REJECT},
+		}, &api.Statement{
+			Name:       "next-hop-" + string(end.side),
+			Conditions: &api.Conditions{NeighborSet: &api.MatchSet{Name: peer}},
+			Actions:    &api.Actions{RouteAction: api.RouteAction_ACCEPT, Nexthop: &api.NexthopAction{Address: end.Local.Addr().String()}},
 		})
 	}
 	request.Policies = []*api.Policy{importPolicy, exportPolicy}

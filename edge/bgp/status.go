@@ -94,29 +94,39 @@ func (c *connection) observe(event *api.WatchEventResponse, at time.Time) {
 	if peer == nil {
 		return // a route changed; it is read from the table
 	}
-	address, err := netip.ParseAddr(peer.GetState().GetNeighborAddress())
-	if err != nil {
-		return
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	session, ok := c.sessions[address]
+	side, _ := c.sideOf(peer.GetState().GetNeighborAddress())
+	session, ok := c.sessions[side]
 	if !ok {
 		return
 	}
 	if state := strings.ToLower(peer.State.SessionState.String()); state != session.state && state != "unknown" {
 		session.state, session.since = state, at
+		if session.relay != nil {
+			session.relay.state(state)
+		}
 	}
 	session.tooMany = peer.State.AdminState == api.PeerState_PFX_CT
 	session.routerID = peer.State.RouterId
 }
 
+// sideOf returns the side whose router GoBGP knows by an address.
+func (c *connection) sideOf(alias string) (Side, bool) {
+	for side, address := range c.aliases {
+		if address.String() == alias {
+			return side, true
+		}
+	}
+	return "", false
+}
+
 func (c *connection) status(ctx context.Context) ([]SessionStatus, error) {
-	counts := map[string]*api.AfiSafiState{}
+	counts := map[Side]*api.AfiSafiState{}
 	err := c.server.ListPeer(ctx, &api.ListPeerRequest{EnableAdvertised: true}, func(p *api.Peer) {
 		for _, family := range p.AfiSafis {
-			if family.State != nil {
-				counts[p.State.NeighborAddress] = family.State
+			if side, ok := c.sideOf(p.State.NeighborAddress); ok && family.State != nil {
+				counts[side] = family.State
 			}
 		}
 	})
@@ -134,21 +144,19 @@ func (c *connection) status(ctx context.Context) ([]SessionStatus, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var pair []SessionStatus
-	for _, end := range []struct {
-		side           Side
-		session, other Session
-	}{{A, c.want.A, c.want.Z}, {Z, c.want.Z, c.want.A}} {
+	other := map[Side]Side{A: Z, Z: A}
+	for _, end := range c.want.ends() {
 		status := SessionStatus{Tag: c.want.Tag, Side: end.side, Family: c.want.key().family(), State: "idle"}
-		if o := c.sessions[end.session.Peer]; o != nil {
+		if o := c.sessions[end.side]; o != nil {
 			status.State, status.Since = o.state, o.since.UTC().Truncate(time.Microsecond)
 			if o.tooMany {
-				status.Message = fmt.Sprintf("closed: the peer announced more than %d prefixes", end.session.PrefixLimit)
-			} else if p := c.sessions[end.other.Peer]; p != nil && o.state == Established && p.state == Established && o.routerID == p.routerID {
+				status.Message = fmt.Sprintf("closed: the peer announced more than %d prefixes", end.PrefixLimit)
+			} else if p := c.sessions[other[end.side]]; p != nil && o.state == Established && p.state == Established && o.routerID == p.routerID {
 				// GoBGP tells where a route came from by the router's identifier alone.
 				status.Message = fmt.Sprintf("both routers use the BGP identifier %s; no routes cross until one of them has another", o.routerID)
 			}
 		}
-		if n := counts[end.session.Peer.String()]; n != nil && status.State == Established {
+		if n := counts[end.side]; n != nil && status.State == Established {
 			status.PrefixesReceived, status.PrefixesSent = int(n.Accepted), int(n.Advertised)
 			status.PrefixesAccepted = accepted[end.side]
 			if refused := status.PrefixesReceived - status.PrefixesAccepted; refused > 0 && status.Message == "" {
@@ -171,13 +179,8 @@ func (c *connection) routes(ctx context.Context) ([]Route, error) {
 			if err != nil {
 				continue
 			}
-			for _, end := range []struct {
-				side    Side
-				session Session
-			}{{A, c.want.A}, {Z, c.want.Z}} {
-				if p.NeighborIp == end.session.Peer.String() { // ours have no neighbour
-					routes = append(routes, Route{Side: end.side, Prefix: prefix, NextHop: end.session.Peer})
-				}
+			if side, ok := c.sideOf(p.NeighborIp); ok { // what the node originates has no neighbour
+				routes = append(routes, Route{Side: side, Prefix: prefix, NextHop: map[Side]netip.Addr{A: c.want.A.Peer, Z: c.want.Z.Peer}[side]})
 			}
 		}
 	})
