@@ -325,30 +325,32 @@ func eachDay(rows pgx.Rows, room *room, visit func(id string, d Day) error) erro
 }
 
 // room is where the buckets of many days are kept: a hundred thousand bytes for a connection and month. A nil one is for few.
-type room struct{ full [][]byte }
+type room struct {
+	chunks []*chunk
+	used   int // bytes of the last
+}
 
-const chunkSize = 1 << 20
+type chunk [1 << 20]byte
 
-var chunks = sync.Pool{New: func() any { return make([]byte, 0, chunkSize) }}
+var chunks = sync.Pool{New: func() any { return new(chunk) }}
 
 // keep returns a copy of a row's buckets.
 func (r *room) keep(row []byte) []byte {
-	if r == nil || len(row) > chunkSize {
+	if r == nil || len(row) > len(chunk{}) {
 		return slices.Clone(row)
 	}
-	n := len(r.full) - 1
-	if n < 0 || len(r.full[n])+len(row) > chunkSize {
-		r.full, n = append(r.full, chunks.Get().([]byte)[:0]), n+1
+	if len(r.chunks) == 0 || r.used+len(row) > len(chunk{}) {
+		r.chunks, r.used = append(r.chunks, chunks.Get().(*chunk)), 0
 	}
-	at := len(r.full[n])
-	r.full[n] = append(r.full[n], row...)
-	return r.full[n][at:len(r.full[n]):len(r.full[n])]
+	kept := r.chunks[len(r.chunks)-1][r.used : r.used+len(row) : r.used+len(row)]
+	r.used += copy(kept, row)
+	return kept
 }
 
 // discard lets others have the room.
 func (r *room) discard() {
-	for _, c := range r.full {
+	for _, c := range r.chunks {
 		chunks.Put(c)
 	}
-	r.full = nil
+	*r = room{}
 }
