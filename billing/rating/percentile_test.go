@@ -247,3 +247,18 @@ func TestSmallest(t *testing.T) {
 		}
 	}
 }
+
+// TestDiscardedBuckets: whoever gets what another has discarded finds nothing in it.
+func TestDiscardedBuckets(t *testing.T) {
+	t.Parallel()
+	for range 100 {
+		b := NewBuckets(april)
+		if b.in[7] != 0 || b.out[7] != 0 {
+			t.Fatalf("new buckets hold %d and %d bytes", b.in[7], b.out[7])
+		}
+		if err := b.AddBucket(7, 1, 2); err != nil {
+			t.Fatal(err)
+		}
+		b.Discard()
+	}
+}

@@ -194,3 +194,15 @@ func TestDigest(t *testing.T) {
 		t.Error("the digest does not depend on the order of the log")
 	}
 }
+
+// TestLongNumbers: buckets of more bytes than 8 bytes of a varint hold are read as those of fewer are.
+func TestLongNumbers(t *testing.T) {
+	t.Parallel()
+	var a, read adding
+	for n := range a.sums {
+		a.sums[n] = Bucket{1 << (n % 63), MaxBytes >> (n % 61)}
+	}
+	if err := (Day{buckets: a.encode()}).Buckets(func(n int, b Bucket) error { read.sums[n] = b; return nil }); err != nil || read.sums != a.sums {
+		t.Errorf("it is read back as %v (%v)", read.sums, err)
+	}
+}
