@@ -10,13 +10,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
 
 	"crossbill/domain"
+	"crossbill/events/wholefile"
 )
 
 // Signer signs checkpoints with a key of its own. Its name is the log's origin.
@@ -53,22 +53,13 @@ func LoadOrCreateSigner(path, origin string) (*Signer, error) {
 	return s, nil
 }
 
-// createKey makes the file appear whole or not at all. Of several processes that do it at once, the first one's stays.
+// createKey makes the file. Of several processes that do it at once, the first one's stays.
 func createKey(path, origin string) ([]byte, error) {
 	key, _, err := note.GenerateKey(rand.Reader, origin)
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".key-") // mode 0600
-	if err != nil {
-		return nil, err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.WriteString(key + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return nil, err
-	}
-	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := wholefile.Create(path, []byte(key+"\n")); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
 	return os.ReadFile(path)

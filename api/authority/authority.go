@@ -21,12 +21,12 @@ import (
 	"io/fs"
 	"math/big"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"crossbill/domain"
 	"crossbill/domain/edgeidentity"
+	"crossbill/events/wholefile"
 )
 
 // Lives of what is no node's. A node's is edgeidentity.CertificateLife.
@@ -83,7 +83,7 @@ func Open(path string) (*Authority, error) {
 	return a, nil
 }
 
-// create makes the file appear whole or not at all. Of several processes that do it at once, the first one's stays.
+// create makes the file. Of several processes that do it at once, the first one's stays.
 func create(path string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -102,20 +102,11 @@ func create(path string) error {
 	if err != nil {
 		return err
 	}
-	content := append(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}), encode(certificate)...)
-	f, err := os.CreateTemp(filepath.Dir(path), ".key-") // mode 0600
-	if err != nil {
-		return err
+	err = wholefile.Create(path, append(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}), encode(certificate)...))
+	if errors.Is(err, fs.ErrExist) {
+		return nil
 	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(content)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return nil
+	return err
 }
 
 // sign gives the template a serial number nobody can guess and signs it.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,6 +23,7 @@ import (
 	"crossbill/domain/vocabulary"
 	"crossbill/events"
 	"crossbill/events/proof"
+	"crossbill/events/wholefile"
 )
 
 // logKeyFile is where the key that signs checkpoints is kept, in the data directory.
@@ -356,18 +356,9 @@ func parsePositions(text string, last events.Position) ([]events.Position, error
 	return positions, nil
 }
 
-// writeWhole makes the file appear whole or not at all, readable by its owner: events are not everybody's to read.
+// writeWhole makes the file readable by its owner: events are not everybody's to read.
 func writeWhole(name string, content []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(name), ".bundle-") // mode 0600
-	if err == nil {
-		defer os.Remove(f.Name())
-		_, err = io.Copy(f, bytes.NewReader(content))
-		err = errors.Join(err, f.Sync(), f.Close())
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
+	if err := wholefile.Replace(name, content); err != nil {
 		return domain.Errorf(domain.Invalid, "log export", "%s can't be written: %v", name, err)
 	}
 	return nil

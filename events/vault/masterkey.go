@@ -11,10 +11,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"crossbill/domain"
+	"crossbill/events/wholefile"
 )
 
 // keySize is the length of master keys and subject keys: AES-256.
@@ -124,36 +124,20 @@ func (f KeyFile) Create() error {
 	if err != nil {
 		return err
 	}
-	return f.write([]MasterKey{key}, os.Link)
+	if err := wholefile.Create(string(f), lines([]MasterKey{key})); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
 }
 
-// replace makes the file hold the keys.
-func (f KeyFile) replace(keys []MasterKey) error { return f.write(keys, os.Rename) }
+// replace makes the file hold the keys; they are on the disk before anything is wrapped by one of them.
+func (f KeyFile) replace(keys []MasterKey) error { return wholefile.Replace(string(f), lines(keys)) }
 
-// write makes the file appear whole or not at all, and on the disk before anything is wrapped by a key in it.
-func (f KeyFile) write(keys []MasterKey, place func(from, to string) error) error {
-	dir := filepath.Dir(string(f))
-	t, err := os.CreateTemp(dir, ".key-") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(t.Name())
+func lines(keys []MasterKey) (content []byte) {
 	for _, k := range keys {
-		if _, err := fmt.Fprintln(t, k.text); err != nil {
-			return errors.Join(err, t.Close())
-		}
+		content = fmt.Appendln(content, k.text)
 	}
-	if err := errors.Join(t.Sync(), t.Close()); err != nil {
-		return err
-	}
-	if err := place(t.Name(), string(f)); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return content
 }
 
 func parseMasterKeys(texts []string) ([]MasterKey, error) {
