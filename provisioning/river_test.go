@@ -321,6 +321,9 @@ func TestGivenUpStepsAreToldAndTakenUpAgain(t *testing.T) {
 		t.Errorf("the connection shows %+v, because %q", tr, w.obstacle(d.order))
 	}
 
+	if err := p.Stop(t.Context()); err != nil { // or it takes the mended one's jobs, and gives them up again
+		t.Fatal(err)
+	}
 	mended := w.provisioner(Options{}, nil)
 	w.pump(mended)
 	w.start(mended)
