@@ -75,7 +75,7 @@ type run struct {
 
 // meterNS measures one frame through meter and policer, with as many connections as vs_nftables has, against an empty program.
 func meterNS(_ context.Context, b *run) ([]bench.Figure, error) {
-	in, out := bench.Figure{Bench: "meter_in_ns", Unit: "ns/frame"}, bench.Figure{Bench: "meter_out_ns", Unit: "ns/frame"}
+	in, look, out := bench.Figure{Bench: "meter_in_ns", Unit: "ns/frame"}, bench.Figure{Bench: "meter_look_ns", Unit: "ns/frame"}, bench.Figure{Bench: "meter_out_ns", Unit: "ns/frame"}
 	for range b.rounds {
 		c, err := datapath.MeasureCost(b.vlans, b.frames)
 		if err != nil {
@@ -83,7 +83,8 @@ func meterNS(_ context.Context, b *run) ([]bench.Figure, error) {
 		}
 		empty := float64(c.Empty.Nanoseconds())
 		in.Ours, in.Limit = append(in.Ours, float64(c.In.Nanoseconds())), append(in.Limit, empty)
+		look.Ours, look.Limit = append(look.Ours, float64(c.Look.Nanoseconds())), append(look.Limit, empty)
 		out.Ours, out.Limit = append(out.Ours, float64(c.Out.Nanoseconds())), append(out.Limit, empty)
 	}
-	return []bench.Figure{in, out}, nil
+	return []bench.Figure{in, look, out}, nil
 }

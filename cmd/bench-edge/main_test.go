@@ -21,5 +21,5 @@ func TestQuick(t *testing.T) {
 	if err := lab.Supported(); err != nil {
 		t.Skip(err)
 	}
-	benchtest.Quick(t, program.Run, "meter_in_ns", "meter_out_ns", "tcp_throughput", "policer_10", "vs_nftables")
+	benchtest.Quick(t, program.Run, "meter_in_ns", "meter_look_ns", "meter_out_ns", "tcp_throughput", "policer_10", "vs_nftables")
 }

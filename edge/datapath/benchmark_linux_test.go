@@ -21,6 +21,7 @@ func BenchmarkPacket(b *testing.B) {
 				}
 				b.ReportMetric(float64(c.Empty.Nanoseconds()), "ns/empty")
 				b.ReportMetric(float64(c.In.Nanoseconds()), "ns/in")
+				b.ReportMetric(float64(c.Look.Nanoseconds()), "ns/look")
 				b.ReportMetric(float64(c.Out.Nanoseconds()), "ns/out")
 			}
 		})

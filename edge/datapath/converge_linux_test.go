@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf/link"
 
@@ -68,6 +69,7 @@ func TestEnsureRepairs(t *testing.T) {
 	} {
 		damage.do()
 		if !damage.still {
+			time.Sleep(lookupMemory)
 			p.wantPing("a", hostA, hostZ, false, damage.name+", damaged")
 		}
 		must(t, p.Ensure(c))

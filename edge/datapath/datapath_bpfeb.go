@@ -15,14 +15,25 @@ import (
 
 type datapathAttachment struct {
 	_             structs.HostLayout
-	Interface     uint32
-	Meter         uint32
-	Mark          uint32
-	Table         uint32
-	Own           [2]uint32
-	Flags         uint32
+	Slot          uint32
 	BandwidthMbps uint32
+	Generation    uint32
+	Tag           uint16
+	Flags         uint16
+	Interface     uint32
+	Opposite      uint32
+	Other         datapathWire
+	Own           [2]uint32
 	Own6          [2][16]uint8
+}
+
+type datapathBucket struct {
+	_            structs.HostLayout
+	Full         uint64
+	DroppedBytes uint64
+	Epoch        uint64
+	Tag          uint32
+	Unused       uint32
 }
 
 type datapathMeter struct {
@@ -43,10 +54,28 @@ type datapathNode struct {
 	Created     uint64
 }
 
-type datapathPolicer struct {
-	_            structs.HostLayout
-	Full         uint64
-	DroppedBytes uint64
+type datapathRecent struct {
+	_          structs.HostLayout
+	Slot       uint32
+	Generation uint32
+	To         [4]uint32
+	Family     uint16
+	Mtu        uint16
+	At         uint32
+	Link       [4]uint32
+	Hairpin    uint32
+	Unused     [2]uint32
+}
+
+type datapathTally struct {
+	_          structs.HostLayout
+	BytesIn    uint64
+	PacketsIn  uint64
+	BytesOut   uint64
+	PacketsOut uint64
+	Dropped    uint64
+	Refused    uint64
+	Unused     [2]uint64
 }
 
 type datapathWire struct {
@@ -60,12 +89,13 @@ type datapathWire struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	datapathMapAttachments      = "attachments"
+	datapathMapBuckets          = "buckets"
 	datapathMapInterfaces       = "interfaces"
-	datapathMapMeters           = "meters"
 	datapathMapNodes            = "nodes"
-	datapathMapPolicers         = "policers"
+	datapathMapRecents          = "recents"
+	datapathMapSides            = "sides"
 	datapathMapStrays           = "strays"
+	datapathMapTallies          = "tallies"
 	datapathProgInterfaceEgress = "interface_egress"
 	datapathProgPortEgress      = "port_egress"
 	datapathProgPortIngress     = "port_ingress"
@@ -122,12 +152,13 @@ type datapathProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type datapathMapSpecs struct {
-	Attachments *ebpf.MapSpec `ebpf:"attachments"`
-	Interfaces  *ebpf.MapSpec `ebpf:"interfaces"`
-	Meters      *ebpf.MapSpec `ebpf:"meters"`
-	Nodes       *ebpf.MapSpec `ebpf:"nodes"`
-	Policers    *ebpf.MapSpec `ebpf:"policers"`
-	Strays      *ebpf.MapSpec `ebpf:"strays"`
+	Buckets    *ebpf.MapSpec `ebpf:"buckets"`
+	Interfaces *ebpf.MapSpec `ebpf:"interfaces"`
+	Nodes      *ebpf.MapSpec `ebpf:"nodes"`
+	Recents    *ebpf.MapSpec `ebpf:"recents"`
+	Sides      *ebpf.MapSpec `ebpf:"sides"`
+	Strays     *ebpf.MapSpec `ebpf:"strays"`
+	Tallies    *ebpf.MapSpec `ebpf:"tallies"`
 }
 
 // datapathVariableSpecs contains global variables before they are loaded into the kernel.
@@ -156,22 +187,24 @@ func (o *datapathObjects) Close() error {
 //
 // It can be passed to loadDatapathObjects or ebpf.CollectionSpec.LoadAndAssign.
 type datapathMaps struct {
-	Attachments *ebpf.Map `ebpf:"attachments"`
-	Interfaces  *ebpf.Map `ebpf:"interfaces"`
-	Meters      *ebpf.Map `ebpf:"meters"`
-	Nodes       *ebpf.Map `ebpf:"nodes"`
-	Policers    *ebpf.Map `ebpf:"policers"`
-	Strays      *ebpf.Map `ebpf:"strays"`
+	Buckets    *ebpf.Map `ebpf:"buckets"`
+	Interfaces *ebpf.Map `ebpf:"interfaces"`
+	Nodes      *ebpf.Map `ebpf:"nodes"`
+	Recents    *ebpf.Map `ebpf:"recents"`
+	Sides      *ebpf.Map `ebpf:"sides"`
+	Strays     *ebpf.Map `ebpf:"strays"`
+	Tallies    *ebpf.Map `ebpf:"tallies"`
 }
 
 func (m *datapathMaps) Close() error {
 	return _DatapathClose(
-		m.Attachments,
+		m.Buckets,
 		m.Interfaces,
-		m.Meters,
 		m.Nodes,
-		m.Policers,
+		m.Recents,
+		m.Sides,
 		m.Strays,
+		m.Tallies,
 	)
 }
 

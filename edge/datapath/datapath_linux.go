@@ -29,6 +29,10 @@ type Datapath struct {
 	namespace netns.NsHandle // None: the process's own
 	netlink   *netlink.Handle
 	objects   datapathObjects
+
+	pairs      map[int]uint32 // tag to the even one of its two slots; the buckets say the same
+	generation uint32         // of attachments, the last
+	earlier    earlierMaps
 }
 
 // Open finds or makes the node's maps and programs under the pin directory, and puts this binary's programs in the
@@ -90,11 +94,28 @@ func (d *Datapath) open() error {
 			return domain.Errorf(domain.Internal, "datapath.Open", "the node's identity cannot be written: %w", err)
 		}
 	}
-	return d.renewLinks()
+	if err := d.takeAttachments(); err != nil {
+		return err
+	}
+	if err := d.renewLinks(); err != nil {
+		return err
+	}
+	return d.earlier.endPrograms(d.pins)
 }
 
 // load opens the pinned maps, makes those that are missing, and loads the programs.
 func (d *Datapath) load() error {
+	if err := d.earlier.open(d.pins); err != nil {
+		return err
+	}
+	if err := d.loadObjects(); err != nil {
+		return err
+	}
+	d.generation = uint32(time.Now().UnixNano() >> 10)
+	return d.readPairs()
+}
+
+func (d *Datapath) loadObjects() error {
 	err := loadDatapathObjects(&d.objects, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: d.pins}})
 	switch {
 	case err == nil:
@@ -121,6 +142,7 @@ func (d *Datapath) takeOver() error {
 	d.log.Warn("pins of a network namespace that is gone are replaced; meters start at zero", "dir", d.pins)
 	d.objects.Close()
 	d.objects = datapathObjects{}
+	d.earlier.close()
 	if err := unpinAll(d.pins); err != nil {
 		return err
 	}
@@ -140,6 +162,7 @@ func (d *Datapath) Close() error {
 	}
 	err := d.objects.Close()
 	d.objects = datapathObjects{}
+	d.earlier.close()
 	if d.namespace.IsOpen() {
 		d.namespace.Close()
 	}
@@ -226,7 +249,7 @@ func (d *Datapath) SetGate(tag int, open bool) error {
 				continue
 			}
 			e.value.Flags ^= attachmentOpen
-			if err := d.objects.Attachments.Put(e.wire, e.value); err != nil {
+			if err := d.objects.Sides.Put(e.wire, e.value); err != nil {
 				return fmt.Errorf("attachment: %w", err)
 			}
 		}
@@ -309,7 +332,7 @@ func (d *Datapath) stop(tag int) error {
 		if _, gone := d.netlink.LinkByIndex(int(entry.value.Interface)); gone != nil {
 			err = errors.Join(err, d.detach(int(entry.value.Interface), datapathProgInterfaceEgress))
 		}
-		if err = errors.Join(err, ignoreMissing(d.objects.Attachments.Delete(entry.wire))); err != nil {
+		if err = errors.Join(err, ignoreMissing(d.objects.Sides.Delete(entry.wire))); err != nil {
 			return fmt.Errorf("attachment: %w", err)
 		}
 	}

@@ -141,14 +141,22 @@ func TestGateIsExact(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	flood := p.Command(ctx, "a", "ping", "-q", "-f", "-I", hostA.String(), hostZ.String())
 	must(t, flood.Start())
-	time.Sleep(100 * time.Millisecond)
+	wait := func(packets uint64) (d [2]datapath.Counters) { // until so many more came in
+		before := p.metered(c.Tag)
+		for range 3000 {
+			if d = minus(p.metered(c.Tag), before); d[0].PacketsIn >= packets {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		return d
+	}
+	wait(20)
 	must(t, p.SetGate(c.Tag, false))
-	before := p.metered(c.Tag)
-	time.Sleep(200 * time.Millisecond)
-	d := minus(p.metered(c.Tag), before)
+	d := wait(20)
 	cancel()
 	_ = flood.Wait()
-	if d[0].PacketsIn < 5 {
+	if d[0].PacketsIn < 20 {
 		t.Errorf("the flood was not on: %+v", d)
 	}
 	if d[1].PacketsOut > 2 { // ARP or nothing

@@ -58,7 +58,7 @@ func (d *Datapath) List() ([]int, error) { return nil, unsupported("datapath.Lis
 func (d *Datapath) Destroy() error { return unsupported("datapath.Destroy") }
 
 // Cost is what the kernel needs for one frame.
-type Cost struct{ Empty, In, Out time.Duration }
+type Cost struct{ Empty, In, Look, Out time.Duration }
 
 // MeasureCost returns an Unavailable error.
 func MeasureCost(int, int) (Cost, error) { return Cost{}, unsupported("datapath.MeasureCost") }

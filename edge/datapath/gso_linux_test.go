@@ -39,7 +39,7 @@ func TestSuperPackets(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, wire := range []datapathWire{{Port: loopback}, {Port: loopback, Vlan: 100, Tpid: tpid8021Q}} {
-		if err := d.objects.Attachments.Put(wire, datapathAttachment{Interface: loopback, Meter: meterKey(owner, SideA)}); err != nil {
+		if err := d.objects.Sides.Put(wire, datapathAttachment{Interface: loopback, Tag: owner, Slot: slotOf(d.pairs[owner], SideA)}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -239,6 +239,7 @@ func TestIPv6ErrorsFindTheirWay(t *testing.T) {
 	}
 	// The way narrows behind the node: whoever sends is told how much passes (RFC 4443 section 3.2), and goes on with that.
 	p.run(lab.PoP, "ip", "link", "set", datapath.InterfaceName(c.Tag, datapath.SideZ), "mtu", "1400")
+	time.Sleep(lookupMemory)
 	if out := ping("-M", "do", "-s", "1420"); !strings.Contains(out, "1400") {
 		t.Errorf("a packet too big: %s", out)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -29,7 +28,7 @@ type entry struct {
 	value datapathAttachment
 }
 
-func (e entry) tag() int   { return int(e.value.Meter >> 1) }
+func (e entry) tag() int   { return int(e.value.Tag) }
 func (e entry) open() bool { return e.value.Flags&attachmentOpen != 0 }
 
 // families returns the address families that the connection carries.
@@ -43,13 +42,12 @@ func (e entry) families() (carried []int) {
 	return carried
 }
 
-// meterKey is the key of a side's meter: tag << 1 | side.
-func meterKey(tag int, side Side) uint32 {
-	key := uint32(tag) << 1
+// slotOf returns the slot of what comes in at a side; pair is the connection's even one.
+func slotOf(pair uint32, side Side) uint32 {
 	if side == SideZ {
-		key |= 1
+		return pair | 1
 	}
-	return key
+	return pair
 }
 
 // wireOf is how an attachment's frames are known at its port.
@@ -68,7 +66,7 @@ func (d *Datapath) attachments() ([]entry, error) {
 	wires := make([]datapathWire, attachmentBatch)
 	values := make([]datapathAttachment, attachmentBatch)
 	for {
-		n, err := d.objects.Attachments.BatchLookup(&cursor, wires, values, nil)
+		n, err := d.objects.Sides.BatchLookup(&cursor, wires, values, nil)
 		for i := range n {
 			all = append(all, entry{wires[i], values[i]})
 		}
@@ -110,7 +108,7 @@ func readdressed(c Connection, existing []entry) bool {
 		for side, a := range c.sides() {
 			own4, _ := ownAddresses(a.Link)
 			_, own6 := ownAddresses(a.IPv6)
-			if e.value.Meter == meterKey(c.Tag, side) && (e.value.Own[0] != own4 || e.value.Own6[0] != own6) {
+			if e.value.Tag == uint16(c.Tag) && e.value.Slot&1 == slotOf(0, side) && (e.value.Own[0] != own4 || e.value.Own6[0] != own6) {
 				return true
 			}
 		}
@@ -124,11 +122,16 @@ func (d *Datapath) ensureAttachments(c Connection, ports, interfaces map[Side]ne
 	wanted := map[datapathWire]datapathAttachment{}
 	for side, a := range c.sides() {
 		value := datapathAttachment{
-			Interface:     uint32(interfaces[side].Index),
-			Meter:         meterKey(c.Tag, side),
-			Mark:          MarkBase | uint32(c.Tag),
-			Table:         uint32(TableNumber(c.Tag)),
+			Slot:          slotOf(d.pairs[c.Tag], side),
 			BandwidthMbps: uint32(c.BandwidthMbps),
+			Generation:    d.nextGeneration(),
+			Tag:           uint16(c.Tag),
+			Interface:     uint32(interfaces[side].Index),
+		}
+		for other := range c.sides() {
+			if other != side {
+				value.Opposite, value.Other = uint32(interfaces[other].Index), wireOf(c.other(side), ports[other])
+			}
 		}
 		for i, end := range []Attachment{a, c.other(side)} {
 			value.Own[i], _ = ownAddresses(end.Link)
@@ -149,7 +152,7 @@ func (d *Datapath) ensureAttachments(c Connection, ports, interfaces map[Side]ne
 			}
 		}
 		if _, ok := wanted[e.wire]; !ok { // the side had another port or VLAN
-			if err := ignoreMissing(d.objects.Attachments.Delete(e.wire)); err != nil {
+			if err := ignoreMissing(d.objects.Sides.Delete(e.wire)); err != nil {
 				return false, fmt.Errorf("attachment: %w", err)
 			}
 		}
@@ -159,10 +162,7 @@ func (d *Datapath) ensureAttachments(c Connection, ports, interfaces map[Side]ne
 		if open {
 			value.Flags |= attachmentOpen
 		}
-		if slices.Contains(existing, entry{wire, value}) {
-			continue
-		}
-		if err := d.objects.Attachments.Put(wire, value); err != nil {
+		if err := d.objects.Sides.Put(wire, value); err != nil {
 			return false, fmt.Errorf("attachment: %w", err)
 		}
 	}
@@ -174,20 +174,96 @@ func (d *Datapath) ensureAttachments(c Connection, ports, interfaces map[Side]ne
 	return open, nil
 }
 
-// ensureMeters makes the meters that are missing, at zero, with the present time as their epoch, and full buckets.
-func (d *Datapath) ensureMeters(tag int) error {
-	for _, side := range []Side{SideA, SideZ} {
-		if err := newMeter(d.objects.Meters, meterKey(tag, side)); err != nil {
-			return err
+// nextGeneration returns a number that no attachment has had for far longer than the programs remember a lookup.
+func (d *Datapath) nextGeneration() uint32 {
+	if d.generation++; d.generation == 0 {
+		d.generation++
+	}
+	return d.generation
+}
+
+// forgetLookups makes the programs look the connection's routes up anew.
+func (d *Datapath) forgetLookups(tag int) error {
+	existing, err := d.attachments()
+	if err != nil {
+		return err
+	}
+	for _, e := range existing {
+		if e.tag() != tag {
+			continue
 		}
-		err := d.objects.Policers.Update(meterKey(tag, side), datapathPolicer{}, ebpf.UpdateNoExist)
-		if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
-			return fmt.Errorf("policer: %w", err)
+		e.value.Generation = d.nextGeneration()
+		if err := d.objects.Sides.Put(e.wire, e.value); err != nil {
+			return fmt.Errorf("attachment: %w", err)
 		}
 	}
 	return nil
 }
 
+// readPairs finds the slots that are in use.
+func (d *Datapath) readPairs() error {
+	d.pairs = map[int]uint32{}
+	var cursor ebpf.MapBatchCursor
+	slots, buckets := make([]uint32, attachmentBatch), make([]datapathBucket, attachmentBatch)
+	for {
+		n, err := d.objects.Buckets.BatchLookup(&cursor, slots, buckets, nil)
+		for i := range n {
+			if buckets[i].Tag != 0 && slots[i]&1 == 0 { // the even one is written last and freed first
+				d.pairs[int(buckets[i].Tag)] = slots[i]
+			}
+		}
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("buckets: %w", err)
+		}
+	}
+}
+
+// ensureMeters gives the connection a pair of slots, if it has none: tallies at zero, with the present time as their epoch, and
+// full buckets.
+func (d *Datapath) ensureMeters(tag int) error {
+	epoch := uint64(time.Now().UnixNano())
+	return d.allotSlots(tag, [2]datapathBucket{{Epoch: epoch}, {Epoch: epoch}})
+}
+
+// allotSlots is ensureMeters with buckets of side A and side Z that are not full, or of an earlier epoch.
+func (d *Datapath) allotSlots(tag int, buckets [2]datapathBucket) error {
+	if _, ok := d.pairs[tag]; ok {
+		return nil
+	}
+	used := map[uint32]bool{}
+	for _, pair := range d.pairs {
+		used[pair] = true
+	}
+	var pair uint32
+	for used[pair] {
+		pair += 2
+	}
+	if pair >= 2*MaxConnections {
+		return domain.Errorf(domain.Conflict, "datapath.Ensure", "the node has its %d connections", MaxConnections).
+			WithHint("remove one first")
+	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return fmt.Errorf("CPUs: %w", err)
+	}
+	for _, slot := range []uint32{pair | 1, pair} {
+		bucket := buckets[slot&1]
+		bucket.Tag = uint32(tag)
+		if err := d.objects.Tallies.Put(slot, make([]datapathTally, cpus)); err != nil {
+			return fmt.Errorf("meter: %w", err)
+		}
+		if err := d.objects.Buckets.Put(slot, bucket); err != nil {
+			return fmt.Errorf("bucket: %w", err)
+		}
+	}
+	d.pairs[tag] = pair
+	return nil
+}
+
+// newMeter makes a port's meter of strays.
 func newMeter(m *ebpf.Map, key uint32) error {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
@@ -205,11 +281,15 @@ func newMeter(m *ebpf.Map, key uint32) error {
 }
 
 func (d *Datapath) removeMeters(tag int) error {
-	var problems []error
-	for _, side := range []Side{SideA, SideZ} {
-		problems = append(problems, ignoreMissing(d.objects.Meters.Delete(meterKey(tag, side))), ignoreMissing(d.objects.Policers.Delete(meterKey(tag, side))))
+	if pair, ok := d.pairs[tag]; ok {
+		for _, slot := range []uint32{pair, pair | 1} {
+			if err := d.objects.Buckets.Put(slot, datapathBucket{}); err != nil {
+				return fmt.Errorf("bucket: %w", err)
+			}
+		}
+		delete(d.pairs, tag)
 	}
-	return errors.Join(problems...)
+	return d.earlier.remove(tag)
 }
 
 // Counters reads both sides' meters. It returns a NotFound error when the connection has none.
@@ -218,25 +298,40 @@ func (d *Datapath) Counters(tag int) (a, z Counters, err error) {
 		return a, z, err
 	}
 	err = d.in("datapath.Counters", func() error {
-		for side, counters := range map[Side]*Counters{SideA: &a, SideZ: &z} {
-			read, err := readMeter(d.objects.Meters, meterKey(tag, side))
-			if errors.Is(err, ebpf.ErrKeyNotExist) {
-				return domain.Errorf(domain.NotFound, "datapath.Counters", "connection %d has no meter on this node", tag).
-					WithHint("call Ensure first")
-			}
-			if err != nil {
-				return err
-			}
-			var policer datapathPolicer
-			if err := d.objects.Policers.Lookup(meterKey(tag, side), &policer); ignoreMissing(err) != nil {
-				return fmt.Errorf("policer: %w", err)
-			}
-			read.DroppedBytesIn = policer.DroppedBytes
-			*counters = read
+		pair, ok := d.pairs[tag]
+		if !ok {
+			return domain.Errorf(domain.NotFound, "datapath.Counters", "connection %d has no meter on this node", tag).
+				WithHint("call Ensure first")
 		}
-		return nil
+		if err := errors.Join(d.readDirection(pair, &a, &z), d.readDirection(pair|1, &z, &a)); err != nil {
+			return err
+		}
+		return errors.Join(d.earlier.add(tag, SideA, &a), d.earlier.add(tag, SideZ, &z))
 	})
 	return a, z, err
+}
+
+// readDirection reads what a slot's tally and bucket say of the side where its frames come in, and of the other.
+func (d *Datapath) readDirection(slot uint32, in, out *Counters) error {
+	var perCPU []datapathTally
+	if err := d.objects.Tallies.Lookup(slot, &perCPU); err != nil {
+		return fmt.Errorf("meter: %w", err)
+	}
+	var bucket datapathBucket
+	if err := d.objects.Buckets.Lookup(slot, &bucket); err != nil {
+		return fmt.Errorf("bucket: %w", err)
+	}
+	in.Epoch, in.DroppedBytesIn = int64(bucket.Epoch), bucket.DroppedBytes
+	for _, on := range perCPU {
+		in.BytesIn += on.BytesIn
+		in.PacketsIn += on.PacketsIn
+		in.DroppedIn += on.Dropped
+		in.Refused += on.Refused
+		out.BytesOut += on.BytesOut
+		out.PacketsOut += on.PacketsOut
+		out.DroppedOut += on.Dropped
+	}
+	return nil
 }
 
 // Strays reads what a port saw outside all connections: In is all that came, Out what was let out (LLDP and LACP),
@@ -282,14 +377,8 @@ func (d *Datapath) tagsOfMaps(seen map[int]bool) error {
 	for _, e := range existing {
 		seen[e.tag()] = true
 	}
-	var key uint32
-	var perCPU []datapathMeter
-	entries := d.objects.Meters.Iterate()
-	for entries.Next(&key, &perCPU) {
-		seen[int(key>>1)] = true
-	}
-	if err := entries.Err(); err != nil {
-		return fmt.Errorf("meters: %w", err)
+	for tag := range d.pairs {
+		seen[tag] = true
 	}
 	return nil
 }

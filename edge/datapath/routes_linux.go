@@ -147,7 +147,10 @@ func (d *Datapath) SetRoutes(tag int, routes []Route) error {
 		if err != nil {
 			return err
 		}
-		return d.converge(tag, wanted)
+		if err := d.converge(tag, wanted); err != nil {
+			return err
+		}
+		return d.forgetLookups(tag)
 	})
 }
 
