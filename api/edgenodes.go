@@ -9,6 +9,7 @@ import (
 	"crossbill/domain/edgenode"
 	"crossbill/events"
 	"crossbill/projections"
+	"crossbill/provisioning"
 )
 
 // ListEdgeNodes lists the edge nodes for operators, newest first, each without its drift.
@@ -91,13 +92,7 @@ func statusView(all []connection.Message) []StatusMessage {
 	return view
 }
 
-// heard notes that an edge node's agent is there, and what it says it acts on. It is no fact of the log: it says how the
-// machinery is, many times a minute, and nothing is decided by it.
+// heard notes that an edge node's agent is there, and what it says it acts on.
 func (s *Server) heard(ctx context.Context, edgeNodeID string, at time.Time, kind *string, revision *int64) error {
-	const upsert = `
-		INSERT INTO edge_heard (edge_node_id, heard_at, kind, revision) VALUES ($1, $2, $3, $4)
-		ON CONFLICT (edge_node_id) DO UPDATE SET heard_at = greatest(edge_heard.heard_at, EXCLUDED.heard_at),
-			kind = coalesce(EXCLUDED.kind, edge_heard.kind), revision = coalesce(EXCLUDED.revision, edge_heard.revision)`
-	_, err := s.Pool.Exec(ctx, upsert, edgeNodeID, at, kind, revision)
-	return err
+	return provisioning.NoteHeard(ctx, s.Pool, edgeNodeID, at, kind, revision)
 }

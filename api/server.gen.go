@@ -441,6 +441,24 @@ func (e EdgeNodeIdentityState) Valid() bool {
 	}
 }
 
+// Defines values for ExclusionCauses.
+const (
+	ExclusionCausesCustomerSession ExclusionCauses = "customer_session"
+	ExclusionCausesSuspension      ExclusionCauses = "suspension"
+)
+
+// Valid indicates whether the value is a known member of the ExclusionCauses enum.
+func (e ExclusionCauses) Valid() bool {
+	switch e {
+	case ExclusionCausesCustomerSession:
+		return true
+	case ExclusionCausesSuspension:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for HealthStatus.
 const (
 	HealthStatusOk HealthStatus = "ok"
@@ -816,6 +834,24 @@ func (e OrganisationState) Valid() bool {
 	case OrganisationStateClosed:
 		return true
 	case OrganisationStateSuspended:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OutageCauses.
+const (
+	OutageCausesEdgeNode        OutageCauses = "edge_node"
+	OutageCausesProviderSession OutageCauses = "provider_session"
+)
+
+// Valid indicates whether the value is a known member of the OutageCauses enum.
+func (e OutageCauses) Valid() bool {
+	switch e {
+	case OutageCausesEdgeNode:
+		return true
+	case OutageCausesProviderSession:
 		return true
 	default:
 		return false
@@ -1836,6 +1872,38 @@ type ApiKeySecret struct {
 	Secret string `json:"secret"`
 }
 
+// Availability defines model for Availability.
+type Availability struct {
+	// Availability Percent: seconds in scope that were not down, of all in scope. Cut to four digits, never rounded up. Absent if nothing is in scope.
+	Availability *Percent     `json:"availability,omitempty"`
+	ConnectionId ConnectionID `json:"connection_id"`
+
+	// Exclusions Time that is out of scope, in order; the first 1000.
+	Exclusions []Exclusion `json:"exclusions"`
+
+	// From What is measured begins here: with the month, or with production.
+	From time.Time `json:"from"`
+
+	// Month A calendar month, UTC.
+	//
+	// Example: 2026-03
+	Month Month `json:"month"`
+
+	// OutageCount How many outages there are in all.
+	OutageCount int64 `json:"outage_count"`
+
+	// Outages Time in which it was down, in order; the first 1000.
+	Outages         []Outage `json:"outages"`
+	SecondsDown     int64    `json:"seconds_down"`
+	SecondsExcluded int64    `json:"seconds_excluded"`
+
+	// SecondsInScope What the availability is of: from `from` to `to`, less what is excluded.
+	SecondsInScope int64 `json:"seconds_in_scope"`
+
+	// To And ends here: with the month, when billing stopped, or now. The same as from if the connection was not in production.
+	To time.Time `json:"to"`
+}
+
 // BGP A party's side of the BGP sessions of its connections.
 type BGP = domain.BGP
 
@@ -2607,6 +2675,17 @@ type ExchangeRatePage struct {
 	Items         []ExchangeRate `json:"items"`
 	NextPageToken *string        `json:"next_page_token,omitempty"`
 }
+
+// Exclusion defines model for Exclusion.
+type Exclusion struct {
+	// Causes suspension: the connection was suspended. customer_session: the customer's BGP session was not established, and nothing else was amiss.
+	Causes []ExclusionCauses `json:"causes"`
+	From   time.Time         `json:"from"`
+	To     time.Time         `json:"to"`
+}
+
+// ExclusionCauses defines model for Exclusion.Causes.
+type ExclusionCauses string
 
 // Explanation defines model for Explanation.
 type Explanation struct {
@@ -3723,6 +3802,19 @@ type OrganisationWithKey struct {
 	Organisation Organisation `json:"organisation"`
 	Owner        *Member      `json:"owner,omitempty"`
 }
+
+// Outage defines model for Outage.
+type Outage struct {
+	// Causes provider_session: the provider's BGP session was not established. edge_node: nothing was heard of the edge node's agent.
+	Causes []OutageCauses `json:"causes"`
+	From   time.Time      `json:"from"`
+
+	// To One that lasts ends here where the measured time does.
+	To time.Time `json:"to"`
+}
+
+// OutageCauses defines model for Outage.Causes.
+type OutageCauses string
 
 // Payment defines model for Payment.
 type Payment struct {
@@ -5098,6 +5190,15 @@ type ListConnectionsParams struct {
 
 // ListConnectionsParamsNeeds defines parameters for ListConnections.
 type ListConnectionsParamsNeeds string
+
+// GetAvailabilityParams defines parameters for GetAvailability.
+type GetAvailabilityParams struct {
+	// Month Absent: the present month, until now.
+	Month *Month `form:"month,omitempty" json:"month,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
 
 // ConfigureBGPSessionParams defines parameters for ConfigureBGPSession.
 type ConfigureBGPSessionParams struct {
@@ -6928,6 +7029,9 @@ type ServerInterface interface {
 	// GetConnection One connection; each party sees how to configure its own router
 	// (GET /v1/connections/{connection_id})
 	GetConnection(w http.ResponseWriter, r *http.Request, connectionId ConnectionID)
+	// GetAvailability For how much of a month the connection could be used
+	// (GET /v1/connections/{connection_id}/availability)
+	GetAvailability(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params GetAvailabilityParams)
 	// ListBGPSessions The connection's two BGP sessions, as they are wanted and as the edge node sees them
 	// (GET /v1/connections/{connection_id}/bgp-sessions)
 	ListBGPSessions(w http.ResponseWriter, r *http.Request, connectionId ConnectionID)
@@ -8925,6 +9029,61 @@ func (siw *ServerInterfaceWrapper) GetConnection(w http.ResponseWriter, r *http.
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.GetConnection(w, r, connectionId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetAvailability operation middleware
+func (siw *ServerInterfaceWrapper) GetAvailability(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "connection_id" -------------
+	var connectionId ConnectionID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "connection_id", mux.Vars(r)["connection_id"], &connectionId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "connection_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetAvailabilityParams
+
+	// ------------- Optional query parameter "month" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "month", r.URL.Query(), &params.Month, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "month"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "month", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "at_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at_position", r.URL.Query(), &params.AtPosition, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "at_position"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "at_position", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetAvailability(w, r, connectionId, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -19422,6 +19581,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}/bgp-sessions/{side}:configure", wrapper.ConfigureBGPSession).Methods(http.MethodPost)
 
+	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}/availability", wrapper.GetAvailability).Methods(http.MethodGet)
+
 	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}/usage", wrapper.GetUsage).Methods(http.MethodGet)
 
 	r.HandleFunc(options.BaseURL+"/v1/billing-runs", wrapper.CreateBillingRun).Methods(http.MethodPost)
@@ -20606,6 +20767,46 @@ type GetConnectiondefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetConnectiondefaultApplicationProblemPlusJSONResponse) VisitGetConnectionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAvailabilityRequestObject struct {
+	ConnectionId ConnectionID `json:"connection_id"`
+	Params       GetAvailabilityParams
+}
+
+type GetAvailabilityResponseObject interface {
+	VisitGetAvailabilityResponse(w http.ResponseWriter) error
+}
+
+type GetAvailability200JSONResponse Availability
+
+func (response GetAvailability200JSONResponse) VisitGetAvailabilityResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAvailabilitydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetAvailabilitydefaultApplicationProblemPlusJSONResponse) VisitGetAvailabilityResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -27427,6 +27628,9 @@ type StrictServerInterface interface {
 	// GetConnection One connection; each party sees how to configure its own router
 	// (GET /v1/connections/{connection_id})
 	GetConnection(ctx context.Context, request GetConnectionRequestObject) (GetConnectionResponseObject, error)
+	// GetAvailability For how much of a month the connection could be used
+	// (GET /v1/connections/{connection_id}/availability)
+	GetAvailability(ctx context.Context, request GetAvailabilityRequestObject) (GetAvailabilityResponseObject, error)
 	// ListBGPSessions The connection's two BGP sessions, as they are wanted and as the edge node sees them
 	// (GET /v1/connections/{connection_id}/bgp-sessions)
 	ListBGPSessions(ctx context.Context, request ListBGPSessionsRequestObject) (ListBGPSessionsResponseObject, error)
@@ -28525,6 +28729,33 @@ func (sh *strictHandler) GetConnection(w http.ResponseWriter, r *http.Request, c
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetConnectionResponseObject); ok {
 		if err := validResponse.VisitGetConnectionResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetAvailability operation middleware
+func (sh *strictHandler) GetAvailability(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params GetAvailabilityParams) {
+	var request GetAvailabilityRequestObject
+
+	request.ConnectionId = connectionId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetAvailability(ctx, request.(GetAvailabilityRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetAvailability")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetAvailabilityResponseObject); ok {
+		if err := validResponse.VisitGetAvailabilityResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -17,6 +17,7 @@ var unseen = map[string]string{
 	"billing_usage_days":    "what a billing run and a preview of loaded connections compute from",
 	"commitments":           "what an order is decided by",
 	"edge_heard":            "how the edge nodes' agents are, which operators are told through the platform's own rights (api/edgenodes.go)",
+	"edge_watch":            "since when the platform listens to edge nodes, which decides what counts as a silence (provisioning/silence.go)",
 	"goose_db_version":      "which migrations were applied",
 	"idempotency_keys":      "the answers to a caller's own requests, found by its organisation and key (api/idempotency.go)",
 	"key_vault":             "keys",

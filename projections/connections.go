@@ -32,6 +32,7 @@ func applyConnections(ctx context.Context, tx pgx.Tx, batch []events.Recorded) e
 		switch e.Event.(type) {
 		case edgenode.Registered: // its AS number and router id are part of the desired state
 			revisions[id] = int64(e.Position)
+		case edgenode.FellSilent, edgenode.Heard: // nothing that it should be
 		default:
 			return unhandled(e)
 		}

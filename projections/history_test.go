@@ -256,6 +256,10 @@ func (b *bench) recordHistory() {
 				connection.Decommissioned{ConnectionID: id("con", n), ClosedAt: at(61), At: at(61)})
 		}
 	}
+	b.record("connection-"+id("con", 1), connection.SessionChanged{ConnectionID: id("con", 1), Side: "z", State: "idle", Since: at(20), At: at(20)},
+		connection.SessionChanged{ConnectionID: id("con", 1), Side: "z", State: "established", Since: at(21), At: at(21)})
+	b.record("edge_node-"+node, edgenode.FellSilent{EdgeNodeID: node, Since: at(22), At: at(26)},
+		edgenode.Heard{EdgeNodeID: node, Since: at(22), Until: at(30), End: edgenode.EndHeard, At: at(30)})
 	for n := 1; n <= 4; n++ {
 		b.record("invoice_number-main", invoice.NumberTaken{Number: int64(n), InvoiceID: id("inv", n)})
 		b.record("invoice-"+id("inv", n), invoiced(n, []string{acme, lakeCo}[n%2]))

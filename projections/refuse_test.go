@@ -95,7 +95,7 @@ func TestApply_PassesOverOthers(t *testing.T) {
 	b := newBench(t)
 	for model, reads := range map[string]int{
 		"marketplace": len(listing.Events()), "orders": len(order.Events()),
-		"connections": len(connection.Events()) + len(edgenode.Events()), "usage": len(reading.Events()),
+		"connections": len(connection.Events()) + len(edgenode.Events()), "availability": len(connection.Events()) + len(edgenode.Events()), "usage": len(reading.Events()),
 		"invoices": len(invoice.Events()) - 1, "settlements": len(settlement.Events()), "fees": len(feeschedule.Events()),
 		"inventory": len(edgenode.Events()) + len(port.Events()) + len(location.Events()),
 	} {
@@ -131,6 +131,8 @@ func TestApply_EveryType(t *testing.T) {
 		{"connections", "connection-" + id("con", 1), requested(1, acme, cloudCo), connection.Events()},
 		{"usage", "usage-" + id("con", 1), read(1, 1, 1, 1), reading.Events()},
 		{"connections", "edge_node-" + node, nodeRegistered(node), edgenode.Events()},
+		{"availability", "connection-" + id("con", 1), requested(1, acme, cloudCo), connection.Events()},
+		{"availability", "edge_node-" + node, nodeRegistered(node), edgenode.Events()},
 	} {
 		var batch []events.Recorded
 		for i, e := range append([]domain.Event{c.first}, c.all[1:]...) {

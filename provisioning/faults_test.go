@@ -729,6 +729,8 @@ var effects = map[string]string{
 	"RebuildCommitments": "what follows from the log, in one transaction",
 	"Reconcile":          "what has no owner, in one transaction",
 	"Migrate":            "River's tables, in its own transactions",
+	"NoteHeard":          "one row, whose next writing is due within half a minute",
+	"record":             "one append of a node's silences, which the next look makes again if it is not there",
 }
 
 // Whatever writes is known, and so is why a fault in it does no harm.

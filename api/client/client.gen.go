@@ -441,6 +441,24 @@ func (e EdgeNodeIdentityState) Valid() bool {
 	}
 }
 
+// Defines values for ExclusionCauses.
+const (
+	ExclusionCausesCustomerSession ExclusionCauses = "customer_session"
+	ExclusionCausesSuspension      ExclusionCauses = "suspension"
+)
+
+// Valid indicates whether the value is a known member of the ExclusionCauses enum.
+func (e ExclusionCauses) Valid() bool {
+	switch e {
+	case ExclusionCausesCustomerSession:
+		return true
+	case ExclusionCausesSuspension:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for HealthStatus.
 const (
 	HealthStatusOk HealthStatus = "ok"
@@ -816,6 +834,24 @@ func (e OrganisationState) Valid() bool {
 	case OrganisationStateClosed:
 		return true
 	case OrganisationStateSuspended:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OutageCauses.
+const (
+	OutageCausesEdgeNode        OutageCauses = "edge_node"
+	OutageCausesProviderSession OutageCauses = "provider_session"
+)
+
+// Valid indicates whether the value is a known member of the OutageCauses enum.
+func (e OutageCauses) Valid() bool {
+	switch e {
+	case OutageCausesEdgeNode:
+		return true
+	case OutageCausesProviderSession:
 		return true
 	default:
 		return false
@@ -1836,6 +1872,38 @@ type ApiKeySecret struct {
 	Secret string `json:"secret"`
 }
 
+// Availability defines model for Availability.
+type Availability struct {
+	// Availability Percent: seconds in scope that were not down, of all in scope. Cut to four digits, never rounded up. Absent if nothing is in scope.
+	Availability *Percent     `json:"availability,omitempty"`
+	ConnectionId ConnectionID `json:"connection_id"`
+
+	// Exclusions Time that is out of scope, in order; the first 1000.
+	Exclusions []Exclusion `json:"exclusions"`
+
+	// From What is measured begins here: with the month, or with production.
+	From time.Time `json:"from"`
+
+	// Month A calendar month, UTC.
+	//
+	// Example: 2026-03
+	Month Month `json:"month"`
+
+	// OutageCount How many outages there are in all.
+	OutageCount int64 `json:"outage_count"`
+
+	// Outages Time in which it was down, in order; the first 1000.
+	Outages         []Outage `json:"outages"`
+	SecondsDown     int64    `json:"seconds_down"`
+	SecondsExcluded int64    `json:"seconds_excluded"`
+
+	// SecondsInScope What the availability is of: from `from` to `to`, less what is excluded.
+	SecondsInScope int64 `json:"seconds_in_scope"`
+
+	// To And ends here: with the month, when billing stopped, or now. The same as from if the connection was not in production.
+	To time.Time `json:"to"`
+}
+
 // BGP A party's side of the BGP sessions of its connections.
 type BGP = domain.BGP
 
@@ -2607,6 +2675,17 @@ type ExchangeRatePage struct {
 	Items         []ExchangeRate `json:"items"`
 	NextPageToken *string        `json:"next_page_token,omitempty"`
 }
+
+// Exclusion defines model for Exclusion.
+type Exclusion struct {
+	// Causes suspension: the connection was suspended. customer_session: the customer's BGP session was not established, and nothing else was amiss.
+	Causes []ExclusionCauses `json:"causes"`
+	From   time.Time         `json:"from"`
+	To     time.Time         `json:"to"`
+}
+
+// ExclusionCauses defines model for Exclusion.Causes.
+type ExclusionCauses string
 
 // Explanation defines model for Explanation.
 type Explanation struct {
@@ -3723,6 +3802,19 @@ type OrganisationWithKey struct {
 	Organisation Organisation `json:"organisation"`
 	Owner        *Member      `json:"owner,omitempty"`
 }
+
+// Outage defines model for Outage.
+type Outage struct {
+	// Causes provider_session: the provider's BGP session was not established. edge_node: nothing was heard of the edge node's agent.
+	Causes []OutageCauses `json:"causes"`
+	From   time.Time      `json:"from"`
+
+	// To One that lasts ends here where the measured time does.
+	To time.Time `json:"to"`
+}
+
+// OutageCauses defines model for Outage.Causes.
+type OutageCauses string
 
 // Payment defines model for Payment.
 type Payment struct {
@@ -5098,6 +5190,15 @@ type ListConnectionsParams struct {
 
 // ListConnectionsParamsNeeds defines parameters for ListConnections.
 type ListConnectionsParamsNeeds string
+
+// GetAvailabilityParams defines parameters for GetAvailability.
+type GetAvailabilityParams struct {
+	// Month Absent: the present month, until now.
+	Month *Month `form:"month,omitempty" json:"month,omitempty"`
+
+	// AtPosition Wait, for a few seconds at most, until the answer includes everything up to this log position.
+	AtPosition *AtPosition `form:"at_position,omitempty" json:"at_position,omitempty"`
+}
 
 // ConfigureBGPSessionParams defines parameters for ConfigureBGPSession.
 type ConfigureBGPSessionParams struct {
@@ -7151,6 +7252,16 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/connections/{connection_id} (the `GetConnection` operationId).
 	GetConnection(ctx context.Context, connectionId ConnectionID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetAvailability For how much of a month the connection could be used
+	//
+	// In whole seconds, from what the platform observes. It is down while the provider's BGP session is not established, in any
+	// family that it carries, and while nothing is heard of its edge node for more than three minutes, from the last word on.
+	// Time in which it is suspended is out of scope, and so is time in which nothing is amiss but the customer's own session.
+	// After production no test packet is sent across: what is lost on a path whose sessions stand is not seen.
+	//
+	// Corresponds with GET /v1/connections/{connection_id}/availability (the `GetAvailability` operationId).
+	GetAvailability(ctx context.Context, connectionId ConnectionID, params *GetAvailabilityParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListBGPSessions The connection's two BGP sessions, as they are wanted and as the edge node sees them
 	//
 	// Corresponds with GET /v1/connections/{connection_id}/bgp-sessions (the `ListBGPSessions` operationId).
@@ -9194,6 +9305,26 @@ func (c *Client) ListConnections(ctx context.Context, params *ListConnectionsPar
 // Corresponds with GET /v1/connections/{connection_id} (the `GetConnection` operationId).
 func (c *Client) GetConnection(ctx context.Context, connectionId ConnectionID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetConnectionRequest(c.Server, connectionId)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAvailability For how much of a month the connection could be used
+//
+// In whole seconds, from what the platform observes. It is down while the provider's BGP session is not established, in any
+// family that it carries, and while nothing is heard of its edge node for more than three minutes, from the last word on.
+// Time in which it is suspended is out of scope, and so is time in which nothing is amiss but the customer's own session.
+// After production no test packet is sent across: what is lost on a path whose sessions stand is not seen.
+//
+// Corresponds with GET /v1/connections/{connection_id}/availability (the `GetAvailability` operationId).
+func (c *Client) GetAvailability(ctx context.Context, connectionId ConnectionID, params *GetAvailabilityParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetAvailabilityRequest(c.Server, connectionId, params)
 	if err != nil {
 		return nil, err
 	}
@@ -14284,6 +14415,79 @@ func NewGetConnectionRequest(server string, connectionId ConnectionID) (*http.Re
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetAvailabilityRequest constructs an http.Request for the GetAvailability method
+func NewGetAvailabilityRequest(server string, connectionId ConnectionID, params *GetAvailabilityParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "connection_id", connectionId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/connections/%s/availability", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Month != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "month", *params.Month, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.AtPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at_position", *params.AtPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -25249,6 +25453,18 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/connections/{connection_id} (the `GetConnection` operationId).
 	GetConnectionWithResponse(ctx context.Context, connectionId ConnectionID, reqEditors ...RequestEditorFn) (*GetConnectionResponse, error)
 
+	// GetAvailabilityWithResponse For how much of a month the connection could be used
+	//
+	// In whole seconds, from what the platform observes. It is down while the provider's BGP session is not established, in any
+	// family that it carries, and while nothing is heard of its edge node for more than three minutes, from the last word on.
+	// Time in which it is suspended is out of scope, and so is time in which nothing is amiss but the customer's own session.
+	// After production no test packet is sent across: what is lost on a path whose sessions stand is not seen.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/connections/{connection_id}/availability (the `GetAvailability` operationId).
+	GetAvailabilityWithResponse(ctx context.Context, connectionId ConnectionID, params *GetAvailabilityParams, reqEditors ...RequestEditorFn) (*GetAvailabilityResponse, error)
+
 	// ListBGPSessionsWithResponse The connection's two BGP sessions, as they are wanted and as the edge node sees them
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -28144,6 +28360,54 @@ func (r GetConnectionResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetConnectionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetAvailabilityResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Availability
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetAvailabilityResponse) GetJSON200() *Availability {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetAvailabilityResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetAvailabilityResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetAvailabilityResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetAvailabilityResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetAvailabilityResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -36042,6 +36306,24 @@ func (c *ClientWithResponses) GetConnectionWithResponse(ctx context.Context, con
 	return ParseGetConnectionResponse(rsp)
 }
 
+// GetAvailabilityWithResponse For how much of a month the connection could be used
+//
+// In whole seconds, from what the platform observes. It is down while the provider's BGP session is not established, in any
+// family that it carries, and while nothing is heard of its edge node for more than three minutes, from the last word on.
+// Time in which it is suspended is out of scope, and so is time in which nothing is amiss but the customer's own session.
+// After production no test packet is sent across: what is lost on a path whose sessions stand is not seen.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/connections/{connection_id}/availability (the `GetAvailability` operationId).
+func (c *ClientWithResponses) GetAvailabilityWithResponse(ctx context.Context, connectionId ConnectionID, params *GetAvailabilityParams, reqEditors ...RequestEditorFn) (*GetAvailabilityResponse, error) {
+	rsp, err := c.GetAvailability(ctx, connectionId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetAvailabilityResponse(rsp)
+}
+
 // ListBGPSessionsWithResponse The connection's two BGP sessions, as they are wanted and as the edge node sees them
 //
 // Returns a wrapper object for the known response body format(s).
@@ -39912,6 +40194,39 @@ func ParseGetConnectionResponse(rsp *http.Response) (*GetConnectionResponse, err
 			headers.ETag = &value
 		}
 		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetAvailabilityResponse parses an HTTP response from a GetAvailabilityWithResponse call
+func ParseGetAvailabilityResponse(rsp *http.Response) (*GetAvailabilityResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetAvailabilityResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Availability
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
 	}
 
 	return response, nil

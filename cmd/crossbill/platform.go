@@ -136,6 +136,7 @@ func startPlatform(ctx context.Context, c platformConfig) (_ *platform, err erro
 	}
 	p.stops = append(p.stops, biller.Stop)
 
+	p.background(provisioning.SilenceWatch{Pool: p.Pool, Log: p.Log, Logger: c.Logger}.Run)
 	budgets := billing.BudgetWatch{Pool: p.Pool, Log: p.Log, Meters: usage.Store{Pool: p.Pool, Log: p.Log}, Queries: projections.Queries{DB: p.Pool}, Logger: c.Logger}
 	p.background(budgets.Run)
 	p.background(func(ctx context.Context) error { return usage.Store{Pool: p.Pool, Log: p.Log}.Run(ctx, c.Logger) })

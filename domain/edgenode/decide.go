@@ -40,10 +40,18 @@ type Register struct {
 func (Register) command() {}
 
 // Decide returns the events that a command makes of a state.
-// It returns an Invalid error for wrong fields and a Conflict for an edge node that exists.
+// It returns an Invalid error for wrong fields, a Conflict for an edge node that exists, NotFound for the silence of one that
+// does not.
 func Decide(s State, c Command) ([]domain.Event, error) {
 	const op = "edgenode.Decide"
+	if _, registers := c.(Register); !registers && s.ID == "" {
+		return nil, domain.Missing(op, "edge node")
+	}
 	switch c := c.(type) {
+	case NoteSilence:
+		return c.decide(op, s)
+	case NoteHeard:
+		return c.decide(op, s)
 	case Register:
 		if s.ID != "" {
 			return nil, domain.Exists(op, "edge node", s.ID)

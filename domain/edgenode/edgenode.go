@@ -1,7 +1,7 @@
 // Package edgenode is the machines at points of presence that carry and meter connections.
 //
-// It says what a node is, never what it should be doing: that is derived from the connections on it. Start reading at
-// [State], then [Decide].
+// It says what a node is and when its agent was silent, never what it should be doing: that is derived from the connections
+// on it. Start reading at [State], then [Decide].
 package edgenode
 
 import (
@@ -28,7 +28,7 @@ type Registered struct {
 func (Registered) EventType() string { return "edge_node.registered" }
 
 // Events returns one zero value of every event type of this package.
-func Events() []domain.Event { return []domain.Event{Registered{}} }
+func Events() []domain.Event { return []domain.Event{Registered{}, FellSilent{}, Heard{}} }
 
 // Stream names the stream of one edge node.
 func Stream(id string) string { return "edge_node-" + id }
@@ -44,6 +44,9 @@ type State struct {
 	LocationID     string    `json:"location_id,omitempty"`
 	RegisteredAt   time.Time `json:"registered_at"`
 	IPv6LinkPrefix string    `json:"ipv6_link_prefix,omitempty"` // "": [domain.LinkSpaceIPv6]
+
+	SilentSince *time.Time `json:"silent_since,omitempty"` // nil while its agent is heard
+	SilentUntil *time.Time `json:"silent_until,omitempty"` // the end of its last silence
 }
 
 // Evolve returns the state after the event.
@@ -54,5 +57,5 @@ func Evolve(s State, e domain.Event) State {
 			LocationID: e.LocationID, RegisteredAt: e.At, IPv6LinkPrefix: e.IPv6LinkPrefix,
 		}
 	}
-	return s
+	return s.withSilence(e)
 }

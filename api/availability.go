@@ -1,0 +1,51 @@
+package api
+
+import (
+	"context"
+
+	"crossbill/domain/availability"
+)
+
+// maxOutages is how many outages, and how many exclusions, an answer names.
+const maxOutages = 1000
+
+// GetAvailability says for how much of a month a connection could be used, to its parties.
+func (s *Server) GetAvailability(ctx context.Context, req GetAvailabilityRequestObject) (GetAvailabilityResponseObject, error) {
+	if _, _, err := s.loadConnection(ctx, req.ConnectionId); err != nil {
+		return nil, err
+	}
+	month, until, err := monthUntil(req.Params.Month, s.now())
+	if err != nil {
+		return nil, err
+	}
+	report, err := s.Queries.Availability(ctx, req.ConnectionId, availability.Month(month), until)
+	if err != nil {
+		return nil, err
+	}
+	return GetAvailability200JSONResponse(availabilityView(req.ConnectionId, report)), nil
+}
+
+func availabilityView(connectionID string, r availability.Report) Availability {
+	v := Availability{
+		ConnectionId: connectionID, Month: r.Month.String(), From: r.From, To: r.To, SecondsInScope: r.InScope, SecondsDown: r.Down,
+		SecondsExcluded: r.Excluded, OutageCount: int64(len(r.Outages)), Outages: []Outage{}, Exclusions: []Exclusion{},
+	}
+	if percent, ok := r.Percent(); ok {
+		v.Availability = &percent
+	}
+	for _, o := range r.Outages[:min(len(r.Outages), maxOutages)] {
+		v.Outages = append(v.Outages, Outage{From: o.From, To: o.To, Causes: enumsOf[OutageCauses](o.Causes)})
+	}
+	for _, o := range r.Exclusions[:min(len(r.Exclusions), maxOutages)] {
+		v.Exclusions = append(v.Exclusions, Exclusion{From: o.From, To: o.To, Causes: enumsOf[ExclusionCauses](o.Causes)})
+	}
+	return v
+}
+
+func enumsOf[T ~string](all []string) []T {
+	values := make([]T, len(all))
+	for n, v := range all {
+		values[n] = T(v)
+	}
+	return values
+}
