@@ -29,9 +29,8 @@ type agent struct {
 	probed    chan probed
 	delivered chan struct{}
 
-	desired *DesiredState // nil until the first one is known
-	fresh   bool          // the platform gave it to this agent; it is not from the cache
-	began   time.Time
+	desired *DesiredState     // nil until the first one is known
+	fresh   bool              // the platform gave it to this agent; it is not from the cache
 	probes  map[string]*Probe // by probe id; nil while it runs
 	full    bool              // the spool is; said once
 }
@@ -80,7 +79,6 @@ func (a *agent) watch(ctx context.Context) {
 
 // loop is the agent's one thread of control.
 func (a *agent) loop(ctx context.Context) {
-	a.began = time.Now()
 	a.desired = a.cached()
 	resync := time.NewTicker(resyncEvery)
 	defer resync.Stop()

@@ -285,8 +285,8 @@ func (d *dyingNode) around(call func()) {
 	}
 }
 
-func (d *dyingNode) Ensure(ctx context.Context, c DesiredConnection, keep bool) (err error) {
-	d.around(func() { err = d.memoryNode.Ensure(ctx, c, keep) })
+func (d *dyingNode) Ensure(ctx context.Context, c DesiredConnection) (err error) {
+	d.around(func() { err = d.memoryNode.Ensure(ctx, c) })
 	return err
 }
 

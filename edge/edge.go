@@ -39,8 +39,7 @@ const (
 	probeTimeout  = 10 * time.Second
 	retryFirst    = 250 * time.Millisecond // back-off after an error, doubled each time
 	retryLast     = 15 * time.Second
-	settleRoutes  = 60 * time.Second // how long a new agent leaves the routes of its predecessor while sessions come up
-	maxMessage    = 500              // characters; the contract's limit
+	maxMessage    = 500 // characters; the contract's limit
 	cacheFileMode = 0o600
 )
 

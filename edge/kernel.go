@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 
@@ -46,7 +47,8 @@ func OpenKernelNode(o KernelOptions) (*KernelNode, error) {
 	return &KernelNode{options: o, datapath: d, changes: make(chan struct{}, 1)}, nil
 }
 
-// Close ends the BGP sessions and leaves the rest running: meters count, routes and gates stay.
+// Close ends the BGP sessions as a crash would and leaves the rest running: meters count, routes and gates stay, and so do
+// the node's routes with routers that know graceful restart, for a while.
 func (n *KernelNode) Close() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -65,7 +67,11 @@ func (n *KernelNode) Configure(_ context.Context, d DesiredState) error {
 		return nil
 	}
 	n.stopSpeaker()
-	speaker, err := bgp.Start(bgp.Options{ASN: d.ASN, RouterID: d.RouterID, Port: n.options.BGPPort, Logger: n.options.Logger})
+	standing, err := n.datapath.List() // a machine that has restarted has nothing
+	if err != nil {
+		return err
+	}
+	speaker, err := bgp.Start(bgp.Options{ASN: d.ASN, RouterID: d.RouterID, Port: n.options.BGPPort, Restarted: standing, Logger: n.options.Logger})
 	if err != nil {
 		return err
 	}
@@ -100,8 +106,9 @@ func (n *KernelNode) sessions() (*bgp.Speaker, error) {
 	return n.speaker, nil
 }
 
-// Ensure sets up the datapath first: the speaker listens on its addresses.
-func (n *KernelNode) Ensure(ctx context.Context, c DesiredConnection, keepRoutes bool) error {
+// Ensure sets up the datapath first: the speaker listens on its addresses. Until the routers have announced what they have to a
+// new speaker, the routes in the kernel that it may have from them stay.
+func (n *KernelNode) Ensure(ctx context.Context, c DesiredConnection) error {
 	speaker, err := n.sessions()
 	if err != nil {
 		return err
@@ -115,13 +122,10 @@ func (n *KernelNode) Ensure(ctx context.Context, c DesiredConnection, keepRoutes
 			return err
 		}
 	}
-	if keepRoutes {
-		sessions, _, err := n.Sessions(ctx, c.Tag)
-		if err != nil {
-			return err
-		}
-		if !settled(sessions) {
-			return nil
+	var unsettled []string // asked for first: what is settled then is in the routes
+	for _, family := range c.families() {
+		if !speaker.Settled(c.Tag, family) {
+			unsettled = append(unsettled, family)
 		}
 	}
 	paths, err := speaker.Routes(ctx, c.Tag) // of a session that is not wanted there are none
@@ -132,7 +136,32 @@ func (n *KernelNode) Ensure(ctx context.Context, c DesiredConnection, keepRoutes
 	for i, p := range paths {
 		routes[i] = datapath.Route{Side: datapath.Side(p.Side), Prefix: p.Prefix, NextHop: p.NextHop}
 	}
+	if len(unsettled) > 0 {
+		standing, err := n.datapath.Routes(c.Tag)
+		if err != nil {
+			return err
+		}
+		routes = adopt(routes, standing, c, unsettled)
+	}
 	return n.datapath.SetRoutes(c.Tag, routes)
+}
+
+// adopt adds the standing routes of some families to those that are announced, so far as they may still be announced.
+func adopt(announced, standing []datapath.Route, c DesiredConnection, families []string) []datapath.Route {
+	taken := map[netip.Prefix]bool{}
+	for _, r := range announced {
+		taken[r.Prefix] = true
+	}
+	for _, family := range families {
+		sides := map[datapath.Side]bgp.Session{datapath.SideA: neighbour(c.A, family), datapath.SideZ: neighbour(c.Z, family)}
+		for _, r := range standing {
+			s := sides[r.Side]
+			if !taken[r.Prefix] && !s.Down && r.NextHop == s.Peer && slices.Contains(s.Prefixes, r.Prefix) {
+				announced = append(announced, r)
+			}
+		}
+	}
+	return announced
 }
 
 func attached(a Attachment) datapath.Attachment {

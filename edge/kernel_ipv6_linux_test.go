@@ -11,6 +11,36 @@ import (
 	"crossbill/edge/lab"
 )
 
+var customerNetwork6, providerNetwork6 = netip.MustParsePrefix("2001:db8:a::/48"), netip.MustParsePrefix("2001:db8:b::/48")
+
+// withIPv6 gives a connection and its routers IPv6, beside IPv4 or alone.
+func (e *kernelEdge) withIPv6(c *DesiredConnection, both bool) (a, z lab.RouterConfig) {
+	e.t.Helper()
+	for i, end := range []struct {
+		place   string
+		a       *Attachment
+		network netip.Prefix
+		router  *lab.RouterConfig
+	}{{"a", &c.A, customerNetwork6, &a}, {"z", &c.Z, providerNetwork6, &z}} {
+		if err := e.lab.StopRouter(end.place); err != nil {
+			e.t.Fatal(err)
+		}
+		own := netip.MustParseAddr(fmt.Sprintf("2001:db8:ffff::%d", 2*i+2))
+		end.a.IPv6Address, end.a.IPv6Peer = netip.PrefixFrom(own, 127), own.Next()
+		end.a.Prefixes = append(end.a.Prefixes, end.network)
+		*end.router = lab.RouterConfig{VLAN: end.a.VLAN, Address: netip.PrefixFrom(end.a.Peer, 30), Peer: end.a.Address.Addr(),
+			IPv6Address: netip.PrefixFrom(own.Next(), 127), IPv6Peer: own, ASN: end.a.PeerASN, PeerASN: 64500, Networks: end.a.Prefixes}
+		if !both {
+			end.a.Address, end.a.Peer, end.a.Prefixes = netip.Prefix{}, netip.Addr{}, end.a.Prefixes[1:]
+			end.router.Address, end.router.Peer, end.router.Networks = netip.Prefix{}, netip.Addr{}, end.a.Prefixes
+		}
+		if err := e.lab.StartRouter(e.t.Context(), end.place, *end.router); err != nil {
+			e.t.Fatal(err)
+		}
+	}
+	return a, z
+}
+
 // TestKernelEdgeIPv6 takes a connection of both families, and one of IPv6 alone, into production on real routers: traffic of
 // each family crosses, what was read is what was on the wire, and nothing is left.
 func TestKernelEdgeIPv6(t *testing.T) {
@@ -21,32 +51,9 @@ func TestKernelEdgeIPv6(t *testing.T) {
 		t.Run(kind.name, func(t *testing.T) {
 			e := newKernelEdge(t, time.Second)
 			p, c := e.platform, e.connection(Testing)
-			var (
-				customer, provider = netip.MustParsePrefix("2001:db8:a::/48"), netip.MustParsePrefix("2001:db8:b::/48")
-				from, to           = customer.Addr().Next(), provider.Addr().Next()
-			)
+			from, to := customerNetwork6.Addr().Next(), providerNetwork6.Addr().Next()
 			both := len(kind.families) > 1
-			for i, end := range []struct {
-				place   string
-				a       *Attachment
-				network netip.Prefix
-			}{{"a", &c.A, customer}, {"z", &c.Z, provider}} {
-				if err := e.lab.StopRouter(end.place); err != nil {
-					t.Fatal(err)
-				}
-				own := netip.MustParseAddr(fmt.Sprintf("2001:db8:ffff::%d", 2*i+2))
-				end.a.IPv6Address, end.a.IPv6Peer = netip.PrefixFrom(own, 127), own.Next()
-				end.a.Prefixes = append(end.a.Prefixes, end.network)
-				router := lab.RouterConfig{VLAN: end.a.VLAN, Address: netip.PrefixFrom(end.a.Peer, 30), Peer: end.a.Address.Addr(),
-					IPv6Address: netip.PrefixFrom(own.Next(), 127), IPv6Peer: own, ASN: end.a.PeerASN, PeerASN: 64500, Networks: end.a.Prefixes}
-				if !both {
-					end.a.Address, end.a.Peer, end.a.Prefixes = netip.Prefix{}, netip.Addr{}, end.a.Prefixes[1:]
-					router.Address, router.Peer, router.Networks = netip.Prefix{}, netip.Addr{}, end.a.Prefixes
-				}
-				if err := e.lab.StartRouter(t.Context(), end.place, router); err != nil {
-					t.Fatal(err)
-				}
-			}
+			e.withIPv6(&c, both)
 			reaches := func() bool {
 				t.Helper()
 				received, err := e.lab.Ping(t.Context(), "a", from, to, 2, time.Second)

@@ -271,7 +271,7 @@ func (n *memoryNode) Kind() Kind                                    { return EBP
 func (n *memoryNode) Configure(context.Context, DesiredState) error { return nil }
 func (n *memoryNode) Changes() <-chan struct{}                      { return n.changes }
 
-func (n *memoryNode) Ensure(_ context.Context, c DesiredConnection, _ bool) error {
+func (n *memoryNode) Ensure(_ context.Context, c DesiredConnection) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.on[c.Tag] == nil {
@@ -426,4 +426,14 @@ func eventually(t *testing.T, within time.Duration, f func() string) {
 // desiredConnection is a connection with the given tag and phase.
 func desiredConnection(tag int, phase Phase) DesiredConnection {
 	return DesiredConnection{ID: fmt.Sprintf("con_%d", tag), Tag: tag, Phase: phase}
+}
+
+// settled reports whether all sessions are up.
+func settled(sessions []Session) bool {
+	for _, s := range sessions {
+		if s.State != "established" {
+			return false
+		}
+	}
+	return len(sessions) >= 2
 }

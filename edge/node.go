@@ -14,8 +14,7 @@ type Node interface {
 	// Configure sets what all sessions have in common. It is called before any of the others.
 	Configure(ctx context.Context, d DesiredState) error
 	// Ensure sets up interfaces, meters, sessions and routes of a connection. The gate stays as it is, at first closed.
-	// keepRoutes leaves those in the kernel that no session has announced yet.
-	Ensure(ctx context.Context, c DesiredConnection, keepRoutes bool) error
+	Ensure(ctx context.Context, c DesiredConnection) error
 	// Sessions returns all sessions' states and what a person should know of them.
 	Sessions(ctx context.Context, tag int) (sessions []Session, message string, err error)
 	// Probe sends test packets across in both directions and reports whether all of them arrived.
@@ -66,16 +65,6 @@ func (c DesiredConnection) families() (families []string) {
 		families = append(families, domain.IPv6)
 	}
 	return families
-}
-
-// settled reports whether all sessions are up.
-func settled(sessions []Session) bool {
-	for _, s := range sessions {
-		if s.State != "established" {
-			return false
-		}
-	}
-	return len(sessions) >= 2
 }
 
 func unique(tags []int) []int {

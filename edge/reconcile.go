@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"crossbill/domain"
 )
@@ -210,7 +209,7 @@ func (a *agent) removeOthers(ctx context.Context, wanted map[string]DesiredConne
 
 // establish makes one wanted connection what it should be.
 func (a *agent) establish(ctx context.Context, c DesiredConnection) error {
-	if err := a.node.Ensure(ctx, c, time.Since(a.began) < settleRoutes); err != nil {
+	if err := a.node.Ensure(ctx, c); err != nil {
 		return err
 	}
 	if c.Phase == Production {

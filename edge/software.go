@@ -100,7 +100,7 @@ func (n *SoftwareNode) Kind() Kind { return Software }
 func (n *SoftwareNode) Configure(context.Context, DesiredState) error { return nil }
 
 // Ensure gives the connection its addresses.
-func (n *SoftwareNode) Ensure(_ context.Context, c DesiredConnection, _ bool) error {
+func (n *SoftwareNode) Ensure(_ context.Context, c DesiredConnection) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if r, ok := n.relays[c.Tag]; ok && r.connection == c.ID {

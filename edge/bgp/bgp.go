@@ -80,6 +80,9 @@ type Options struct {
 	Port         int        // to listen on; 0 means 179, -1 means not to listen and only to call
 	HoldTime     time.Duration
 	ConnectRetry time.Duration
+	RestartTime  time.Duration // 0 means DefaultRestartTime
+	DeferralTime time.Duration // 0 means DefaultDeferralTime
+	Restarted    []int         // tags of the connections that the kernel has routes of from a speaker before; see Settled
 	Logger       *slog.Logger
 }
 
@@ -127,6 +130,7 @@ type Speaker struct {
 
 	mu          sync.Mutex // also serialises Ensure and Remove
 	connections map[key]*connection
+	restarted   map[key]bool       // see Options; until the connection is there
 	idle        []*gobgp.BgpServer // stopped servers for the next connection; see acquire
 	stopped     bool
 }
@@ -148,10 +152,22 @@ func Start(options Options) (*Speaker, error) {
 	if options.ConnectRetry == 0 {
 		options.ConnectRetry = DefaultConnectRetry
 	}
+	if options.RestartTime == 0 {
+		options.RestartTime = DefaultRestartTime
+	}
+	if options.DeferralTime == 0 {
+		options.DeferralTime = DefaultDeferralTime
+	}
 	if options.Logger == nil {
 		options.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Speaker{options: options, changes: make(chan struct{}, 1), connections: map[key]*connection{}}, nil
+	restarted := map[key]bool{}
+	for _, tag := range options.Restarted {
+		for _, k := range keys(tag) {
+			restarted[k] = true
+		}
+	}
+	return &Speaker{options: options, changes: make(chan struct{}, 1), connections: map[key]*connection{}, restarted: restarted}, nil
 }
 
 // Ensure makes the sessions of one connection what c says, and does nothing if they are. New prefixes and limits are
@@ -180,14 +196,17 @@ func (s *Speaker) Ensure(ctx context.Context, c Connection) error {
 		return err
 	}
 	s.connections[c.key()] = started
+	delete(s.restarted, c.key())
 	return nil
 }
 
-// Remove closes the sessions of a connection and forgets its routes. A tag that is not there is no error.
+// Remove closes the sessions of a connection, of which its routers hear, and forgets its routes. A tag that is not there is no
+// error.
 func (s *Speaker) Remove(tag int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, k := range keys(tag) {
+		delete(s.restarted, k)
 		if c, ok := s.connections[k]; ok {
 			s.drop(c)
 		}
@@ -210,7 +229,8 @@ func (s *Speaker) List() []int {
 // receive may stand for many changes.
 func (s *Speaker) Changes() <-chan struct{} { return s.changes }
 
-// Stop closes all sessions. The speaker cannot be used again.
+// Stop ends all sessions without a word, as a crash would: routers that know graceful restart keep the node's routes until
+// the next speaker is there, or their time is up. The speaker cannot be used again.
 func (s *Speaker) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -225,7 +245,7 @@ func (s *Speaker) Stop() {
 }
 
 func (s *Speaker) drop(c *connection) {
-	c.stop()
+	c.close()
 	delete(s.connections, c.want.key())
 	s.idle = append(s.idle, c.server)
 	s.signal()

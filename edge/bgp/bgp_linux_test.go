@@ -16,8 +16,15 @@ const nodeASN = 64500
 
 func newSpeaker(t testing.TB) *Speaker {
 	t.Helper()
-	s, err := Start(Options{ASN: nodeASN, RouterID: netip.MustParseAddr("192.0.2.1"),
-		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))})
+	return startSpeaker(t, Options{})
+}
+
+// startSpeaker adds to the options what all tests have in common.
+func startSpeaker(t testing.TB, o Options) *Speaker {
+	t.Helper()
+	o.ASN, o.RouterID = nodeASN, netip.MustParseAddr("192.0.2.1")
+	o.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	s, err := Start(o)
 	if err != nil {
 		t.Fatal(err)
 	}

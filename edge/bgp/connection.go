@@ -25,12 +25,12 @@ func (k key) unicast() *api.Family {
 	return &api.Family{Afi: api.Family_AFI_IP, Safi: api.Family_SAFI_UNICAST}
 }
 
-// families is the same as its parser has it.
-func (k key) families() map[packet.RouteFamily]packet.BGPAddPathMode {
+// routes is the same as its parser has it.
+func (k key) routes() packet.RouteFamily {
 	if k.ipv6 {
-		return map[packet.RouteFamily]packet.BGPAddPathMode{packet.RF_IPv6_UC: packet.BGP_ADD_PATH_NONE}
+		return packet.RF_IPv6_UC
 	}
-	return map[packet.RouteFamily]packet.BGPAddPathMode{packet.RF_IPv4_UC: packet.BGP_ADD_PATH_NONE}
+	return packet.RF_IPv4_UC
 }
 
 // connection is the GoBGP server of one connection and what is known of its two sessions.
@@ -39,12 +39,15 @@ type connection struct {
 	options Options
 	want    Connection // only the speaker's methods read and write it, under the speaker's lock
 	unwatch context.CancelFunc
+	signal  func() // that something has changed
 
 	inner   netip.AddrPort      // where the server listens
 	aliases map[Side]netip.Addr // the routers, as the server knows them
 
-	mu       sync.Mutex
-	sessions map[Side]*observed
+	mu        sync.Mutex
+	sessions  map[Side]*observed
+	deferring bool        // it has restarted, and not all its routers have announced what they have
+	deferral  *time.Timer // ends that
 }
 
 // observed is a session's relay, and what GoBGP last said of it.
@@ -54,6 +57,7 @@ type observed struct {
 	since    time.Time
 	tooMany  bool // closed because the peer announced more than its limit
 	routerID string
+	complete bool // the router has announced what it had, and GoBGP has got it
 }
 
 // end is one side of what a connection is to be.
@@ -72,7 +76,14 @@ func (s *Speaker) start(ctx context.Context, c Connection) (*connection, error) 
 	const op = "bgp.Ensure"
 	server := s.acquire()
 	watch, unwatch := context.WithCancel(context.Background())
-	conn := &connection{server: server, options: s.options, want: c, unwatch: unwatch, sessions: map[Side]*observed{}}
+	conn := &connection{server: server, options: s.options, want: c, unwatch: unwatch, signal: s.signal, sessions: map[Side]*observed{}, deferring: s.restarted[c.key()]}
+	conn.deferral = time.AfterFunc(s.options.DeferralTime, func() {
+		conn.settle(true)
+		conn.signal()
+	})
+	if !conn.deferring {
+		conn.deferral.Stop()
+	}
 	fail := func(code domain.Code, doing string, err error) (*connection, error) {
 		conn.stop()
 		s.idle = append(s.idle, server)
@@ -86,8 +97,9 @@ func (s *Speaker) start(ctx context.Context, c Connection) (*connection, error) 
 		return fail(domain.Internal, "set the import and export policies", err)
 	}
 	request := &api.WatchEventRequest{
-		Peer:  &api.WatchEventRequest_Peer{},
-		Table: &api.WatchEventRequest_Table{Filters: []*api.WatchEventRequest_Table_Filter{{Type: api.WatchEventRequest_Table_Filter_BEST}}},
+		Peer: &api.WatchEventRequest_Peer{},
+		Table: &api.WatchEventRequest_Table{Filters: []*api.WatchEventRequest_Table_Filter{
+			{Type: api.WatchEventRequest_Table_Filter_BEST}, {Type: api.WatchEventRequest_Table_Filter_EOR}}},
 	}
 	if err := server.WatchEvent(watch, request, func(event *api.WatchEventResponse) {
 		conn.observe(event, time.Now())
@@ -178,26 +190,49 @@ func (c *connection) change(ctx context.Context, want Connection) error {
 	return nil
 }
 
-// stop closes both sessions, and waits until the routers have been told.
+// close ends both sessions for good, and waits until the routers have been told.
+func (c *connection) close() {
+	c.shut()
+	c.eachRelay((*relay).close)
+}
+
+// stop ends both sessions as a crash would: at once, so that no router hears what the end of the other's means.
 func (c *connection) stop() {
+	c.eachRelay((*relay).hush)
+	c.eachRelay((*relay).stop)
+	c.shut()
+}
+
+// shut ends what GoBGP does. It says its Cease on every session there is.
+func (c *connection) shut() {
 	c.unwatch()
+	c.deferral.Stop()
 	// The error is only for a nil request.
 	_ = c.server.StopBgp(context.Background(), &api.StopBgpRequest{})
+}
+
+// eachRelay does something with all relays at once.
+func (c *connection) eachRelay(do func(*relay)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var wait sync.WaitGroup
 	for _, session := range c.sessions {
 		if session.relay != nil {
-			session.relay.drain()
-			session.relay.stop()
+			wait.Go(func() { do(session.relay) })
 		}
 	}
+	wait.Wait()
 }
 
 func (c *connection) addPeer(ctx context.Context, end end) error {
 	session := &observed{state: "idle", since: time.Now()}
 	if !end.Down {
+		c.mu.Lock()
+		restarted := c.deferring
+		c.mu.Unlock()
 		session.relay = &relay{session: end.Session, options: c.options, inner: c.inner, alias: c.aliases[end.side], server: c.server,
-			families: c.want.key().families(), log: c.options.Logger, calls: make(chan *call, 1), changed: make(chan struct{}, 1)}
+			family: c.want.key().routes(), log: c.options.Logger, calls: make(chan *call, 1), changed: make(chan struct{}, 1),
+			preserved: restarted, deferring: restarted}
 		if err := session.relay.listen(); err != nil {
 			return err
 		}
@@ -217,6 +252,7 @@ func (c *connection) addPeer(ctx context.Context, end end) error {
 	if session.relay != nil {
 		session.relay.start()
 	}
+	c.settle(false) // if it was one that is not wanted which was waited for
 	return nil
 }
 
@@ -228,8 +264,7 @@ func (c *connection) removePeer(ctx context.Context, side Side) {
 	delete(c.sessions, side)
 	c.mu.Unlock()
 	if session != nil && session.relay != nil {
-		session.relay.drain()
-		session.relay.stop()
+		session.relay.close()
 	}
 }
 
@@ -247,7 +282,6 @@ func (c *connection) overLimit(side Side) bool {
 
 // peer is a session as GoBGP has it: with the relay in the router's place.
 func (c *connection) peer(end end) *api.Peer {
-	hold := uint64(c.options.HoldTime / time.Second)
 	return &api.Peer{
 		Conf: &api.PeerConf{
 			NeighborAddress: c.aliases[end.side].String(), PeerAsn: end.PeerASN, AdminDown: end.Down,
@@ -256,12 +290,14 @@ func (c *connection) peer(end end) *api.Peer {
 		},
 		Transport: &api.Transport{LocalAddress: c.inner.Addr().String(), PassiveMode: true},
 		Timers: &api.Timers{Config: &api.TimersConfig{
-			HoldTime: hold, KeepaliveInterval: max(1, hold/3),
+			HoldTime: innerHoldTime, KeepaliveInterval: innerHoldTime / 3,
 			IdleHoldTimeAfterReset: uint64(idleAfterReset / time.Second),
 		}},
+		GracefulRestart: &api.GracefulRestart{Enabled: true, RestartTime: uint32(c.options.RestartTime / time.Second)},
 		AfiSafis: []*api.AfiSafi{{
-			Config:       &api.AfiSafiConfig{Family: c.want.key().unicast(), Enabled: true},
-			PrefixLimits: &api.PrefixLimit{Family: c.want.key().unicast(), MaxPrefixes: uint32(end.PrefixLimit)},
+			Config:            &api.AfiSafiConfig{Family: c.want.key().unicast(), Enabled: true},
+			MpGracefulRestart: &api.MpGracefulRestart{Config: &api.MpGracefulRestartConfig{Enabled: true}},
+			PrefixLimits:      &api.PrefixLimit{Family: c.want.key().unicast(), MaxPrefixes: uint32(end.PrefixLimit)},
 		}},
 	}
 }

@@ -20,7 +20,11 @@ type daemon interface {
 	secret(password string)    // another for the session
 	shut(down bool)            // by the router's operator
 	learnt() []string          // from the node, as "prefix via next-hop", sorted
-	lastError() string         // why the session went down last, in the daemon's words
+	sample() ([]string, error) // the same, in no order, and beside the test
+	restarting(seconds int)    // before start: it is to ask for its routes to be kept for so long
+	crash()
+	pause(on bool)
+	lastError() string // why the session went down last, in the daemon's words
 }
 
 // eachDaemon runs a test against every implementation.
@@ -32,11 +36,16 @@ func eachDaemon(t *testing.T, test func(t *testing.T, start func(*router) daemon
 
 type birdDaemon struct {
 	*router
-	config birdConfig
+	config      birdConfig
+	restartTime int
 }
 
 func (d *birdDaemon) start(asn uint32, password string, routes ...string) {
-	d.config = birdConfig{asn: asn, nodeASN: nodeASN, password: password, routes: routes}
+	again := d.config.asn != 0
+	d.config = birdConfig{asn: asn, nodeASN: nodeASN, password: password, routes: routes, restartTime: d.restartTime}
+	if again {
+		d.config.flags = []string{"-R"} // it has kept its routes
+	}
 	d.bird(d.config)
 }
 
@@ -72,6 +81,13 @@ func (d *birdDaemon) lastError() string {
 	}
 	return ""
 }
+
+func (d *birdDaemon) sample() ([]string, error) {
+	out, err := d.askBird("show", "route", "protocol", "node")
+	return birdRoutes(out), err
+}
+
+func (d *birdDaemon) restarting(seconds int) { d.restartTime = seconds }
 
 type frrDaemon struct {
 	*router
@@ -141,14 +157,26 @@ func (d *frrDaemon) shut(down bool) {
 // frrPath is a path in FRR's JSON.
 type frrPath struct {
 	Valid    bool `json:"valid"`
-	Stale    bool `json:"stale"`
 	Nexthops []struct {
 		IP string `json:"ip"`
 	} `json:"nexthops"`
 }
 
-func (d *frrDaemon) paths() map[string][]frrPath {
+func (d *frrDaemon) restarting(seconds int) {
+	d.frrLines = []string{"bgp graceful-restart", fmt.Sprintf("bgp graceful-restart restart-time %d", seconds), "bgp graceful-restart preserve-fw-state"}
+}
+
+func (d *frrDaemon) learnt() []string {
 	d.t.Helper()
+	routes, err := d.sample()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	slices.Sort(routes)
+	return routes
+}
+
+func (d *frrDaemon) sample() (routes []string, err error) {
 	out, err := d.ask("show bgp " + d.family() + " unicast json")
 	var table struct {
 		Routes map[string][]frrPath `json:"routes"`
@@ -157,23 +185,16 @@ func (d *frrDaemon) paths() map[string][]frrPath {
 		err = json.Unmarshal([]byte(out), &table)
 	}
 	if err != nil {
-		d.t.Fatalf("FRR's table: %v: %s", err, out)
+		return nil, fmt.Errorf("FRR's table: %v: %s", err, out)
 	}
-	return table.Routes
-}
-
-func (d *frrDaemon) learnt() []string {
-	d.t.Helper()
-	var routes []string
-	for prefix, paths := range d.paths() {
+	for prefix, paths := range table.Routes {
 		for _, p := range paths {
 			if p.Valid && len(p.Nexthops) > 0 && p.Nexthops[0].IP != "0.0.0.0" && p.Nexthops[0].IP != "::" { // which are its own
 				routes = append(routes, prefix+" via "+p.Nexthops[0].IP)
 			}
 		}
 	}
-	slices.Sort(routes)
-	return routes
+	return routes, nil
 }
 
 func (d *frrDaemon) lastError() string {

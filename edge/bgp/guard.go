@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 
 	"github.com/osrg/gobgp/v3/pkg/apiutil"
@@ -17,6 +18,8 @@ const (
 	headerLength = 19
 	maxMessage   = 4096
 	typeOffset   = 18
+
+	holdTimeOffset = 22 // in an OPEN
 )
 
 // Subcodes that GoBGP has no names for: a message that its state does not await (RFC 6608 section 4).
@@ -26,7 +29,10 @@ const (
 	unexpectedInEstablished = 3
 )
 
-var keepalive = encode(packet.NewBGPKeepAliveMessage())
+var (
+	keepalive = encode(packet.NewBGPKeepAliveMessage())
+	cease     = encode(packet.NewBGPNotificationMessage(packet.BGP_ERROR_CEASE, packet.BGP_ERROR_SUB_PEER_DECONFIGURED, nil)) // RFC 4486
+)
 
 // encode is for messages of our own making, which always serialise.
 func encode(m *packet.BGPMessage) []byte {
@@ -103,6 +109,11 @@ type guard struct {
 	agreed   bool                                         // and its KEEPALIVE after that: the session is established
 	open     *packet.BGPOpen
 	wide     bool // the router speaks four-octet AS numbers (RFC 6793)
+	marked   bool // the last message was an End-of-RIB
+}
+
+func newGuard(asn uint32, family packet.RouteFamily) *guard {
+	return &guard{asn: asn, families: map[packet.RouteFamily]packet.BGPAddPathMode{family: packet.BGP_ADD_PATH_NONE}}
 }
 
 // check returns what GoBGP is to hear for a message: itself as a rule. An error is a *breach, which ends the session.
@@ -128,6 +139,7 @@ func (g *guard) check(m []byte) (passed []byte, err error) {
 		return nil, &breach{packet.BGP_ERROR_FSM_ERROR, unexpectedInEstablished, []byte{kind}, unexpected}
 	}
 	parsed, err := packet.ParseBGPMessage(m)
+	g.marked = false
 	switch kind {
 	case packet.BGP_MSG_UPDATE:
 		return g.checkUpdate(m, parsed.Body.(*packet.BGPUpdate), err)
@@ -158,6 +170,9 @@ func (g *guard) checkUpdate(m []byte, body *packet.BGPUpdate, err error) ([]byte
 	}
 	if handling >= packet.ERROR_HANDLING_AFISAFI_DISABLE {
 		return nil, asBreach(packet.BGP_MSG_UPDATE, err)
+	}
+	if end, family := body.IsEndOfRib(); end {
+		_, g.marked = g.families[family]
 	}
 	changed := handling != packet.ERROR_HANDLING_NONE
 	if g.settleAS4(body) {
@@ -234,6 +249,11 @@ func (g *guard) settleAS4(body *packet.BGPUpdate) bool {
 	})
 	slices.SortStableFunc(body.PathAttributes, func(x, y packet.PathAttributeInterface) int { return int(x.GetType()) - int(y.GetType()) })
 	return true
+}
+
+// outranks reports whether the router's identifier is the higher one.
+func (g *guard) outranks(node netip.Addr) bool {
+	return node.Less(netip.AddrFrom4([4]byte(g.open.ID.To4())))
 }
 
 func capabilities(open *packet.BGPOpen) (all []packet.ParameterCapabilityInterface) {

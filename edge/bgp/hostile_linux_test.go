@@ -204,7 +204,7 @@ func TestMutatedMessages(t *testing.T) {
 			t.Fatal(err)
 		}
 		wide := sessions%2 == 0
-		if err := open(conn, a.peer, wide); err != nil {
+		if err := open(conn, a.peer, wide, 90); err != nil {
 			conn.Close()
 			if time.Since(began) > patience {
 				t.Fatalf("the node does not take the router again: %v", err)
@@ -223,7 +223,7 @@ func TestMutatedMessages(t *testing.T) {
 		}()
 		for range 5000 {
 			m := mutate(random, corpus)
-			if g := (&guard{asn: nodeASN, families: key{}.families(), opened: true, agreed: true, wide: wide}); !passes(g, m) && random.IntN(2000) > 0 {
+			if g := establishedGuard(wide); !passes(g, m) && random.IntN(2000) > 0 {
 				continue
 			}
 			if _, err := conn.Write(m); err != nil {
@@ -235,6 +235,13 @@ func TestMutatedMessages(t *testing.T) {
 	}
 	t.Logf("%d messages in %d sessions", sent, sessions)
 	bystander.check()
+}
+
+// establishedGuard is one of a session that is up.
+func establishedGuard(wide bool) *guard {
+	g := newGuard(nodeASN, packet.RF_IPv4_UC)
+	g.opened, g.agreed, g.wide = true, true, wide
+	return g
 }
 
 // passes reports whether a message leaves its session up.
@@ -302,7 +309,7 @@ func FuzzGuard(f *testing.F) {
 		f.Add(h.bytes([]byte{0x40, 3, 4, 100, 64, 0, 2}), true)
 	}
 	f.Fuzz(func(t *testing.T, said []byte, wide bool) {
-		g := &guard{asn: nodeASN, families: key{}.families(), opened: true, agreed: true, wide: wide}
+		g := establishedGuard(wide)
 		reader := bytes.NewReader(said)
 		var buffer [maxMessage]byte
 		for {

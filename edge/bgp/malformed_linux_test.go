@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,10 +42,18 @@ func update(attributes [][]byte, nlri ...byte) []byte {
 type rawPeer struct {
 	conn         net.Conn
 	notification chan [2]byte // code and subcode, once the node has closed the session; zeros without a word
+	silent       atomic.Bool  // keeps it alive no more
+	ended        atomic.Int32 // how often the node has said End-of-RIB
 }
 
 // dial opens a session as AS 65001 and keeps it alive.
 func (r *router) dial(t testing.TB) *rawPeer {
+	t.Helper()
+	return r.dialAs(t, 90)
+}
+
+// dialAs is dial with a hold time in seconds, and capabilities.
+func (r *router) dialAs(t testing.TB, hold byte, more ...byte) *rawPeer {
 	t.Helper()
 	var conn net.Conn
 	eventually(t, patience, func() string { // until the node has forgotten the session before
@@ -51,7 +61,7 @@ func (r *router) dial(t testing.TB) *rawPeer {
 		if conn, err = r.connect(); err != nil {
 			return err.Error()
 		}
-		if err = open(conn, r.peer, true); err != nil {
+		if err = open(conn, r.peer, true, hold, more...); err != nil {
 			conn.Close()
 			return "open the session: " + err.Error()
 		}
@@ -70,7 +80,9 @@ func (r *router) dial(t testing.TB) *rawPeer {
 				p.notification <- [2]byte{body[0], body[1]}
 				conn.Close()
 				return
-			case kind == messageKeepalive:
+			case kind == messageUpdate && bytes.Equal(body, make([]byte, 4)):
+				p.ended.Add(1)
+			case kind == messageKeepalive && !p.silent.Load():
 				_, _ = conn.Write(message(messageKeepalive))
 			}
 		}
@@ -102,15 +114,22 @@ func (r *router) connect() (net.Conn, error) {
 	return net.DialTimeout("tcp4", netip.AddrPortFrom(r.local.Addr(), DefaultPort).String(), 10*time.Second)
 }
 
-// open exchanges OPENs with IPv4 unicast, and four-octet AS numbers or not, and the first keepalives.
-func open(conn net.Conn, id netip.Addr, wide bool) error {
+// sendOpen sends an OPEN with IPv4 unicast, and four-octet AS numbers or not, and the first keepalive.
+func sendOpen(conn net.Conn, id netip.Addr, wide bool, hold byte, more ...byte) error {
 	capabilities := []byte{1, 4, 0, 1, 0, 1} // multiprotocol: IPv4 unicast (RFC 4760)
 	if wide {
 		capabilities = append(capabilities, 65, 4, 0, 0, 0xfd, 0xe9) // AS 65001 (RFC 6793)
 	}
-	body := append([]byte{4, 0xfd, 0xe9, 0, 90}, id.AsSlice()...)
+	capabilities = append(capabilities, more...)
+	body := append([]byte{4, 0xfd, 0xe9, 0, hold}, id.AsSlice()...)
 	body = append(body, byte(2+len(capabilities)), 2, byte(len(capabilities)))
-	if _, err := conn.Write(append(message(messageOpen, append(body, capabilities...)...), message(messageKeepalive)...)); err != nil {
+	_, err := conn.Write(append(message(messageOpen, append(body, capabilities...)...), message(messageKeepalive)...))
+	return err
+}
+
+// open is sendOpen, and what the node says to it.
+func open(conn net.Conn, id netip.Addr, wide bool, hold byte, more ...byte) error {
+	if err := sendOpen(conn, id, wide, hold, more...); err != nil {
 		return err
 	}
 	for _, want := range []byte{messageOpen, messageKeepalive} {
@@ -138,6 +157,12 @@ func (p *rawPeer) send(t testing.TB, m []byte) {
 	if _, err := p.conn.Write(m); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// announce announces 10.1.0.0/16 as a link's router.
+func (p *rawPeer) announce(t testing.TB, r *router) {
+	t.Helper()
+	p.send(t, update([][]byte{origin, asPath, append([]byte{0x40, 3, 4}, r.peer.AsSlice()...)}, good...))
 }
 
 // Attributes and reachability as they should be, from a peer with the address 100.64.n.n.

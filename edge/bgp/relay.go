@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -27,20 +26,22 @@ const (
 	readyTimeout    = 5 * time.Second  // how long a router's call waits for GoBGP to be ready
 	openTimeout     = 10 * time.Second // how long the second of two calls that cross may take to say who it is
 	linger          = 2 * time.Second  // how long the last message of a session has to arrive
+	innerHoldTime   = 0xffff           // in seconds, between relay and GoBGP: the relay notices a router's silence
 )
 
-// relay is the way of one session between a router and GoBGP. It has the node's address on the link, calls the router and
+// relay is one session's way between a router and GoBGP. It has the node's address on the link, calls the router and
 // answers its calls, and shows GoBGP only messages that a guard has let through: in GoBGP v3.37 a message of an unknown type
 // is a nil pointer in a goroutine of its own, which ends the process with all its sessions. GoBGP listens on the loopback
-// and knows the router by an address that stands for it there; the session's state machine, its timers and its routes
-// are GoBGP's.
+// and knows the router by an address that stands for it there. It hears of a session once that is established, for it
+// forgets what it keeps for a router that restarts with the first attempt that fails; the session's opening, its timers
+// and graceful restart (RFC 4724, see restart.go) are the relay's, the routes are GoBGP's.
 type relay struct {
 	session  Session
 	options  Options
 	inner    netip.AddrPort // where GoBGP listens
 	alias    netip.Addr     // the router, as GoBGP knows it
 	server   *gobgp.BgpServer
-	families map[packet.RouteFamily]packet.BGPAddPathMode
+	family   packet.RouteFamily
 	log      *slog.Logger
 	listener net.Listener // nil if the node only calls
 
@@ -49,10 +50,17 @@ type relay struct {
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
 
-	mu       sync.Mutex
-	active   bool          // GoBGP waits for a connection
-	won      *call         // took the place of another; comes next
-	carrying chan struct{} // closed when the call that is carried has ended
+	mu        sync.Mutex
+	active    bool          // GoBGP waits for a connection
+	reset     bool          // and has been told how long it is to be idle after the next loss
+	won       *call         // took the place of another; comes next
+	carrying  chan struct{} // closed when the call that is carried has ended
+	current   *carriage     // the call that is carried
+	preserved bool          // the kernel has kept the routes that the router was told of
+	deferring bool          // the node has restarted and has not told all it will: see restart.go
+	marked    bool          // the router has ended its initial update
+	stale     bool          // GoBGP keeps routes of a session that was lost
+	endsRIB   bool          // GoBGP tells the router when it has said all, and counts that as a route
 }
 
 // call is a TCP connection with the router.
@@ -65,7 +73,7 @@ type call struct {
 }
 
 func (r *relay) newCall(conn net.Conn, ours bool) *call {
-	return &call{Conn: conn, ours: ours, reader: bufio.NewReaderSize(conn, 4*maxMessage), guard: &guard{asn: r.options.ASN, families: r.families}}
+	return &call{Conn: conn, ours: ours, reader: bufio.NewReaderSize(conn, 4*maxMessage), guard: newGuard(r.options.ASN, r.family)}
 }
 
 // listen takes the session's address, so that it is known at once whether the node has it.
@@ -89,7 +97,35 @@ func (r *relay) start() {
 	r.done.Go(func() { r.run(ctx) })
 }
 
-// stop ends the session as a crash would. For an orderly end, GoBGP has said its Cease first, and drain has waited for it to pass.
+// close ends the session for good: the router hears of it, and drops its routes. GoBGP has been told to say its Cease.
+func (r *relay) close() {
+	r.mu.Lock()
+	current, carrying := r.current, r.carrying
+	joined := current != nil && current.joined
+	r.mu.Unlock()
+	switch {
+	case joined: // until GoBGP's Cease has passed
+		select {
+		case <-carrying:
+		case <-time.After(2 * linger):
+		}
+	case current != nil:
+		_ = current.tell(cease, true)
+	}
+	r.stop()
+}
+
+// hush has the router hear nothing more.
+func (r *relay) hush() {
+	r.mu.Lock()
+	current := r.current
+	r.mu.Unlock()
+	if current != nil {
+		current.hush()
+	}
+}
+
+// stop ends the session as a crash would: a router that knows graceful restart keeps the node's routes for a while.
 func (r *relay) stop() {
 	if r.listener != nil {
 		r.listener.Close()
@@ -106,19 +142,6 @@ func (r *relay) stop() {
 	}
 	if r.won != nil {
 		r.won.Close()
-	}
-}
-
-// drain waits until the session that GoBGP has closed is closed with the router too.
-func (r *relay) drain() {
-	r.mu.Lock()
-	carrying := r.carrying
-	r.mu.Unlock()
-	if carrying != nil {
-		select {
-		case <-carrying:
-		case <-time.After(2 * linger):
-		}
 	}
 }
 
@@ -167,9 +190,33 @@ func (r *relay) run(ctx context.Context) {
 		switch {
 		case failed:
 			retry = min(2*retry, max(maxConnectRetry, r.options.ConnectRetry))
-		case c != nil:
+		case c != nil && r.carry(ctx, c):
 			retry = r.options.ConnectRetry
-			r.carry(ctx, c)
+		case c != nil:
+			retry = min(2*retry, max(maxConnectRetry, r.options.ConnectRetry))
+			r.pause(ctx)
+		}
+	}
+}
+
+// pause keeps a router that calls and calls, and says nothing of use, from being answered as often. It ends for one that has
+// called anew before its former call was given up.
+func (r *relay) pause(ctx context.Context) {
+	over := time.NewTimer(idleAfterReset)
+	defer over.Stop()
+	for {
+		r.mu.Lock()
+		won := r.won
+		r.mu.Unlock()
+		if won != nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-over.C:
+			return
+		case <-r.changed:
 		}
 	}
 }
@@ -179,7 +226,8 @@ func (r *relay) run(ctx context.Context) {
 func (r *relay) awaitReady(ctx context.Context) bool {
 	for {
 		r.mu.Lock()
-		active := r.active
+		active, reset := r.active, r.reset
+		r.reset = active
 		r.mu.Unlock()
 		if ctx.Err() != nil {
 			return false
@@ -187,7 +235,9 @@ func (r *relay) awaitReady(ctx context.Context) bool {
 		if active {
 			// GoBGP would stay idle for 5 s after the next loss. A reset makes that the configured time; there is no session
 			// yet that it could close, and the NOTIFICATION it queues is dropped when GoBGP leaves this state.
-			_ = r.server.ResetPeer(ctx, &api.ResetPeerRequest{Address: r.alias.String()})
+			if !reset {
+				_ = r.server.ResetPeer(ctx, &api.ResetPeerRequest{Address: r.alias.String()})
+			}
 			return true
 		}
 		select {
@@ -270,41 +320,30 @@ func (r *relay) nextCall(ctx context.Context, retry time.Duration) (c *call, fai
 	}
 }
 
-// carry takes a call to GoBGP and passes messages both ways until it ends. Of two calls that cross it keeps one.
-func (r *relay) carry(ctx context.Context, router *call) {
+// carry opens the session of a call and passes messages both ways until it ends. Of two calls that cross it keeps one.
+// It reports whether the session was up.
+func (r *relay) carry(ctx context.Context, router *call) bool {
 	defer router.Close()
 	carrying := make(chan struct{})
 	defer close(carrying)
+	c := &carriage{relay: r, router: router, toRouter: bufio.NewWriterSize(router, 4*maxMessage)}
 	r.mu.Lock()
-	r.active, r.carrying = false, carrying // GoBGP says it again before the next one
+	r.carrying, r.current = carrying, c
 	r.mu.Unlock()
-	dialing, cancel := context.WithTimeout(ctx, innerTimeout)
-	defer cancel()
-	dialer := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(r.alias, 0))}
-	dialer.SetMultipathTCP(false)
-	inner, err := dialer.DialContext(dialing, "tcp4", r.inner.String())
-	if err != nil {
-		if ctx.Err() == nil {
-			r.log.Error("bgp: GoBGP does not listen", "at", r.inner, "error", err)
-		}
-		return
-	}
-	defer inner.Close()
-	c := &carriage{relay: r, router: router, inner: inner.(*net.TCPConn), toRouter: bufio.NewWriterSize(router, 4*maxMessage)}
-	var ways sync.WaitGroup
-	ways.Go(c.fromRouter)
-	ways.Go(c.fromGoBGP)
 	ended := make(chan struct{})
-	go func() { ways.Wait(); close(ended) }()
+	go func() {
+		c.run(ctx)
+		close(ended)
+	}()
+	stopped := ctx.Done()
 	for {
 		select {
 		case <-ended:
-			return
-		case <-ctx.Done():
-			router.Close()
-			inner.Close()
-			<-ended
-			return
+			established, _ := c.age()
+			return established
+		case <-stopped:
+			c.abort()
+			stopped = nil
 		case other := <-r.calls:
 			r.done.Go(func() { r.collide(ctx, c, other) })
 		}
@@ -315,11 +354,12 @@ func (r *relay) carry(ctx context.Context, router *call) {
 // given up is closed without a word: it is no error, and routers take a NOTIFICATION for one.
 func (r *relay) collide(ctx context.Context, current *carriage, other *call) {
 	defer context.AfterFunc(ctx, func() { other.Close() })()
+	established, old := current.age()
 	switch {
-	case current.isEstablished():
+	case established && !old:
 		other.Close()
 		return
-	case !current.router.ours: // both are the router's: it has given the first one up
+	case !established && !current.router.ours: // both are the router's: it has given the first one up
 	default:
 		var buffer [maxMessage]byte
 		_ = other.SetReadDeadline(time.Now().Add(openTimeout))
@@ -327,16 +367,16 @@ func (r *relay) collide(ctx context.Context, current *carriage, other *call) {
 		if err == nil {
 			m, err = other.guard.check(m)
 		}
-		if err != nil || !r.options.RouterID.Less(netip.AddrFrom4([4]byte(other.guard.open.ID.To4()))) {
-			other.Close()
-			return
+		if err == nil && other.guard.opened {
+			// A router that has restarted has no other session, though its former one may seem to be up (RFC 4724 section 4.2).
+			if established, old = current.age(); established && old && other.guard.hasRestarted() || !established && other.guard.outranks(r.options.RouterID) {
+				_ = other.SetReadDeadline(time.Time{})
+				other.first = m
+				break
+			}
 		}
-		_ = other.SetReadDeadline(time.Time{})
-		other.first = m
-		if current.isEstablished() {
-			other.Close()
-			return
-		}
+		other.Close()
+		return
 	}
 	r.mu.Lock()
 	former := r.won
@@ -347,128 +387,6 @@ func (r *relay) collide(ctx context.Context, current *carriage, other *call) {
 	}
 	current.router.Close()
 	r.wake()
-}
-
-// carriage is a call that is passed on to GoBGP.
-type carriage struct {
-	relay  *relay
-	router *call
-	inner  *net.TCPConn
-
-	mu          sync.Mutex
-	toRouter    *bufio.Writer
-	silent      bool // the router has been told why it ends; nothing comes after that
-	established bool
-}
-
-func (c *carriage) isEstablished() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.established
-}
-
-// fromRouter passes on what the router says, as far as it may be said.
-func (c *carriage) fromRouter() {
-	toGoBGP := bufio.NewWriterSize(c.inner, 4*maxMessage)
-	err := c.relayInward(toGoBGP)
-	var wrong *breach
-	if errors.As(err, &wrong) {
-		c.relay.log.Warn("bgp: the session is closed", "peer", c.relay.session.Peer, "why", wrong.why, "code", wrong.code, "subcode", wrong.subcode)
-		c.tell(wrong.notification(), true)
-		// GoBGP hears of it as if the router had said it, and drops the routes.
-		_, _ = toGoBGP.Write(wrong.notification())
-		_ = toGoBGP.Flush()
-	}
-	_ = c.inner.CloseWrite()
-	c.end()
-	_, _ = io.Copy(io.Discard, c.router.reader) // a socket closed with something unread in it resets what was sent
-}
-
-func (c *carriage) relayInward(toGoBGP *bufio.Writer) error {
-	var buffer [maxMessage]byte
-	m := c.router.first
-	for {
-		if m == nil {
-			var err error
-			if m, err = readMessage(c.router.reader, &buffer); err != nil {
-				return err
-			}
-			if m, err = c.router.guard.check(m); err != nil {
-				return err
-			}
-		}
-		if c.router.guard.agreed && !c.established {
-			c.mu.Lock()
-			c.established = true
-			c.mu.Unlock()
-		}
-		if _, err := toGoBGP.Write(m); err != nil {
-			return err
-		}
-		if !whole(c.router.reader) {
-			if err := toGoBGP.Flush(); err != nil {
-				return err
-			}
-		}
-		m = nil
-	}
-}
-
-// whole reports whether the next message is there already, so that what comes before it may wait for it.
-func whole(r *bufio.Reader) bool {
-	if r.Buffered() < headerLength {
-		return false
-	}
-	header, _ := r.Peek(headerLength)
-	return r.Buffered() >= int(binary.BigEndian.Uint16(header[16:]))
-}
-
-// fromGoBGP passes on what GoBGP says.
-func (c *carriage) fromGoBGP() {
-	reader := bufio.NewReaderSize(c.inner, 4*maxMessage)
-	var buffer [maxMessage]byte
-	for {
-		m, err := readMessage(reader, &buffer)
-		if err != nil {
-			break
-		}
-		last := m[typeOffset] == packet.BGP_MSG_NOTIFICATION
-		if err := c.tell(m, last || !whole(reader)); err != nil || last {
-			break
-		}
-	}
-	c.end()
-	_, _ = io.Copy(io.Discard, reader)
-}
-
-var errSilent = errors.New("the session has ended")
-
-// tell says something to the router. A NOTIFICATION is the last thing.
-func (c *carriage) tell(m []byte, flush bool) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.silent {
-		return errSilent
-	}
-	c.silent = m[typeOffset] == packet.BGP_MSG_NOTIFICATION
-	_ = c.router.SetWriteDeadline(time.Now().Add(c.relay.options.HoldTime))
-	if _, err := c.toRouter.Write(m); err != nil {
-		return err
-	}
-	if !flush {
-		return nil
-	}
-	return c.toRouter.Flush()
-}
-
-// end closes both directions as far as the node is concerned; what is under way has a moment to arrive.
-func (c *carriage) end() {
-	soon := time.Now().Add(linger)
-	_ = c.router.SetDeadline(soon)
-	_ = c.inner.SetDeadline(soon)
-	if conn, ok := c.router.Conn.(*net.TCPConn); ok {
-		_ = conn.CloseWrite()
-	}
 }
 
 // aliases hand out the loopback addresses at which the GoBGP servers of this process listen and know their routers.

@@ -62,6 +62,8 @@ type router struct {
 	peer      netip.Addr
 	id        netip.Addr // its BGP identifier, for an IPv6 link
 	dir       string
+	daemon    *exec.Cmd // the last that was started
+	frrLines  []string  // more of what FRR's router is configured with
 }
 
 // family is the router's address family, as the daemons call it.
@@ -130,6 +132,8 @@ type birdConfig struct {
 	password     string
 	routes       []string
 	passive      bool
+	restartTime  int      // seconds; 0 for a router that only helps others to restart
+	flags        []string // of the next start
 }
 
 // bird runs BIRD in the router's namespace until the test ends, or takes a new configuration into the running one.
@@ -150,6 +154,9 @@ func (r *router) bird(c birdConfig) {
 	if c.passive {
 		b.WriteString("  passive;\n")
 	}
+	if c.restartTime > 0 {
+		fmt.Fprintf(&b, "  graceful restart on; graceful restart time %d;\n", c.restartTime)
+	}
 	b.WriteString("  connect delay time 1; connect retry time 1; error wait time 1, 2;\n")
 	fmt.Fprintf(&b, "  %s { import all; export where source = RTS_STATIC; };\n}\n", r.family())
 	config, socket := filepath.Join(r.dir, "bird.conf"), filepath.Join(r.dir, "bird.ctl")
@@ -160,8 +167,8 @@ func (r *router) bird(c birdConfig) {
 		r.birdc("configure")
 		return
 	}
-	r.run("bird", "-f", "-c", config, "-s", socket)
-	eventually(r.t, 5*time.Second, func() string {
+	r.run(append([]string{"bird", "-f", "-c", config, "-s", socket}, c.flags...)...)
+	eventually(r.t, patience, func() string {
 		if _, err := os.Stat(socket); err != nil {
 			return "BIRD does not start"
 		}
@@ -179,9 +186,10 @@ func (r *router) run(args ...string) *exec.Cmd {
 	if err := daemon.Start(); err != nil {
 		r.t.Fatal(err)
 	}
+	r.daemon = daemon
 	r.t.Cleanup(func() {
 		_ = daemon.Process.Kill()
-		_ = daemon.Wait()
+		_ = daemon.Wait() // fails if the test has waited for it
 		if r.t.Failed() {
 			r.t.Logf("%s in %s:\n%s", args[0], r.namespace, log.String())
 		}
@@ -189,20 +197,51 @@ func (r *router) run(args ...string) *exec.Cmd {
 	return daemon
 }
 
+// crash ends the daemon as a loss of power would, but for the connections, which the kernel closes.
+func (r *router) crash() {
+	r.t.Helper()
+	if err := r.daemon.Process.Kill(); err != nil {
+		r.t.Fatal(err)
+	}
+	_ = r.daemon.Wait()
+	_ = os.Remove(filepath.Join(r.dir, "bird.ctl"))
+}
+
+// pause stops the daemon from doing anything until it is called with false.
+func (r *router) pause(on bool) {
+	r.t.Helper()
+	signal := syscall.SIGCONT
+	if on {
+		signal = syscall.SIGSTOP
+	}
+	if err := r.daemon.Process.Signal(signal); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
 func (r *router) birdc(command ...string) string {
 	r.t.Helper()
-	args := append([]string{"-s", filepath.Join(r.dir, "bird.ctl")}, command...)
-	out, err := exec.Command("birdc", args...).CombinedOutput()
+	out, err := r.askBird(command...)
 	if err != nil {
 		r.t.Fatalf("birdc %v: %v: %s", command, err, out)
 	}
-	return string(out)
+	return out
+}
+
+func (r *router) askBird(command ...string) (string, error) {
+	args := append([]string{"-s", filepath.Join(r.dir, "bird.ctl")}, command...)
+	out, err := exec.Command("birdc", args...).CombinedOutput()
+	return string(out), err
 }
 
 // learnt returns what BIRD has from the node, as "prefix via next-hop".
 func (r *router) learnt() []string {
 	r.t.Helper()
-	lines := strings.Split(r.birdc("show", "route", "protocol", "node"), "\n")
+	return birdRoutes(r.birdc("show", "route", "protocol", "node"))
+}
+
+func birdRoutes(out string) []string {
+	lines := strings.Split(out, "\n")
 	var routes []string
 	for i, line := range lines {
 		fields := strings.Fields(line)
@@ -241,6 +280,9 @@ func (r *router) frr(asn, nodeASN uint32, networks ...string) {
 		fmt.Fprintf(&b, "  network %s\n", n)
 	}
 	b.WriteString(" exit-address-family\n")
+	for _, line := range r.frrLines {
+		fmt.Fprintf(&b, " %s\n", line)
+	}
 	config := filepath.Join(r.dir, "bgpd.conf")
 	if err := os.WriteFile(config, []byte(b.String()), 0o600); err != nil {
 		r.t.Fatal(err)

@@ -73,6 +73,25 @@ func (s *Speaker) ConnectionStatus(ctx context.Context, tag int) (all []SessionS
 	return all, nil
 }
 
+// Settled reports whether Routes has all that a connection's routers announce in a family. It has not yet after a restart:
+// what the kernel has of the speaker before is to stay until then.
+func (s *Speaker) Settled(tag int, family string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range keys(tag) {
+		if k.family() != family {
+			continue
+		}
+		if c, ok := s.connections[k]; ok {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return !c.deferring
+		}
+		return !s.restarted[k]
+	}
+	return true
+}
+
 // Routes returns the accepted best paths of a connection, by prefix, IPv4 first.
 func (s *Speaker) Routes(ctx context.Context, tag int) (all []Route, err error) {
 	s.mu.Lock()
@@ -90,12 +109,22 @@ func (s *Speaker) Routes(ctx context.Context, tag int) (all []Route, err error) 
 }
 
 func (c *connection) observe(event *api.WatchEventResponse, at time.Time) {
-	peer := event.GetPeer().GetPeer()
-	if peer == nil {
-		return // a route changed; it is read from the table
-	}
+	defer c.settle(false)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for _, path := range event.GetTable().GetPaths() {
+		if path.Nlri != nil {
+			return // routes have changed; they are read from the table
+		}
+		side, _ := c.sideOf(path.NeighborIp) // an End-of-RIB
+		if session, ok := c.sessions[side]; ok && session.relay != nil && session.relay.hasMarked() {
+			session.complete = true
+		}
+	}
+	peer := event.GetPeer().GetPeer()
+	if peer == nil {
+		return
+	}
 	side, _ := c.sideOf(peer.GetState().GetNeighborAddress())
 	session, ok := c.sessions[side]
 	if !ok {
@@ -105,6 +134,15 @@ func (c *connection) observe(event *api.WatchEventResponse, at time.Time) {
 		session.state, session.since = state, at
 		if session.relay != nil {
 			session.relay.state(state)
+			if c.deferring && state == Established && session.relay.hasRestarted() {
+				time.AfterFunc(restartedTime, func() {
+					c.mu.Lock()
+					session.complete = true
+					c.mu.Unlock()
+					c.settle(false)
+					c.signal()
+				})
+			}
 		}
 	}
 	session.tooMany = peer.State.AdminState == api.PeerState_PFX_CT
@@ -149,6 +187,9 @@ func (c *connection) status(ctx context.Context) ([]SessionStatus, error) {
 		status := SessionStatus{Tag: c.want.Tag, Side: end.side, Family: c.want.key().family(), State: "idle"}
 		if o := c.sessions[end.side]; o != nil {
 			status.State, status.Since = o.state, o.since.UTC().Truncate(time.Microsecond)
+			if kept := accepted[end.side]; kept > 0 && status.State != Established {
+				status.Message = fmt.Sprintf("the router is away, and has asked for its routes to be kept while it restarts; %d are", kept)
+			}
 			if o.tooMany {
 				status.Message = fmt.Sprintf("closed: the peer announced more than %d prefixes", end.PrefixLimit)
 			} else if p := c.sessions[other[end.side]]; p != nil && o.state == Established && p.state == Established && o.routerID == p.routerID {
@@ -159,6 +200,9 @@ func (c *connection) status(ctx context.Context) ([]SessionStatus, error) {
 		if n := counts[end.side]; n != nil && status.State == Established {
 			status.PrefixesReceived, status.PrefixesSent = int(n.Accepted), int(n.Advertised)
 			status.PrefixesAccepted = accepted[end.side]
+			if relay := c.sessions[end.side].relay; relay != nil && relay.sendsEndOfRIB() {
+				status.PrefixesSent--
+			}
 			if refused := status.PrefixesReceived - status.PrefixesAccepted; refused > 0 && status.Message == "" {
 				status.Message = fmt.Sprintf("%d of %d prefixes announced are not registered and are refused", refused, status.PrefixesReceived)
 			}

@@ -45,6 +45,9 @@ func (d *Datapath) Strays(string) (Counters, error) {
 // SetRoutes returns an Unavailable error.
 func (d *Datapath) SetRoutes(int, []Route) error { return unsupported("datapath.SetRoutes") }
 
+// Routes returns an Unavailable error.
+func (d *Datapath) Routes(int) ([]Route, error) { return nil, unsupported("datapath.Routes") }
+
 // Stop returns an Unavailable error.
 func (d *Datapath) Stop(int) error { return unsupported("datapath.Stop") }
 

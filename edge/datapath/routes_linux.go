@@ -154,6 +154,36 @@ func (d *Datapath) SetRoutes(tag int, routes []Route) error {
 	})
 }
 
+// Routes returns the routes of a connection that SetRoutes has installed, in no order. It returns a NotFound error when
+// Ensure has not made the connection.
+func (d *Datapath) Routes(tag int) (routes []Route, err error) {
+	if err := checkTag("datapath.Routes", tag); err != nil {
+		return nil, err
+	}
+	err = d.in("datapath.Routes", func() error {
+		sides := map[int]Side{}
+		for _, side := range []Side{SideA, SideZ} {
+			link, err := d.netlink.LinkByName(InterfaceName(tag, side))
+			if err != nil {
+				return domain.Errorf(domain.NotFound, "datapath.Routes", "connection %d has no interface %s: %w",
+					tag, InterfaceName(tag, side), err).WithHint("call Ensure first")
+			}
+			sides[link.Attrs().Index] = side
+		}
+		have, err := listRoutes(TableNumber(tag), 0)
+		if err != nil {
+			return err
+		}
+		for _, r := range have {
+			if side, ok := sides[r.Ifindex]; ok && r.Proto == routeProtocol && r.NextHop.IsValid() {
+				routes = append(routes, Route{Side: side, Prefix: r.Prefix, NextHop: r.NextHop})
+			}
+		}
+		return nil
+	})
+	return routes, err
+}
+
 // linkEnd is a side's interface and addresses as they are on the node.
 type linkEnd struct {
 	ifindex   int
