@@ -2,6 +2,7 @@ package billing
 
 import (
 	"context"
+	"slices"
 
 	"crossbill/billing/usage"
 	"crossbill/domain"
@@ -24,44 +25,52 @@ func Backtest(ctx context.Context, log Log, meters Meters, plan pricing.Plan, li
 	if err := plan.Validate(); err != nil {
 		return nil, err
 	}
-	for from := 0; from < len(connections); from += maxBatch {
-		s, err := openStock(ctx, log, meters, month, connections[from:min(from+maxBatch, len(connections))])
+	for some := range slices.Chunk(connections, maxBatch) {
+		if rows, err = backtest(ctx, rows, log, meters, plan, listing, month, some); err != nil {
+			return nil, err
+		}
+	}
+	return rows, nil
+}
+
+// backtest adds the rows of as many connections as are looked at together.
+func backtest(
+	ctx context.Context, rows []BacktestRow, log Log, meters Meters, plan pricing.Plan, listing string, month Period, connections []usage.Billable,
+) ([]BacktestRow, error) {
+	s, err := openStock(ctx, log, meters, month, connections)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close(ctx)
+	for _, c := range connections {
+		own, err := gather(ctx, s.log, c.ConnectionID, month, s.upTo, func(f *Facts) error { return s.count(ctx, f) })
 		if err != nil {
 			return nil, err
 		}
-		for _, c := range connections[from:min(from+maxBatch, len(connections))] {
-			own, other := Facts{}, Facts{}
-			days := s.Between(c.ConnectionID, usage.DayOf(month.From), dayAfter(month.To))
-			own, err = gather(ctx, s.log, c.ConnectionID, month, s.upTo, func(f *Facts) error { return f.addDays(ctx, s.log, days) })
-			if err != nil {
-				return nil, err
-			}
-			if own.Billable.Empty() || listing != "" && own.Connection.ListingID != listing {
-				continue
-			}
-			other, err = gather(ctx, s.log, c.ConnectionID, month, s.upTo, func(f *Facts) error {
-				for n := range f.Stretches {
-					if _, err := plan.For(f.Stretches[n].Quote.BandwidthMbps); err != nil {
-						return err
-					}
-					f.Stretches[n].Quote.Plan = plan
-				}
-				f.openUsage() // the plan may count buckets where the other did not
-				return f.addDays(ctx, s.log, days)
-			})
-			if err != nil {
-				return nil, err
-			}
-			row := BacktestRow{ConnectionID: c.ConnectionID, ListingID: own.Connection.ListingID, Month: month}
-			if row.Own, err = own.passthrough(); err != nil {
-				return nil, err
-			}
-			if row.Other, err = other.passthrough(); err != nil {
-				return nil, err
-			}
-			rows = append(rows, row)
-			delete(s.Days, c.ConnectionID)
+		if own.Billable.Empty() || listing != "" && own.Connection.ListingID != listing {
+			continue
 		}
+		other, err := gather(ctx, s.log, c.ConnectionID, month, s.upTo, func(f *Facts) error {
+			for n := range f.Stretches {
+				if _, err := plan.For(f.Stretches[n].Quote.BandwidthMbps); err != nil {
+					return err
+				}
+				f.Stretches[n].Quote.Plan = plan
+			}
+			f.openUsage() // the plan may count buckets where the other did not
+			return s.count(ctx, f)
+		})
+		if err != nil {
+			return nil, err
+		}
+		row := BacktestRow{ConnectionID: c.ConnectionID, ListingID: own.Connection.ListingID, Month: month}
+		if row.Own, err = own.passthrough(); err != nil {
+			return nil, err
+		}
+		if row.Other, err = other.passthrough(); err != nil {
+			return nil, err
+		}
+		rows = append(rows, row)
 	}
 	return rows, nil
 }

@@ -129,7 +129,7 @@ func (p *preloaded) ReadStream(ctx context.Context, stream string, after int64, 
 // stock is what a batch of connections is billed from: their streams and their days.
 type stock struct {
 	gathering
-	usage.Stock
+	*usage.Stock
 }
 
 // openStock reads what connections of a few customers are billed from, in a handful of looks at the database.
@@ -144,14 +144,23 @@ func openStock(ctx context.Context, log Log, meters Meters, period Period, conne
 			streams = append(streams, billingaccount.DefaultStream(c.CustomerID), feeallowance.Stream(c.CustomerID))
 		}
 	}
-	found, err := meters.Read(ctx, ids, usage.DayOf(period.From), dayAfter(period.To))
+	found, err := meters.Open(ctx, ids, usage.DayOf(period.From), dayAfter(period.To))
 	if err != nil {
 		return nil, err
 	}
 	read := preload(log, found.Position)
 	s := &stock{Stock: found, gathering: gathering{log: read, period: period, upTo: found.Position, book: newBook(read, found.Position, period)}}
-	if err := read.add(ctx, streams); err != nil {
+	if err := s.preload(ctx, read, streams); err != nil {
+		s.Close(ctx)
 		return nil, err
+	}
+	return s, nil
+}
+
+// preload reads the streams of connections and their customers, and those that they name.
+func (s *stock) preload(ctx context.Context, read *preloaded, streams []string) error {
+	if err := read.add(ctx, streams); err != nil {
+		return err
 	}
 	var more []string
 	for _, e := range read.streams {
@@ -167,7 +176,7 @@ func openStock(ctx context.Context, log Log, meters Meters, period Period, conne
 			}
 		}
 	}
-	return s, read.add(ctx, more)
+	return read.add(ctx, more)
 }
 
 // dayAfter returns the first midnight that is not before a time.
@@ -184,9 +193,7 @@ func (s *stock) facts(ctx context.Context, id string) (f Facts, periods billingr
 	if periods, version, err = load(ctx, s.log, billingrun.PeriodStream(id), s.upTo, billingrun.EvolvePeriod); err != nil {
 		return f, periods, version, err
 	}
-	f, err = gather(ctx, s.log, id, s.period, s.upTo, func(f *Facts) error {
-		return f.addDays(ctx, s.log, s.Between(id, usage.DayOf(s.period.From), dayAfter(s.period.To)))
-	})
+	f, err = gather(ctx, s.log, id, s.period, s.upTo, func(f *Facts) error { return s.count(ctx, f) })
 	f.UsageVersion = s.Versions[id]
 	return f, periods, version, err
 }
@@ -197,9 +204,16 @@ func (s *stock) closedPeriod(ctx context.Context, id string, period Period) (Fac
 	if !ok || !period.From.Before(late[1].Add(24*time.Hour)) || !late[0].Before(period.To) {
 		return Facts{}, nil
 	}
-	f, err := gather(ctx, s.log, id, period, s.upTo, func(f *Facts) error {
-		return f.addDays(ctx, s.log, s.Between(id, usage.DayOf(period.From), dayAfter(period.To)))
-	})
+	f, err := gather(ctx, s.log, id, period, s.upTo, func(f *Facts) error { return s.count(ctx, f) })
 	f.UsageVersion = s.Versions[id]
 	return f, err
+}
+
+// count adds the days of the facts' period.
+func (s *stock) count(ctx context.Context, f *Facts) error {
+	days, err := s.Between(ctx, f.Connection.ID, usage.DayOf(f.Period.From), dayAfter(f.Period.To))
+	if err != nil {
+		return err
+	}
+	return f.addDays(ctx, s.log, days)
 }

@@ -70,6 +70,7 @@ func PreviewOf(ctx context.Context, log Log, meters Meters, r PreviewRequest) (P
 	if err != nil {
 		return Preview{}, err
 	}
+	defer s.Close(ctx)
 	all := Preview{Period: r.Period, At: at, Position: s.upTo}
 	var facts []Facts
 	for _, id := range r.ConnectionIDs {
@@ -80,7 +81,6 @@ func PreviewOf(ctx context.Context, log Log, meters Meters, r PreviewRequest) (P
 		if err != nil {
 			return Preview{}, err
 		}
-		delete(s.Days, id) // they are large, and counted
 		if !f.Billable.Empty() {
 			facts, all.Connections = append(facts, f), append(all.Connections, f.Connection)
 		}
@@ -120,7 +120,11 @@ func (s *stock) asIf(ctx context.Context, id string, at time.Time, forecast bool
 	read.streams[stream] = all
 	read.streams[feeallowance.Stream(state.CustomerID)] = nil
 	f, err := gather(ctx, read, id, s.period, s.upTo, func(f *Facts) error {
-		if err := f.addOpenDays(ctx, read, s.Between(id, usage.DayOf(s.period.From), dayAfter(s.period.To)), at); err != nil || !forecast {
+		days, err := s.Between(ctx, id, usage.DayOf(s.period.From), dayAfter(s.period.To))
+		if err != nil {
+			return err
+		}
+		if err := f.addOpenDays(ctx, read, days, at); err != nil || !forecast {
 			return err
 		}
 		if rest, ok := f.rest(at); ok {

@@ -37,7 +37,7 @@ const DefaultGrace = 48 * time.Hour
 // Meters is where readings are kept by bucket and day; [usage.Store] is it.
 type Meters interface {
 	CatchUp(ctx context.Context, position events.Position) error
-	Read(ctx context.Context, connections []string, from, to time.Time) (usage.Stock, error)
+	Open(ctx context.Context, connections []string, from, to time.Time) (*usage.Stock, error)
 	Connections(ctx context.Context, from, to time.Time, after usage.Billable, limit int) ([]usage.Billable, error)
 	Known(ctx context.Context, connections []string) ([]usage.Billable, error)
 }
@@ -225,6 +225,7 @@ func (s *surveyed) read(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
+	defer from.Close(ctx)
 	s.batch = &batch{run: r, upTo: from.upTo, book: from.book, open: make(map[string]openConnection), allowances: make(map[string]int64)}
 	for _, connection := range connections {
 		c, err := s.look(ctx, from, connection.ConnectionID)
@@ -237,7 +238,6 @@ func (s *surveyed) read(ctx context.Context, r *run) error {
 			s.open[connection.ConnectionID] = c
 		}
 	}
-	from.Discard() // they are large, and counted
 	if n := len(connections); n > 0 {
 		s.end = connections[n-1]
 		s.goesOn = n < len(all) && all[n].CustomerID == s.end.CustomerID

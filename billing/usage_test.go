@@ -55,6 +55,7 @@ func TestTheStoreIsTheReadings(t *testing.T) {
 				stock, err := openStock(t.Context(), w, meters, period, []usage.Billable{{CustomerID: raw.Connection.CustomerID, ConnectionID: s.id()}})
 				must(t, err)
 				kept, _, _, err := stock.facts(t.Context(), s.id())
+				stock.Close(t.Context())
 				must(t, err)
 				if raw.Billable.Empty() {
 					continue

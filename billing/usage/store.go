@@ -6,7 +6,6 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -324,33 +323,15 @@ func eachDay(rows pgx.Rows, room *room, visit func(id string, d Day) error) erro
 	return err
 }
 
-// room is where the buckets of many days are kept: a hundred thousand bytes for a connection and month. A nil one is for few.
-type room struct {
-	chunks []*chunk
-	used   int // bytes of the last
-}
+// room is where the buckets of many days are kept. A nil one is for few.
+type room []byte
 
-type chunk [1 << 20]byte
-
-var chunks = sync.Pool{New: func() any { return new(chunk) }}
-
-// keep returns a copy of a row's buckets.
+// keep returns a copy of a row's buckets. What it returned before stays where it is when there is more to keep.
 func (r *room) keep(row []byte) []byte {
-	if r == nil || len(row) > len(chunk{}) {
+	if r == nil {
 		return slices.Clone(row)
 	}
-	if len(r.chunks) == 0 || r.used+len(row) > len(chunk{}) {
-		r.chunks, r.used = append(r.chunks, chunks.Get().(*chunk)), 0
-	}
-	kept := r.chunks[len(r.chunks)-1][r.used : r.used+len(row) : r.used+len(row)]
-	r.used += copy(kept, row)
-	return kept
-}
-
-// discard lets others have the room.
-func (r *room) discard() {
-	for _, c := range r.chunks {
-		chunks.Put(c)
-	}
-	*r = room{}
+	first := len(*r)
+	*r = append(*r, row...)
+	return (*r)[first:len(*r):len(*r)]
 }
