@@ -73,8 +73,9 @@ func (r *ranges) evidence() []invoice.Evidence {
 type readings struct {
 	stream string
 	window rating.Interval // whole days
-	days   []usage.Day     // those with readings, in order
-	count  int             // of readings that were added one by one
+	digest usage.Digest    // of days that were counted before
+	days   []usage.Day     // of readings that were added one by one, in order
+	count  int             // of these readings
 }
 
 // over makes the evidence that of all days which an interval touches.
@@ -105,13 +106,14 @@ func (r *readings) add(e events.Recorded, at rating.Interval) {
 func (r *readings) addDays(days []usage.Day) {
 	for _, d := range days {
 		if !d.Start.Before(r.window.From) && d.Start.Before(r.window.To) {
-			r.days = append(r.days, d)
+			r.digest.Add(d)
 		}
 	}
 }
 
 // newest returns the version of the newest of the readings; 0: there are none.
-func (r *readings) newest() (version int64) {
+func (r *readings) newest() int64 {
+	version := r.digest.Last
 	for _, d := range r.days {
 		version = max(version, d.Last)
 	}
@@ -122,12 +124,12 @@ func (r *readings) collected() int { return r.count }
 
 // evidence returns one range over all days; none if they have no readings.
 func (r *readings) evidence() []invoice.Evidence {
-	if len(r.days) == 0 {
-		return nil
-	}
-	var all usage.Digest
+	all := r.digest
 	for _, d := range r.days {
 		all.Add(d)
+	}
+	if all.Count == 0 {
+		return nil
 	}
 	from, to := r.window.From, r.window.To
 	return []invoice.Evidence{{

@@ -354,7 +354,11 @@ func (f *Facts) count(r rating.Reading) error {
 func (f *Facts) addDays(ctx context.Context, log Log, days []usage.Day) error {
 	f.usage.addDays(days)
 	for n := range f.Stretches {
-		f.Stretches[n].usage.addDays(days)
+		if s := &f.Stretches[n]; s.usage.window.Equal(f.usage.window) { // nearly always
+			s.usage = f.usage
+		} else {
+			s.usage.addDays(days)
+		}
 	}
 	for _, d := range days {
 		if err := d.Check(); err != nil {

@@ -89,6 +89,9 @@ func (l *Log) VersionAt(ctx context.Context, stream string, at Position) (int64,
 // Versions returns the versions that streams have now; streams without events are left out. It returns an Unavailable
 // error if they can't be read.
 func (l *Log) Versions(ctx context.Context, streams []string) (map[string]int64, error) {
+	if len(streams) == 0 {
+		return nil, nil
+	}
 	rows, err := l.pool.Query(ctx, `SELECT stream, version FROM streams WHERE stream = ANY($1)`, streams) // primary key
 	if err != nil {
 		return nil, unreadable(ctx, err)

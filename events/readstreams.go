@@ -44,7 +44,13 @@ func (l *Log) ReadStreams(ctx context.Context, streams []string, upTo Position) 
 		return nil, unreadable(ctx, err)
 	}
 	// What is not whole here is, in part, in the archives. Versions have no gaps and begin with 1.
-	known, err := l.Versions(ctx, streams)
+	var empty []string
+	for _, stream := range streams {
+		if len(found[stream]) == 0 {
+			empty = append(empty, stream)
+		}
+	}
+	known, err := l.Versions(ctx, empty)
 	if err != nil {
 		return nil, err
 	}
