@@ -3,6 +3,7 @@
 package edge
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -27,4 +28,17 @@ func lockDir(dir string) (unlock func(), err error) {
 		syscall.Flock(int(file.Fd()), syscall.LOCK_UN)
 		file.Close()
 	}, nil
+}
+
+// holdFile waits until no other process holds the lock of the given name, and holds it.
+func holdFile(path string) (release func() error, err error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
+		file.Close()
+		return nil, err
+	}
+	return func() error { return errors.Join(syscall.Flock(int(file.Fd()), syscall.LOCK_UN), file.Close()) }, nil
 }

@@ -97,7 +97,7 @@ func Join(ctx context.Context, platformURL, token, stateDir string) (edgeNodeID 
 	}
 	i := &Identity{path: filepath.Join(stateDir, identityFile)}
 	stored := storedIdentity{Platform: platformURL, EdgeNodeID: t.EdgeNodeID, PrivateKey: key, Certificate: answer.Certificate, Authority: answer.Authority}
-	if err := i.replace(stored); err != nil {
+	if err := i.replace(stored, nil); err != nil {
 		return "", err
 	}
 	return t.EdgeNodeID, nil
@@ -175,17 +175,27 @@ func (i *Identity) hold(stored storedIdentity) error {
 	return nil
 }
 
-// replace puts another identity into the file and holds it.
-func (i *Identity) replace(stored storedIdentity) error {
+// replace puts another identity into the file and holds it. It takes the place of the given one: where somebody has joined
+// since, that stays. Nil, it takes the place of any.
+func (i *Identity) replace(stored storedIdentity, of *heldIdentity) error {
 	const op = "edge.Identity"
-	content, err := json.MarshalIndent(stored, "", "  ")
-	if err == nil {
-		err = i.hold(stored)
-	}
-	if err != nil {
+	if err := i.hold(stored); err != nil {
 		return domain.Errorf(domain.Internal, op, "the platform's certificate can't be used: %w", err)
 	}
-	if err := writeFile(i.path, content); err != nil {
+	release, err := holdFile(i.path + ".lock")
+	if err != nil {
+		return domain.Errorf(domain.Internal, op, "lock the certificate: %w", err)
+	}
+	if of != nil {
+		if joined, err := i.read(); err == nil && joined.Certificate != of.Certificate {
+			return errors.Join(i.hold(joined), release())
+		}
+	}
+	content, err := json.MarshalIndent(stored, "", "  ")
+	if err == nil {
+		err = writeFile(i.path, content)
+	}
+	if err = errors.Join(err, release()); err != nil {
 		return domain.Errorf(domain.Internal, op, "keep the certificate: %w", err)
 	}
 	return nil
@@ -275,7 +285,7 @@ func (i *Identity) renew(ctx context.Context) error {
 	}
 	next := held.storedIdentity
 	next.PrivateKey, next.Certificate = key, answer.Certificate // the authority stays the one that was joined with
-	return i.replace(next)
+	return i.replace(next, held)
 }
 
 // newRequest makes a key and a request (RFC 2986) for a certificate of it, both in PEM.
