@@ -27,6 +27,11 @@ func main() {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
+	} else if what := strings.Fields(os.Getenv(asSpeaker)); len(what) > 0 {
+		if err := speakHere(ctx, what); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
 	} else {
 		code = program.Run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	}
@@ -41,6 +46,7 @@ var program = bench.Program[*run]{
 		{Name: "tcp_throughput", Measure: tcpThroughput},
 		{Name: "policer", Measure: policer},
 		{Name: "vs_nftables", Measure: vsNftables},
+		{Name: "bgp_scale", Measure: bgpScale},
 	},
 	Open: func(server *bench.Server, rounds int, quick bool) (*run, error) {
 		s := full
@@ -60,11 +66,13 @@ type sizes struct {
 	rates    []int         // Mbps ordered
 	vlans    int
 	flood    time.Duration
+	sessions int // of BGP on one node
+	routes   int // all of them together
 }
 
 var (
-	full  = sizes{frames: 5_000_000, transfer: 10 * time.Second, rates: []int{10, 100, 1000}, vlans: 1000, flood: 5 * time.Second}
-	small = sizes{frames: 1000, transfer: time.Second, rates: []int{10}, vlans: 4, flood: 200 * time.Millisecond}
+	full  = sizes{frames: 5_000_000, transfer: 10 * time.Second, rates: []int{10, 100, 1000}, vlans: 1000, flood: 5 * time.Second, sessions: 200, routes: 100_000}
+	small = sizes{frames: 1000, transfer: time.Second, rates: []int{10}, vlans: 4, flood: 200 * time.Millisecond, sessions: 4, routes: 40}
 )
 
 // run is what a bench is given.

@@ -8,9 +8,9 @@ import (
 	"crossbill/edge/lab"
 )
 
-// TestMain lets the test's binary be the process that sends.
+// TestMain lets the test's binary be the process that sends, and the node.
 func TestMain(m *testing.M) {
-	if os.Getenv(asSender) != "" {
+	if os.Getenv(asSender) != "" || os.Getenv(asSpeaker) != "" {
 		main()
 	}
 	os.Exit(m.Run())
@@ -21,5 +21,5 @@ func TestQuick(t *testing.T) {
 	if err := lab.Supported(); err != nil {
 		t.Skip(err)
 	}
-	benchtest.Quick(t, program.Run, "meter_in_ns", "meter_look_ns", "meter_out_ns", "tcp_throughput", "policer_10", "vs_nftables")
+	benchtest.Quick(t, program.Run, "meter_in_ns", "meter_look_ns", "meter_out_ns", "tcp_throughput", "policer_10", "vs_nftables", "bgp_scale_ms", "bgp_scale_mib")
 }

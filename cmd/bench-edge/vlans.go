@@ -77,7 +77,7 @@ func openVLANs(ctx context.Context, b *run) (p *path, err error) {
 		}
 		fmt.Fprintf(&neighbours, "neigh replace %s lladdr 02:00:00:00:00:06 dev %s nud permanent\n", c.Z.Peer, datapath.InterfaceName(n, datapath.SideZ))
 	}
-	return p, input(ctx, l, neighbours.String(), "ip", "-batch", "-")
+	return p, input(ctx, l, lab.PoP, neighbours.String(), "ip", "-batch", "-")
 }
 
 // openRules makes a chain for each VLAN that counts and limits.
@@ -93,14 +93,14 @@ func openRules(ctx context.Context, b *run) (*lab.Lab, error) {
 	}
 	ruleset := fmt.Sprintf("table netdev bench {\n%schain in { type filter hook ingress device %q priority 0; policy drop; vlan id vmap { %s }; }\n}\n",
 		&chains, lab.PortA, &verdicts)
-	if err := input(ctx, l, ruleset, "nft", "-f", "-"); err != nil {
+	if err := input(ctx, l, lab.PoP, ruleset, "nft", "-f", "-"); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
 }
 
-func input(ctx context.Context, l *lab.Lab, text, name string, args ...string) error {
-	command := l.Command(ctx, lab.PoP, name, args...)
+func input(ctx context.Context, l *lab.Lab, place, text, name string, args ...string) error {
+	command := l.Command(ctx, place, name, args...)
 	command.Stdin = strings.NewReader(text)
 	if out, err := command.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w: %.500s", name, err, out)
