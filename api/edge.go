@@ -69,12 +69,13 @@ func (s *Server) desiredState(ctx context.Context, node edgenode.State, revision
 		ReadingIntervalSeconds: int(s.ReadingInterval / time.Second), Connections: []DesiredConnection{},
 	}
 	for _, c := range connections {
-		desired := DesiredConnection{
-			ConnectionId: c.ID, Tag: c.Tag, Phase: DesiredConnectionPhase(c.DesiredPhase()), BandwidthMbps: c.DesiredMbps(),
-			A: desiredAttachment(c.A), Z: desiredAttachment(c.Z),
+		d, ok := c.DesiredOn(node.ID)
+		if !ok {
+			continue
 		}
-		if c.ProbePending() {
-			desired.ProbeId = &c.LastProbe.ID
+		desired := DesiredConnection{
+			ConnectionId: c.ID, Tag: d.Tag, Phase: DesiredConnectionPhase(d.Phase), BandwidthMbps: d.Mbps,
+			A: desiredAttachment(d.A), Z: desiredAttachment(d.Z), ProbeId: optional(d.ProbeID),
 		}
 		if err := s.desiredSessions(ctx, c, &desired); err != nil {
 			return v, err

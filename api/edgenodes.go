@@ -52,8 +52,9 @@ func (s *Server) GetEdgeNode(ctx context.Context, req GetEdgeNodeRequestObject) 
 	v.Identity = edgeIdentityView(identity, s.now())
 	count, drift := len(desired.Connections), []EdgeDrift{}
 	for _, c := range desired.Connections {
-		if status := c.Status(); drifts(c, status) {
-			drift = append(drift, EdgeDrift{ConnectionId: c.ID, State: c.State, Phase: c.DesiredPhase(), Status: statusView(status)})
+		d, _ := c.DesiredOn(node.ID)
+		if status := c.Status(); drifts(c, d, status) {
+			drift = append(drift, EdgeDrift{ConnectionId: c.ID, State: c.State, Phase: d.Phase, Status: statusView(status)})
 		}
 	}
 	v.DesiredRevision, v.Connections, v.Drift = int64(desired.Revision), &count, &drift
@@ -61,14 +62,14 @@ func (s *Server) GetEdgeNode(ctx context.Context, req GetEdgeNodeRequestObject) 
 }
 
 // drifts reports whether an edge node has not brought a connection to where it is to be, or says that something is amiss.
-func drifts(c connection.State, status []connection.Message) bool {
+func drifts(c connection.State, d connection.Desired, status []connection.Message) bool {
 	for _, m := range status {
 		if m.Tag == connection.TagEdge || m.Tag == connection.TagBGP {
 			return true
 		}
 	}
-	waiting := c.Change != nil || c.SuspensionRequestedAt != nil || c.ResumptionRequestedAt != nil || c.CutoverRequestedAt != nil && c.BillingFrom == nil
-	return waiting || c.DesiredPhase() == connection.PhaseAbsent
+	waiting := c.Change != nil || c.Rebuild != nil || c.SuspensionRequestedAt != nil || c.ResumptionRequestedAt != nil || c.CutoverRequestedAt != nil && c.BillingFrom == nil
+	return waiting || d.Phase == connection.PhaseAbsent
 }
 
 func edgeNodeStatus(n edgenode.State, heard projections.EdgeHeard) EdgeNodeStatus {

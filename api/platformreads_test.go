@@ -24,6 +24,7 @@ var platformReads = map[string]string{
 	"CreditInvoice":        "an operator's",
 	"VoidInvoice":          "an operator's",
 	"CreateEdgeNode":       "an operator's",
+	"checkMove":            "decided by whose the ports are, for an operator",
 	"CreatePort":           "an operator's",
 	"CreateServiceKey":     "decided by whose the port is",
 	"documentSource":       "who makes out the invoices, and the billing account of a document that was loaded as the caller",

@@ -2226,16 +2226,19 @@ type Connection struct {
 	BillingTo     *time.Time        `json:"billing_to,omitempty"`
 
 	// ChangeOrderId The order whose change of it is pending.
-	ChangeOrderId  *string         `json:"change_order_id,omitempty"`
-	CustomerId     OrganisationID  `json:"customer_id"`
-	EdgeNodeId     *EdgeNodeID     `json:"edge_node_id,omitempty"`
-	Id             ConnectionID    `json:"id"`
-	ListingId      ListingID       `json:"listing_id"`
-	ListingVersion int             `json:"listing_version"`
-	OrderId        OrderID         `json:"order_id"`
-	ProviderId     OrganisationID  `json:"provider_id"`
-	Sessions       []Session       `json:"sessions"`
-	State          ConnectionState `json:"state"`
+	ChangeOrderId  *string        `json:"change_order_id,omitempty"`
+	CustomerId     OrganisationID `json:"customer_id"`
+	EdgeNodeId     *EdgeNodeID    `json:"edge_node_id,omitempty"`
+	Id             ConnectionID   `json:"id"`
+	ListingId      ListingID      `json:"listing_id"`
+	ListingVersion int            `json:"listing_version"`
+	OrderId        OrderID        `json:"order_id"`
+	ProviderId     OrganisationID `json:"provider_id"`
+
+	// Rebuild The connection is being set up anew, for a change that is not in place or for a move.
+	Rebuild  *Rebuild        `json:"rebuild,omitempty"`
+	Sessions []Session       `json:"sessions"`
+	State    ConnectionState `json:"state"`
 
 	// Status What there is to know besides its state.
 	Status         []StatusMessage `json:"status"`
@@ -3192,6 +3195,13 @@ type Money = domain.Money
 // Example: 2026-03
 type Month = string
 
+// Move A port that is not named stays. Both have to be on one edge node, and the same party's as before.
+type Move struct {
+	CustomerPortId *PortID `json:"customer_port_id,omitempty"`
+	ProviderPortId *PortID `json:"provider_port_id,omitempty"`
+	Reason         string  `json:"reason"`
+}
+
 // NeutralLine An item as its customer was charged for it and as its provider is settled for it; what credit notes take off is negative.
 type NeutralLine struct {
 	// Charged An amount in major units with all the digits of its currency.
@@ -4084,7 +4094,7 @@ type QuoteState string
 type QuotedChange struct {
 	FromMbps int `json:"from_mbps"`
 
-	// InPlace Whether the listing allows it while traffic crosses. What it does not is to be ordered as a new connection.
+	// InPlace Whether the listing allows it while traffic crosses. For what it does not the connection is set up anew, and nothing crosses meanwhile.
 	InPlace bool                `json:"in_place"`
 	Kinds   []QuotedChangeKinds `json:"kinds"`
 	Outage  bool                `json:"outage"`
@@ -4142,6 +4152,21 @@ type ReadingVerdicts struct {
 // Reason defines model for Reason.
 type Reason struct {
 	Reason string `json:"reason"`
+}
+
+// Rebuild The connection is being set up anew, for a change that is not in place or for a move.
+type Rebuild struct {
+	// Attachment How the party's own router is to be configured.
+	Attachment *RouterAttachment `json:"attachment,omitempty"`
+
+	// Deadline Given up, and as before, when traffic does not cross by then.
+	Deadline    *time.Time  `json:"deadline,omitempty"`
+	EdgeNodeId  *EdgeNodeID `json:"edge_node_id,omitempty"`
+	Reason      string      `json:"reason"`
+	RequestedAt time.Time   `json:"requested_at"`
+
+	// TrafficStoppedAt Since when nothing crosses; absent while the old build carries traffic.
+	TrafficStoppedAt *time.Time `json:"traffic_stopped_at,omitempty"`
 }
 
 // RecordedReading A reading of an edge node, or of a provider's own meter, which has no epoch, sequence or packets (all 0).
@@ -5239,6 +5264,21 @@ type GetUsageParams struct {
 
 // ModifyConnectionParams defines parameters for ModifyConnection.
 type ModifyConnectionParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// CrossbillOnBehalfOf For whom the caller acts: a member's id, or a pseudonym without `@`. Recorded for good with the events of the request; it gives no right.
+	CrossbillOnBehalfOf *OnBehalfOf `json:"Crossbill-On-Behalf-Of,omitempty"`
+
+	// CrossbillReason Why the caller acts; nothing about a person. Recorded for good with the events of the request.
+	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// MoveConnectionParams defines parameters for MoveConnection.
+type MoveConnectionParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
@@ -6687,6 +6727,9 @@ type ConfigureBGPSessionJSONRequestBody = BGPSessionSettings
 // ModifyConnectionJSONRequestBody defines body for ModifyConnection for application/json ContentType.
 type ModifyConnectionJSONRequestBody = NewChange
 
+// MoveConnectionJSONRequestBody defines body for MoveConnection for application/json ContentType.
+type MoveConnectionJSONRequestBody = Move
+
 // RetryConnectionJSONRequestBody defines body for RetryConnection for application/json ContentType.
 type RetryConnectionJSONRequestBody = Reason
 
@@ -7047,6 +7090,9 @@ type ServerInterface interface {
 	// ModifyConnection Order the change that a quote for this connection says
 	// (POST /v1/connections/{connection_id}:modify)
 	ModifyConnection(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params ModifyConnectionParams)
+	// MoveConnection Set the connection up on other ports, of its edge node or of another
+	// (POST /v1/connections/{connection_id}:move)
+	MoveConnection(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params MoveConnectionParams)
 	// ResumeConnection Open the gate of a suspended connection again
 	// (POST /v1/connections/{connection_id}:resume)
 	ResumeConnection(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params ResumeConnectionParams)
@@ -9469,6 +9515,113 @@ func (siw *ServerInterfaceWrapper) ModifyConnection(w http.ResponseWriter, r *ht
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ModifyConnection(w, r, connectionId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// MoveConnection operation middleware
+func (siw *ServerInterfaceWrapper) MoveConnection(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "connection_id" -------------
+	var connectionId ConnectionID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "connection_id", mux.Vars(r)["connection_id"], &connectionId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "connection_id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params MoveConnectionParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Idempotency-Key", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Idempotency-Key", Err: err})
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "Crossbill-On-Behalf-Of" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Crossbill-On-Behalf-Of")]; found {
+		var CrossbillOnBehalfOf OnBehalfOf
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Crossbill-On-Behalf-Of", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Crossbill-On-Behalf-Of", valueList[0], &CrossbillOnBehalfOf, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Crossbill-On-Behalf-Of", Err: err})
+			return
+		}
+
+		params.CrossbillOnBehalfOf = &CrossbillOnBehalfOf
+
+	}
+
+	// ------------- Optional header parameter "Crossbill-Reason" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Crossbill-Reason")]; found {
+		var CrossbillReason ActingReason
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "Crossbill-Reason", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Crossbill-Reason", valueList[0], &CrossbillReason, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Crossbill-Reason", Err: err})
+			return
+		}
+
+		params.CrossbillReason = &CrossbillReason
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "If-Match", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "If-Match", Err: err})
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.MoveConnection(w, r, connectionId, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -19569,6 +19722,8 @@ func HandlerWithOptions(si ServerInterface, options GorillaServerOptions) http.H
 
 	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}:resume", wrapper.ResumeConnection).Methods(http.MethodPost)
 
+	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}:move", wrapper.MoveConnection).Methods(http.MethodPost)
+
 	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}:retry", wrapper.RetryConnection).Methods(http.MethodPost)
 
 	r.HandleFunc(options.BaseURL+"/v1/connections/{connection_id}:skip", wrapper.SkipConnectionStep).Methods(http.MethodPost)
@@ -21039,6 +21194,57 @@ type ModifyConnectiondefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ModifyConnectiondefaultApplicationProblemPlusJSONResponse) VisitModifyConnectionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MoveConnectionRequestObject struct {
+	ConnectionId ConnectionID `json:"connection_id"`
+	Params       MoveConnectionParams
+	Body         *MoveConnectionJSONRequestBody
+}
+
+type MoveConnectionResponseObject interface {
+	VisitMoveConnectionResponse(w http.ResponseWriter) error
+}
+
+type MoveConnection202ResponseHeaders struct {
+	CrossbillPosition *int64
+}
+
+type MoveConnection202JSONResponse struct {
+	Body    Connection
+	Headers MoveConnection202ResponseHeaders
+}
+
+func (response MoveConnection202JSONResponse) VisitMoveConnectionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.CrossbillPosition != nil {
+		w.Header().Set("Crossbill-Position", fmt.Sprint(*response.Headers.CrossbillPosition))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type MoveConnectiondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response MoveConnectiondefaultApplicationProblemPlusJSONResponse) VisitMoveConnectionResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -27646,6 +27852,9 @@ type StrictServerInterface interface {
 	// ModifyConnection Order the change that a quote for this connection says
 	// (POST /v1/connections/{connection_id}:modify)
 	ModifyConnection(ctx context.Context, request ModifyConnectionRequestObject) (ModifyConnectionResponseObject, error)
+	// MoveConnection Set the connection up on other ports, of its edge node or of another
+	// (POST /v1/connections/{connection_id}:move)
+	MoveConnection(ctx context.Context, request MoveConnectionRequestObject) (MoveConnectionResponseObject, error)
 	// ResumeConnection Open the gate of a suspended connection again
 	// (POST /v1/connections/{connection_id}:resume)
 	ResumeConnection(ctx context.Context, request ResumeConnectionRequestObject) (ResumeConnectionResponseObject, error)
@@ -28905,6 +29114,40 @@ func (sh *strictHandler) ModifyConnection(w http.ResponseWriter, r *http.Request
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ModifyConnectionResponseObject); ok {
 		if err := validResponse.VisitModifyConnectionResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// MoveConnection operation middleware
+func (sh *strictHandler) MoveConnection(w http.ResponseWriter, r *http.Request, connectionId ConnectionID, params MoveConnectionParams) {
+	var request MoveConnectionRequestObject
+
+	request.ConnectionId = connectionId
+	request.Params = params
+
+	var body MoveConnectionJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.MoveConnection(ctx, request.(MoveConnectionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "MoveConnection")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(MoveConnectionResponseObject); ok {
+		if err := validResponse.VisitMoveConnectionResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

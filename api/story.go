@@ -123,6 +123,22 @@ func ofTheConnection(e domain.Event) string {
 		return "The connection is to be resumed"
 	case connection.Resumed:
 		return "The connection is resumed: traffic crosses again since " + when(e.At)
+	case connection.MoveRequested:
+		return "The connection is to be moved to other ports: " + e.Reason
+	case connection.RebuildStarted:
+		return "The connection is set up anew; that has to carry traffic by " + when(e.Deadline) + ": " + e.Reason
+	case connection.TrafficStopped:
+		return "Nothing crosses since " + when(e.At) + ", while the connection is set up anew"
+	case connection.Rebuilt:
+		return "The connection is set up anew: traffic crosses there since " + when(e.At)
+	case connection.RebuildAbandoned:
+		return "Setting the connection up anew is given up: " + e.Reason
+	case connection.TrafficRestored:
+		return "Traffic crosses as before again, since " + when(e.At)
+	case connection.BuildRemoved:
+		return "Nothing is left of the connection on an edge node that it was on"
+	case connection.BuildReleased:
+		return "What was reserved where the connection was is free again"
 	case connection.TerminationScheduled:
 		return fmt.Sprintf("The connection is to end at %s: %s", when(e.EffectiveAt), e.Reason)
 	case connection.TerminationUnscheduled:

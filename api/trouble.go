@@ -30,13 +30,15 @@ func (s *Server) SkipConnectionStep(ctx context.Context, req SkipConnectionStepR
 			if err != nil || len(decided) == 0 {
 				return nil, nil, err
 			}
-			heard, err := s.Platform.EdgeHeard(ctx, []edgenode.State{{ID: c.EdgeNodeID}})
-			if err != nil {
-				return nil, nil, err
-			}
-			if at := heard[c.EdgeNodeID].At; at != nil && at.After(c.Trouble.Since) {
-				return nil, nil, domain.Errorf(domain.Conflict, "api.SkipConnectionStep", "the edge node %s was heard of at %s", c.EdgeNodeID, at.UTC().Format(time.RFC3339)).
-					WithHint("retry: it is there to remove the connection and to deliver its readings")
+			for _, node := range c.Awaited() {
+				heard, err := s.Platform.EdgeHeard(ctx, []edgenode.State{{ID: node}})
+				if err != nil {
+					return nil, nil, err
+				}
+				if at := heard[node].At; at != nil && at.After(c.Trouble.Since) {
+					return nil, nil, domain.Errorf(domain.Conflict, "api.SkipConnectionStep", "the edge node %s was heard of at %s", node, at.UTC().Format(time.RFC3339)).
+						WithHint("retry: it is there to remove the connection and to deliver its readings")
+				}
 			}
 			return decided, nil, nil
 		})

@@ -84,7 +84,7 @@ func connectionView(s connection.State, to Caller) Connection {
 	if t := s.Termination; t != nil {
 		v.Termination = &Termination{OrderId: t.OrderID, Reason: t.Reason, EffectiveAt: t.EffectiveAt}
 	}
-	v.Trouble = troubleView(s, to)
+	v.Trouble, v.Rebuild = troubleView(s, to), rebuildView(s, to)
 	for _, name := range s.SessionNames() {
 		if session := observedSession(s, name); session != nil {
 			v.Sessions = append(v.Sessions, *session)

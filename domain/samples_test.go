@@ -257,6 +257,12 @@ func orderSamples() []domain.Event {
 			Approval: listing.ApprovalAutomatic, Deadline: april, PurchaseOrder: "PO-7", ServiceKeyID: serviceKeyID,
 			RedundancyGroupID: groupID, At: at,
 		},
+		order.Placed{
+			OrderID: orderID, QuoteID: quoteID, QuoteHash: hash, CustomerID: customer, ProviderID: provider, ListingID: listingID,
+			ListingVersion: 2, ConnectionID: connectionID, PortID: customerPort, BandwidthMbps: 1000, BGP: customerBGP,
+			Approval: listing.ApprovalAutomatic, Deadline: april, At: at, Item: order.ItemModify,
+			Rebuild: &order.Rebuild{ProviderPortID: providerPort, ProviderBGP: providerBGP},
+		},
 	}
 }
 
@@ -314,6 +320,28 @@ func connectionSamples() []domain.Event {
 		connection.StepRetried{ConnectionID: connectionID, OrderID: orderID, Step: connection.StepAllocate, Reason: "The disk was full", At: at},
 		connection.StepSkipped{ConnectionID: connectionID, OrderID: orderID, Step: connection.StepAwaitRemoval, Reason: "The node burnt down", At: at},
 		connection.StepRolledBack{ConnectionID: connectionID, OrderID: orderID, Step: connection.StepAllocate, Reason: "No way", At: at},
+		connection.SessionChanged{ConnectionID: connectionID, Side: connection.SideA, State: connection.SessionEstablished, Since: at,
+			PrefixesReceived: 1, PrefixesSent: 2, At: at, Rebuild: true},
+		connection.ProbeRequested{ConnectionID: connectionID, ProbeID: probeID, At: at, Rebuild: true},
+		connection.Probed{ConnectionID: connectionID, ProbeID: probeID, Passed: true, Detail: "0.4 ms", At: at, Rebuild: true},
+		connection.CutoverRequested{ConnectionID: connectionID, At: at, Rebuild: true},
+		connection.MoveRequested{ConnectionID: connectionID, CustomerPortID: customerPort, ProviderPortID: providerPort, Reason: "Maintenance", At: at},
+		connection.RebuildStarted{
+			ConnectionID: connectionID, CustomerPortID: customerPort, ProviderPortID: providerPort, ProviderBGP: &providerBGP, Reason: "Maintenance", Deadline: april, At: at,
+			Build: connection.Build{EdgeNodeID: edgeNode, EdgeASN: 4200000000, Tag: 8,
+				A: connection.Attachment{PortID: customerPort, Interface: "eth1", VLAN: 101, Address: "100.64.0.65/30", PeerAddress: "100.64.0.66",
+					IPv6Address: "2001:db8:ffff::20/127", IPv6PeerAddress: "2001:db8:ffff::21",
+					PeerASN: customerBGP.ASN, Prefixes: customerBGP.Prefixes},
+				Z: connection.Attachment{PortID: providerPort, Interface: "eth2", VLAN: 201, Address: "100.64.0.69/30", PeerAddress: "100.64.0.70",
+					IPv6Address: "2001:db8:ffff::22/127", IPv6PeerAddress: "2001:db8:ffff::23",
+					PeerASN: providerBGP.ASN, Prefixes: providerBGP.Prefixes}},
+		},
+		connection.TrafficStopped{ConnectionID: connectionID, At: at},
+		connection.Rebuilt{ConnectionID: connectionID, EdgeNodeID: edgeNode, At: at},
+		connection.RebuildAbandoned{ConnectionID: connectionID, Reason: "BGP did not come up", At: at},
+		connection.TrafficRestored{ConnectionID: connectionID, At: at},
+		connection.BuildRemoved{ConnectionID: connectionID, EdgeNodeID: edgeNode, ClosedAt: march, At: at},
+		connection.BuildReleased{ConnectionID: connectionID, EdgeNodeID: edgeNode, Tag: 7, At: at},
 		reading.Recorded{
 			EdgeNodeID: edgeNode, ConnectionID: connectionID, Epoch: 1, Sequence: 42, From: march, To: at, BytesIn: 9007199254740993,
 			BytesOut: 2, PacketsIn: 3, PacketsOut: 4, DroppedIn: 5, DroppedOut: 6, Source: reading.SourceEBPF,

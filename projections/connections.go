@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -43,11 +44,8 @@ func applyConnections(ctx context.Context, tx pgx.Tx, batch []events.Recorded) e
 		load:   `SELECT connection_id, position, version, doc FROM read_connections WHERE connection_id = ANY($1)`,
 		step: func(e events.Recorded, before, after connection.State) {
 			was, is := desiredOf(before), desiredOf(after)
-			if reflect.DeepEqual(was, is) {
-				return
-			}
-			for _, d := range []*desired{was, is} {
-				if d != nil {
+			for _, d := range slices.Concat(was, is) {
+				if !reflect.DeepEqual(on(was, d.EdgeNodeID), on(is, d.EdgeNodeID)) {
 					revisions[d.EdgeNodeID] = max(revisions[d.EdgeNodeID], int64(e.Position))
 				}
 			}
@@ -64,28 +62,38 @@ func applyConnections(ctx context.Context, tx pgx.Tx, batch []events.Recorded) e
 
 // desired is what an edge node is told of one connection.
 type desired struct {
-	EdgeNodeID string
-	Phase      string
-	Tag        int
-	Mbps       int
-	ProbeID    string
-	A, Z       *connection.Attachment
-	SettingsA  connection.SessionSettings // of a secret it has when it was set: the secret itself is in no read model
-	SettingsZ  connection.SessionSettings
+	connection.Desired
+	SettingsA connection.SessionSettings // of a secret it has when it was set: the secret itself is in no read model
+	SettingsZ connection.SessionSettings
 }
 
-// desiredOf returns nil while the edge node has nothing to do for the connection.
-func desiredOf(s connection.State) *desired {
-	phase := s.DesiredPhase()
-	if phase == "" {
+// desiredOf returns what the edge nodes that have to do with the connection are told: of none, one, or two while it is moved.
+func desiredOf(s connection.State) []desired {
+	var all []desired
+	for _, d := range s.Desired() {
+		all = append(all, desired{d, s.Settings(connection.SideA), s.Settings(connection.SideZ)})
+	}
+	return all
+}
+
+// on returns what one edge node is told, nil if nothing.
+func on(all []desired, edgeNodeID string) *desired {
+	for _, d := range all {
+		if d.EdgeNodeID == edgeNodeID {
+			return &d
+		}
+	}
+	return nil
+}
+
+// nthNode returns the nth edge node that has to do with the connection.
+func nthNode(n int) func(s connection.State) *string {
+	return func(s connection.State) *string {
+		if all := s.Desired(); n < len(all) {
+			return &all[n].EdgeNodeID
+		}
 		return nil
 	}
-	d := &desired{EdgeNodeID: s.EdgeNodeID, Phase: phase, Tag: s.Tag, Mbps: s.DesiredMbps(), A: s.A, Z: s.Z,
-		SettingsA: s.Settings(connection.SideA), SettingsZ: s.Settings(connection.SideZ)}
-	if s.ProbePending() {
-		d.ProbeID = s.LastProbe.ID
-	}
-	return d
 }
 
 func writeConnections(ctx context.Context, tx pgx.Tx, rows []*folded[connection.State]) error {
@@ -98,23 +106,19 @@ func writeConnections(ctx context.Context, tx pgx.Tx, rows []*folded[connection.
 	}
 	_, err = tx.Exec(ctx, `
 		INSERT INTO read_connections (connection_id, position, version, customer_id, provider_id, edge_node_id,
-			billing_from, billing_to, doc)
-		SELECT id, position, version, customer_id, provider_id, edge_node_id, billing_from, billing_to, doc::json
-		FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
-			$8::timestamptz[], $9::text[])
-			AS t (id, position, version, customer_id, provider_id, edge_node_id, billing_from, billing_to, doc)
+			other_edge_node_id, billing_from, billing_to, doc)
+		SELECT id, position, version, customer_id, provider_id, edge_node_id, other_edge_node_id, billing_from, billing_to, doc::json
+		FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[],
+			$8::timestamptz[], $9::timestamptz[], $10::text[])
+			AS t (id, position, version, customer_id, provider_id, edge_node_id, other_edge_node_id, billing_from, billing_to, doc)
 		ON CONFLICT (connection_id) DO UPDATE SET
-			version = EXCLUDED.version, edge_node_id = EXCLUDED.edge_node_id,
+			version = EXCLUDED.version, edge_node_id = EXCLUDED.edge_node_id, other_edge_node_id = EXCLUDED.other_edge_node_id,
 			billing_from = EXCLUDED.billing_from, billing_to = EXCLUDED.billing_to, doc = EXCLUDED.doc`,
 		c.ids, c.positions, c.versions,
 		each(rows, func(s connection.State) string { return s.CustomerID }),
 		each(rows, func(s connection.State) string { return s.ProviderID }),
-		each(rows, func(s connection.State) *string {
-			if d := desiredOf(s); d != nil {
-				return &d.EdgeNodeID
-			}
-			return nil
-		}),
+		each(rows, nthNode(0)),
+		each(rows, nthNode(1)),
 		each(rows, func(s connection.State) *time.Time { return s.BillingFrom }),
 		each(rows, func(s connection.State) *time.Time { return s.BillingTo }),
 		c.docs)
@@ -183,7 +187,11 @@ func (q Queries) EdgeState(ctx context.Context, edgeNodeID string) (EdgeState, e
 	rows, err := q.DB.Query(ctx, `
 		SELECT r.revision, c.doc
 		FROM read_edge_revisions AS r
-		LEFT JOIN read_connections AS c ON c.edge_node_id = r.edge_node_id -- read_connections_edge_node
+		LEFT JOIN LATERAL (
+			SELECT connection_id, doc FROM read_connections WHERE edge_node_id = r.edge_node_id -- read_connections_edge_node
+			UNION ALL
+			SELECT connection_id, doc FROM read_connections WHERE other_edge_node_id = r.edge_node_id -- read_connections_other_edge_node
+		) AS c ON true
 		WHERE r.edge_node_id = $1 ORDER BY c.connection_id LIMIT $2`, edgeNodeID, MaxEdgeConnections+1)
 	if err != nil {
 		return EdgeState{}, unavailable(op, err)

@@ -2,7 +2,6 @@ package provisioning
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -70,45 +69,39 @@ func noVLAN(party string, on port.State) obstacle {
 // the meantime, the append is refused with a Conflict and the job looks again. When there is nothing left to choose
 // from, or the ports can't be joined at all, the order fails with the reason.
 func (p *Provisioner) allocate(ctx context.Context, s saga, races int) error {
-	place, why, err := p.site(ctx, s.connection)
+	c := s.connection
+	g := ground{c.CustomerPortID, c.ProviderPortID, c.CustomerBGP, c.ProviderBGP, c.BandwidthMbps}
+	place, why, err := p.site(ctx, g)
 	if err != nil {
 		return err
 	}
-	var command connection.Allocate
+	var choice built
 	if why == (obstacle{}) {
-		command, why, err = p.choose(ctx, s.connection, place, races)
+		choice, why, err = p.choose(ctx, c, g, place, races)
 	}
 	if err != nil {
 		return err
 	}
+	command := connection.Allocate{EdgeNodeID: choice.EdgeNodeID, EdgeASN: choice.EdgeASN, Tag: choice.Tag, A: choice.A, Z: choice.Z, At: p.now()}
 	if why == (obstacle{}) {
-		// What is wrong with a fresh choice is wrong with what was ordered, such as the node's own AS number.
-		var refusal *domain.Error
-		if _, err := connection.Decide(s.connection, command); errors.As(err, &refusal) && refusal.Code == domain.Invalid {
-			why.told = "the ports can't be joined as ordered"
-			for _, f := range refusal.Fields {
-				why.told += "; " + f.Pointer + " " + f.Detail
-			}
-		}
+		_, err := connection.Decide(c, command)
+		why = unfit(err)
 	}
 	if why != (obstacle{}) {
 		return p.undo(ctx, s, p.refuse(ctx, s, why), why)
 	}
-	capacity := map[string]int{place.a.ID: place.a.CapacityMbps, place.z.ID: place.z.CapacityMbps}
 	return p.append(ctx, s, change{
 		connection: []connection.Command{command},
-		ask: func(ctx context.Context, tx pgx.Tx) error {
-			return reserve(ctx, tx, s.connection.ID, s.connection.BandwidthMbps, command, capacity)
-		},
+		ask:        func(ctx context.Context, tx pgx.Tx) error { return reserve(ctx, tx, c.ID, choice) },
 	})
 }
 
 // site loads the ports and their node. why is why they can't be joined.
-func (p *Provisioner) site(ctx context.Context, c connection.State) (place site, why obstacle, err error) {
-	if place.a, _, err = events.Load(ctx, p.options.Log, port.Stream(c.CustomerPortID), port.Evolve); err != nil {
+func (p *Provisioner) site(ctx context.Context, g ground) (place site, why obstacle, err error) {
+	if place.a, _, err = events.Load(ctx, p.options.Log, port.Stream(g.customerPort), port.Evolve); err != nil {
 		return place, obstacle{}, err
 	}
-	if place.z, _, err = events.Load(ctx, p.options.Log, port.Stream(c.ProviderPortID), port.Evolve); err != nil {
+	if place.z, _, err = events.Load(ctx, p.options.Log, port.Stream(g.providerPort), port.Evolve); err != nil {
 		return place, obstacle{}, err
 	}
 	switch {
@@ -129,29 +122,30 @@ func (p *Provisioner) site(ctx context.Context, c connection.State) (place site,
 }
 
 // choose picks what is free now. skip is how many free ones to leave to others.
-func (p *Provisioner) choose(ctx context.Context, c connection.State, place site, skip int) (command connection.Allocate, why obstacle, err error) {
+func (p *Provisioner) choose(ctx context.Context, c connection.State, g ground, place site, skip int) (choice built, why obstacle, err error) {
 	const op = "provisioning.choose"
 	db, onePort := p.options.Pool, place.a.ID == place.z.ID
+	choice.mbps = g.more(c)
 	for i, side := range [2]port.State{place.a, place.z} {
-		wanted := int64(c.BandwidthMbps)
+		wanted := int64(choice.mbps[i])
 		if onePort {
-			wanted *= 2
+			wanted = int64(choice.mbps[0]) + int64(choice.mbps[1])
 		}
 		load, err := portLoad(ctx, db, side.ID)
 		if err != nil {
-			return command, obstacle{}, domain.Errorf(domain.Unavailable, op, "the port's load could not be read: %w", err)
+			return choice, obstacle{}, domain.Errorf(domain.Unavailable, op, "the port's load could not be read: %w", err)
 		}
 		if int64(side.CapacityMbps)-load < wanted {
-			return command, full(parties[i], side, load, wanted), nil
+			return choice, full(parties[i], side, load, wanted), nil
 		}
 	}
 	tag, ok, err := firstFree(ctx, db, reservedTag, place.node.ID, connection.MinTag, connection.MaxTag, skip)
 	if err != nil || !ok {
-		return command, obstacle{"the edge node has no room for another connection", fmt.Sprintf("the edge node %s (%s)", place.node.ID, place.node.Name)}, err
+		return choice, obstacle{"the edge node has no room for another connection", fmt.Sprintf("the edge node %s (%s)", place.node.ID, place.node.Name)}, err
 	}
 	vlanA, ok, err := firstFree(ctx, db, reservedVLAN, place.a.ID, connection.MinVLAN, connection.MaxVLAN, skip)
 	if err != nil || !ok {
-		return command, noVLAN(parties[0], place.a), err
+		return choice, noVLAN(parties[0], place.a), err
 	}
 	skipZ := skip
 	if onePort {
@@ -159,17 +153,18 @@ func (p *Provisioner) choose(ctx context.Context, c connection.State, place site
 	}
 	vlanZ, ok, err := firstFree(ctx, db, reservedVLAN, place.z.ID, connection.MinVLAN, connection.MaxVLAN, skipZ)
 	if onePort && vlanZ == vlanA && skip > 0 { // so few are left that there is nothing to skip
-		return p.choose(ctx, c, place, 0)
+		return p.choose(ctx, c, g, place, 0)
 	}
 	if err != nil || !ok || onePort && vlanZ == vlanA {
-		return command, noVLAN(parties[1], place.z), err
+		return choice, noVLAN(parties[1], place.z), err
 	}
-	command = connection.Allocate{
-		EdgeNodeID: place.node.ID, EdgeASN: place.node.ASN, Tag: tag, At: p.now(),
-		A: attachment(place.a, vlanA, c.CustomerBGP),
-		Z: attachment(place.z, vlanZ, c.ProviderBGP),
+	choice.Build = connection.Build{
+		EdgeNodeID: place.node.ID, EdgeASN: place.node.ASN, Tag: tag,
+		A: attachment(place.a, vlanA, g.customer),
+		Z: attachment(place.z, vlanZ, g.provider),
 	}
-	return command, obstacle{}, address(&command, c.Families(), place.node)
+	choice.capacity = map[string]int{place.a.ID: place.a.CapacityMbps, place.z.ID: place.z.CapacityMbps}
+	return choice, obstacle{}, address(&choice.Build, c.Families(), place.node)
 }
 
 func attachment(on port.State, vlan int, party connection.BGP) connection.Attachment {
@@ -177,7 +172,7 @@ func attachment(on port.State, vlan int, party connection.BGP) connection.Attach
 }
 
 // address gives both attachments the links of their tag, in each family that the connection carries.
-func address(c *connection.Allocate, families []string, node edgenode.State) error {
+func address(c *connection.Build, families []string, node edgenode.State) error {
 	if slices.Contains(families, domain.IPv4) {
 		a, z, err := links(c.Tag)
 		if err != nil {

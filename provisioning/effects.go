@@ -60,7 +60,7 @@ func (p *Provisioner) do(ctx context.Context, s saga, step Step, races int) erro
 	case FailOrder:
 		return p.append(ctx, s, change{order: []order.Command{s.giveUp(step.Reason, now)}})
 	case RequestChange:
-		return p.requestChange(ctx, s, now)
+		return p.requestChange(ctx, s, races)
 	case ConfirmChange:
 		return p.append(ctx, s, change{connection: []connection.Command{connection.ConfirmChange{OrderID: s.order.ID, At: now}}})
 	case AbandonChange:
@@ -72,7 +72,22 @@ func (p *Provisioner) do(ctx context.Context, s saga, step Step, races int) erro
 			c.order = []order.Command{s.giveUp(step.Reason, now)}
 		}
 		return p.append(ctx, s, c)
-	case AwaitSuspension, AwaitResumption, AwaitRemoval:
+	case StartRebuild:
+		return p.startMove(ctx, s, races)
+	case AbandonRebuild:
+		return p.append(ctx, s, change{connection: []connection.Command{connection.AbandonRebuild{Reason: step.Reason, At: now}}})
+	case ReleaseBuild:
+		gone := *s.connection.Leaving
+		return p.append(ctx, s, change{
+			connection: []connection.Command{connection.ReleaseBuild{At: now}},
+			ask: func(ctx context.Context, tx pgx.Tx) error {
+				if err := releaseBuild(ctx, tx, id, gone.Build); err != nil {
+					return err
+				}
+				return hold(ctx, tx, id, s.connection.BandwidthMbps, nil)
+			},
+		})
+	case AwaitSuspension, AwaitResumption, AwaitRemoval, AwaitRestoration:
 		if t := s.connection.Trouble; t != nil && (t.State == connection.TroubleOperator || t.OrderID != s.order.ID) {
 			return domain.Errorf(domain.Unavailable, op, "a person is needed for the step %s first", t.Step)
 		}
@@ -204,6 +219,9 @@ func (s saga) streamAppend(stream string, version int64, decided []domain.Event)
 
 // probeID names an attempt's probe the same on every run of the step.
 func probeID(c connection.State, attempt int) string {
+	if r := c.Rebuild; r != nil {
+		return domain.DeriveID(domain.PrefixProbe, r.RequestedAt, c.ID, "rebuild", strconv.Itoa(attempt))
+	}
 	return domain.DeriveID(domain.PrefixProbe, c.RequestedAt, c.ID, strconv.Itoa(attempt))
 }
 

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,7 @@ import (
 
 	"crossbill/domain"
 	"crossbill/domain/connection"
+	"crossbill/domain/edgenode"
 	"crossbill/domain/listing"
 	"crossbill/domain/order"
 	"crossbill/events"
@@ -91,6 +93,7 @@ type line struct {
 	rollBack bool          // the person who mends a fault has it rolled back instead
 	person   func(l *line) // what a person does about what does not come of a fault
 	undone   *connection.Trouble
+	undoneAt deal // whose trouble that was
 	steps    *stepsTaken
 	twice    bool // every job is run once more, as after a crash between its last append and its completion
 }
@@ -196,7 +199,7 @@ func (l *line) answer() bool {
 	}
 	l.faulty.stuck = ""
 	if l.rollBack && slices.Contains(c.Actions(), connection.ActionRollBack) {
-		l.undone = t
+		l.undone, l.undoneAt = t, l.at
 		rollBack(l)
 	} else {
 		retry(l)
@@ -226,11 +229,19 @@ func skip(l *line) {
 // the connection is what it was before.
 func (l *line) checkUndone() {
 	l.Helper()
+	l.at = l.undoneAt
 	ordered, _, err := events.Load(context.Background(), l.log, order.Stream(l.undone.OrderID), order.Evolve)
 	if err != nil {
 		l.Fatal(err)
 	}
 	_, c := l.states(l.at)
+	if ordered.ItemKind() == order.ItemAdd && ordered.State == order.StateCompleted { // a move: no order is of it
+		l.check(l.at, order.StateCompleted, connection.StateProduction)
+		if c.Trouble != nil || c.EdgeNodeID != l.node || c.RebuildFailure == "" {
+			l.Errorf("%+v was rolled back to %+v: %v", l.undone, c, l.history(l.at))
+		}
+		return
+	}
 	if ordered.State != order.StateFailed || ordered.Reason != "rolled back" || c.Trouble != nil || c.Change != nil || c.Termination != nil {
 		l.Errorf("%+v was rolled back to order %s (%s), %+v: %v", l.undone, ordered.State, ordered.Reason, c, l.history(l.at))
 	}
@@ -391,6 +402,70 @@ func end(in time.Duration) func(l *line) {
 
 func quiet(*line) {}
 
+// rebuild places an order for a change that is not in place.
+func rebuild(mbps int) func(l *line) {
+	return func(l *line) {
+		l.Helper()
+		o, c := l.states(l.d)
+		id := l.id(domain.PrefixOrder)
+		l.more = append(l.more, id)
+		l.record(order.Stream(id), order.Placed{OrderID: id, QuoteID: l.id(domain.PrefixQuote), CustomerID: o.CustomerID, ProviderID: o.ProviderID,
+			ListingID: o.ListingID, ListingVersion: c.ListingVersion + 1, ConnectionID: l.d.connection, PortID: o.PortID, BandwidthMbps: mbps, BGP: o.BGP,
+			Approval: listing.ApprovalAutomatic, Deadline: l.clock.Add(72 * time.Hour), At: l.clock, Item: order.ItemModify,
+			Rebuild: &order.Rebuild{ProviderPortID: c.ProviderPortID, ProviderBGP: c.ProviderBGP}})
+	}
+}
+
+// another returns an edge node beside the first.
+func (w *world) another() string {
+	id := w.id(domain.PrefixEdgeNode)
+	w.record(edgenode.Stream(id), edgenode.Registered{EdgeNodeID: id, Name: "lab 2", ASN: nodeASN, RouterID: "192.0.2.2", At: now()})
+	return id
+}
+
+// move has the connection moved to new ports on another node, or on its own.
+func move(l *line) { l.moveTo(l.another(), 1000) }
+
+func moveHere(l *line) { l.moveTo(l.node, 1000) }
+
+func (l *line) moveTo(node string, mbps int) {
+	l.Helper()
+	l.commandConnection(l.d, connection.RequestMove{CustomerPortID: l.port(node, mbps), ProviderPortID: l.port(node, mbps), Reason: "maintenance", At: l.clock})
+}
+
+// standing holds the connection to where it must be in the end, and to what its time is sold as; stopped is whether traffic was
+// stopped on the way.
+func standing(moved, stopped bool, mbps, spans int) func(l *line) {
+	return func(l *line) {
+		l.Helper()
+		_, c := l.states(l.d)
+		types := l.history(l.d)
+		elsewhere := c.EdgeNodeID != l.node || [2]string{c.EdgeNodeID, strconv.Itoa(c.Tag)} != l.edge.first[c.ID]
+		if elsewhere != moved || slices.Contains(types, "connection.traffic_stopped") != stopped || moved != slices.Contains(types, "connection.rebuilt") {
+			l.Errorf("it is on %s with the tag %d, after %v", c.EdgeNodeID, c.Tag, types)
+		}
+		if c.Billing == connection.BillingAccruing && !c.Established() {
+			l.Errorf("its sessions are %+v", c.Sessions)
+		}
+		for _, r := range l.held(c.ID) {
+			if r.Kind == reservedTag && (r.Scope != c.EdgeNodeID || r.Number != c.Tag) || r.Kind == reservedVLAN && r.Scope != c.CustomerPortID && r.Scope != c.ProviderPortID {
+				l.Errorf("it is %+v and holds %+v", c, r)
+			}
+		}
+		l.sold(mbps, spans, 0)
+	}
+}
+
+// all holds to several things.
+func all(checks ...func(l *line)) func(l *line) {
+	return func(l *line) {
+		l.Helper()
+		for _, check := range checks {
+			check(l)
+		}
+	}
+}
+
 // wants holds the orders placed later to their states, with a part of their reasons.
 func wants(states ...string) func(l *line) {
 	return func(l *line) {
@@ -447,6 +522,60 @@ func endGroup(l *line) {
 }
 
 var scenarios = []scenario{
+	{name: "a change that is not in place", acts: []func(*line){quiet, rebuild(400)}, then: all(wants("completed"), standing(true, true, 400, 2)),
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 18},
+	{name: "less by a rebuild, and the room for it is just that of both", wish: func(w *world) wish { return wish{a: w.port(w.node, 100), z: w.port(w.node, 100)} },
+		acts: []func(*line){quiet, rebuild(50)}, then: all(wants("completed"), standing(true, true, 50, 2)),
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 18},
+	{name: "a rebuild that there is no room for", acts: []func(*line){quiet, rebuild(20_000)},
+		then:  all(wants("failed: has not enough bandwidth left"), standing(false, false, 100, 1)),
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 11},
+	{name: "a rebuild whose BGP never comes up", edge: func(e *scriptedEdge) { e.noNewBGP = true }, acts: []func(*line){quiet, rebuild(400)},
+		then:  all(wants("failed: BGP was not established with the router of the customer and that of the provider by"), standing(false, true, 100, 1)),
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 16},
+	{name: "a rebuild whose probes fail", acts: []func(*line){quiet, func(l *line) { l.edge.failProbes = -1; rebuild(400)(l) }},
+		then:  all(wants("failed: no test packet crossed (scripted) in 3 attempts"), standing(false, true, 100, 1)),
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 22},
+	{name: "a rebuild whose gate never opens", edge: func(e *scriptedEdge) { e.noNewGate = true }, acts: []func(*line){quiet, rebuild(400)},
+		then:  all(wants("failed: the edge node did not let traffic cross by"), standing(false, true, 100, 1)),
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 19},
+	{name: "a rebuild that is never begun", edge: func(e *scriptedEdge) { e.noRebuild = true }, acts: []func(*line){quiet, rebuild(400)},
+		then:  all(wants("failed: the edge node did not begin by"), standing(false, false, 100, 1)),
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 15},
+	{name: "a rebuild that fails, and a person is needed for the way back", edge: func(e *scriptedEdge) { e.noNewBGP, e.noRestore = true, true },
+		acts: []func(*line){quiet, rebuild(400)}, person: func(l *line) { l.edge.noRestore = false; retry(l) },
+		then:  all(wants("failed: BGP was not established"), standing(false, true, 100, 1)),
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 18},
+	{name: "ended while it is rebuilt", edge: func(e *scriptedEdge) { e.noNewBGP = true }, acts: []func(*line){quiet, rebuild(400), terminate},
+		then:  wants("failed: is being taken down"),
+		order: order.StateCompleted, connection: connection.StateDecommissioned, appends: 15},
+	{name: "moved to another node", acts: []func(*line){quiet, move}, then: standing(true, false, 100, 1),
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 17},
+	{name: "moved to other ports of its node", acts: []func(*line){quiet, moveHere}, then: standing(true, true, 100, 1),
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 16},
+	{name: "moved there and changed after", acts: []func(*line){quiet, move, reorder(400, listing.ApprovalAutomatic)}, then: all(wants("completed"), standing(true, false, 400, 2)),
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 21},
+	{name: "a move whose BGP never comes up", edge: func(e *scriptedEdge) { e.noNewBGP = true }, acts: []func(*line){quiet, move}, then: standing(false, false, 100, 1),
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 14},
+	{name: "a move here whose BGP never comes up", edge: func(e *scriptedEdge) { e.noNewBGP = true }, acts: []func(*line){quiet, moveHere}, then: standing(false, true, 100, 1),
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 14},
+	{name: "a move whose gate never opens", edge: func(e *scriptedEdge) { e.noNewGate = true }, acts: []func(*line){quiet, move}, then: standing(false, false, 100, 1),
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 17},
+	{name: "a move that there is no room for", acts: []func(*line){quiet, func(l *line) { l.moveTo(l.another(), 99) }}, then: standing(false, false, 100, 1),
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 10},
+	{name: "moved from a node that is gone", acts: []func(*line){quiet, func(l *line) { l.edge.dead[l.node] = true; move(l) }}, person: skip, then: standing(true, false, 100, 1),
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 17},
+	{name: "moved to a node that does not answer", acts: []func(*line){quiet, func(l *line) { n := l.another(); l.edge.dead[n] = true; l.moveTo(n, 1000) }}, person: skip,
+		then:  standing(false, false, 100, 1),
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 13},
+	{name: "ended while it is moved", edge: func(e *scriptedEdge) { e.noNewBGP = true }, acts: []func(*line){quiet, move, terminate},
+		order: order.StateCompleted, connection: connection.StateDecommissioned, appends: 14},
+	{name: "ended while it leaves a node", edge: func(e *scriptedEdge) { e.noRemoval = true }, acts: []func(*line){quiet, move, terminate},
+		person: func(l *line) { l.edge.noRemoval = false; retry(l) },
+		order:  order.StateCompleted, connection: connection.StateDecommissioned, appends: 20},
+	{name: "a leg of two is moved, and then the group ends", acts: []func(*line){quiet, group, move, endGroup},
+		then:  func(l *line) { l.check(l.others[0], order.StateCompleted, connection.StateDecommissioned) },
+		order: order.StateCompleted, connection: connection.StateDecommissioned, appends: 30},
 	{name: "a group ends", acts: []func(*line){quiet, group, endGroup},
 		then:  func(l *line) { l.check(l.others[0], order.StateCompleted, connection.StateDecommissioned) },
 		order: order.StateCompleted, connection: connection.StateDecommissioned, appends: 22},
@@ -702,7 +831,8 @@ func stepKinds(t *testing.T) (kinds []StepKind) {
 		return true
 	})
 	kinds = []StepKind{Wait, Done, AcceptOrder, Allocate, StartTesting, RequestProbe, RequestCutover, CompleteOrder, RequestUndo, RequestTermination,
-		Undo, FinishDecommission, FailOrder, RequestChange, ConfirmChange, AbandonChange, AwaitSuspension, AwaitResumption, AwaitRemoval}
+		Undo, FinishDecommission, FailOrder, RequestChange, ConfirmChange, AbandonChange, AwaitSuspension, AwaitResumption, AwaitRemoval,
+		StartRebuild, AbandonRebuild, AwaitRestoration, ReleaseBuild}
 	if len(kinds) != len(names) {
 		t.Errorf("there are %d kinds of steps, want %d: %v", len(kinds), len(names), names)
 	}
@@ -718,6 +848,7 @@ var effects = map[string]string{
 	"reserve":            "within an append",
 	"hold":               "within an append",
 	"release":            "within an append",
+	"releaseBuild":       "within an append",
 	"keepObstacle":       "within an append",
 	"keepFailure":        "within an append",
 	"forgetFailure":      "within an append",

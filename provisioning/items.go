@@ -20,8 +20,16 @@ func nextOfChange(o order.State, c connection.State, now time.Time, policy Polic
 	if c.Change != nil && c.Change.OrderID == o.ID {
 		by := c.Change.RequestedAt.Add(policy.ChangeWithin)
 		switch {
+		case c.Rebuild != nil && o.State != order.StateInProgress && c.Rebuild.AbandonedAt == nil:
+			return Step{Kind: AbandonRebuild, Reason: endedReason(o)}
+		case c.Rebuild != nil:
+			return nextOfRebuild(c, now, policy)
+		case c.Leaving != nil: // the order that made the connection sees to that first
+			return Step{Kind: Wait}
 		case o.State != order.StateInProgress:
 			return Step{Kind: AbandonChange, Reason: endedReason(o)}
+		case !c.Change.InPlace:
+			return Step{Kind: AbandonChange, Reason: short(c.RebuildFailure)}
 		case c.Termination != nil && !now.Before(c.Termination.EffectiveAt):
 			return Step{Kind: AbandonChange, Reason: "the connection is to have ended by " + stamp(c.Termination.EffectiveAt)}
 		case !now.Before(by):
@@ -64,10 +72,7 @@ func nextOfRemoval(o order.State, c connection.State, now time.Time, policy Poli
 	}
 	switch c.State {
 	case connection.StateDecommissionRequested:
-		if c.OnEdge {
-			return within(c, AwaitRemoval, *c.EndRequestedAt, now, policy)
-		}
-		return Step{Kind: FinishDecommission}
+		return nextOfEnd(c, now, policy)
 	case connection.StateDecommissioned:
 		return Step{Kind: CompleteOrder}
 	}
@@ -83,8 +88,11 @@ func nextOfRemoval(o order.State, c connection.State, now time.Time, policy Poli
 
 // requestChange asks for the change of an accepted order. What a wider connection needs of its ports is reserved in the
 // same append; what a narrower one gives back stays reserved until the edge node applies it.
-func (p *Provisioner) requestChange(ctx context.Context, s saga, now time.Time) error {
-	o, c := s.order, s.connection
+func (p *Provisioner) requestChange(ctx context.Context, s saga, races int) error {
+	o, c, now := s.order, s.connection, p.now()
+	if o.Rebuild != nil {
+		return p.requestRebuild(ctx, s, races)
+	}
 	capacity, why, err := p.roomFor(ctx, c, o.BandwidthMbps)
 	if err != nil {
 		return err

@@ -122,6 +122,12 @@ func (p *Provisioner) deadlineSet(event domain.Event) time.Time {
 		return e.Deadline
 	case connection.ChangeRequested:
 		return e.At.Add(p.options.ChangeWithin)
+	case connection.RebuildStarted:
+		return e.Deadline
+	case connection.RebuildAbandoned:
+		return e.At.Add(p.options.EdgeWithin)
+	case connection.Rebuilt:
+		return e.At.Add(p.options.EdgeWithin)
 	case connection.TerminationScheduled:
 		return e.EffectiveAt
 	case connection.SuspensionRequested:

@@ -132,13 +132,16 @@ func (r *report) read(ctx context.Context, log *events.Log, pointer string, o Ob
 				return err
 			}
 		}
-		if c.version == 0 || c.state.EdgeNodeID != r.node {
+		if c.version == 0 || !c.state.Concerns(r.node) {
 			r.problem(pointer+"/connection_id", domain.Errorf(domain.NotFound, "provisioning.Observe", "there is no such connection on this edge node").
 				WithHint("remove it from the node"))
 			return nil
 		}
 		r.seen[o.ConnectionID] = c
 		r.order = append(r.order, c)
+	}
+	if o.ClosedAt != nil && !o.Removed { // before the sessions, which are of the new build from then on
+		r.decide(c, pointer, connection.ReportStopped{EdgeNodeID: r.node, ClosedAt: *o.ClosedAt, At: r.at})
 	}
 	for i, s := range o.Sessions {
 		r.decide(c, domain.Pointer(pointer+"/sessions", i), connection.ReportSession{EdgeNodeID: r.node, Side: s.Side, Family: s.Family, At: r.at, Session: connection.Session{
@@ -149,6 +152,9 @@ func (r *report) read(ctx context.Context, log *events.Log, pointer string, o Ob
 	}
 	if o.OpenedAt != nil {
 		r.decide(c, pointer, connection.Activate{EdgeNodeID: r.node, OpenedAt: *o.OpenedAt, At: r.at})
+		if o.ClosedAt == nil {
+			r.decide(c, pointer, connection.ReportRestored{EdgeNodeID: r.node, OpenedAt: *o.OpenedAt, At: r.at})
+		}
 	}
 	if o.Bandwidth != 0 {
 		r.decide(c, pointer, connection.ReportBandwidth{EdgeNodeID: r.node, BandwidthMbps: o.Bandwidth, At: r.at})
@@ -220,7 +226,7 @@ func (r *report) err(op string) error {
 func (r *report) settle(ctx context.Context, tx pgx.Tx) error {
 	for _, c := range r.order {
 		for _, e := range c.events {
-			if changed, ok := e.(connection.Changed); ok {
+			if changed, ok := e.(connection.Changed); ok && c.state.Leaving == nil { // else the build that it left holds it yet
 				if err := hold(ctx, tx, c.state.ID, changed.BandwidthMbps, nil); err != nil {
 					return err
 				}

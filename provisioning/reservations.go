@@ -65,12 +65,12 @@ func portLoad(ctx context.Context, db querier, portID string) (mbps int64, err e
 //
 // The sum is safe without a lock of its own: tx is a flush of the log and holds the log's head row, so that no other
 // reservation is written between the sum and the commit.
-func reserve(ctx context.Context, tx pgx.Tx, owner string, mbps int, got connection.Allocate, capacity map[string]int) error {
+func reserve(ctx context.Context, tx pgx.Tx, owner string, got built) error {
 	const op = "provisioning.reserve"
 	wanted := []Reservation{
 		{reservedTag, got.EdgeNodeID, got.Tag, owner, 0},
-		{reservedVLAN, got.A.PortID, got.A.VLAN, owner, mbps},
-		{reservedVLAN, got.Z.PortID, got.Z.VLAN, owner, mbps},
+		{reservedVLAN, got.A.PortID, got.A.VLAN, owner, got.mbps[0]},
+		{reservedVLAN, got.Z.PortID, got.Z.VLAN, owner, got.mbps[1]},
 	}
 	for _, w := range wanted {
 		const insert = `
@@ -90,7 +90,7 @@ func reserve(ctx context.Context, tx pgx.Tx, owner string, mbps int, got connect
 		if err != nil {
 			return domain.Errorf(domain.Unavailable, op, "the port's load could not be read: %w", err)
 		}
-		if load > int64(capacity[w.Scope]) {
+		if load > int64(got.capacity[w.Scope]) {
 			return domain.Errorf(domain.Conflict, op, "%s has no capacity left", w.Scope)
 		}
 	}
@@ -113,6 +113,18 @@ func hold(ctx context.Context, tx pgx.Tx, connectionID string, mbps int, capacit
 		if load > int64(most) {
 			return domain.Errorf(domain.Conflict, op, "%s has no capacity left", portID)
 		}
+	}
+	return nil
+}
+
+// releaseBuild gives back in tx what a connection holds for a build that it has no more.
+func releaseBuild(ctx context.Context, tx pgx.Tx, connectionID string, gone connection.Build) error {
+	const remove = `
+		DELETE FROM reservations WHERE owner = $1 -- primary key
+		   AND (kind, scope, number) IN (($2, $3, $4::integer), ($5, $6, $7::integer), ($5, $8, $9::integer))`
+	_, err := tx.Exec(ctx, remove, connectionID, reservedTag, gone.EdgeNodeID, gone.Tag, reservedVLAN, gone.A.PortID, gone.A.VLAN, gone.Z.PortID, gone.Z.VLAN)
+	if err != nil {
+		return domain.Errorf(domain.Unavailable, "provisioning.releaseBuild", "the release failed: %w", err)
 	}
 	return nil
 }

@@ -35,12 +35,16 @@ const (
 	AwaitResumption    StepKind = connection.StepAwaitResumption    // it has not opened it again in time: likewise
 	AwaitRemoval       StepKind = connection.StepAwaitRemoval       // it has not removed the connection in time: likewise
 	AbandonChange      StepKind = "abandon_change"                  // the old terms stay in force, the order fails
+	StartRebuild       StepKind = connection.StepStartRebuild       // of a move: what another build needs is reserved, or it is given up
+	AbandonRebuild     StepKind = "abandon_rebuild"                 // the old build goes on, or comes back
+	AwaitRestoration   StepKind = "await_restoration"               // the edge node has not let traffic cross the old build again in time: a person is told
+	ReleaseBuild       StepKind = "release_build"                   // nothing is left of a build: what was reserved for it is free
 )
 
 // Step is one thing to do.
 type Step struct {
 	Kind    StepKind
-	Reason  string    // with RequestUndo, RequestTermination, Undo, FailOrder and AbandonChange: what the customer is told
+	Reason  string    // with RequestUndo, RequestTermination, Undo, FailOrder, AbandonChange and AbandonRebuild: what the customer is told
 	Attempt int       // with RequestProbe: 1 is the first
 	Until   time.Time // with Wait: when time alone changes the answer; zero if only an event does
 }
@@ -85,7 +89,10 @@ func next(o order.State, c connection.State, now time.Time, policy Policy) Step 
 	case connection.StateRequested, connection.StateAllocated:
 		return beforeTheEdge(o, c, now)
 	case connection.StateTesting:
-		return underTest(o, c, now, policy)
+		if o.State != order.StateInProgress {
+			return Step{Kind: RequestUndo, Reason: endedReason(o)}
+		}
+		return underTest(c, now, policy)
 	case connection.StateCancelling:
 		if c.OnEdge {
 			return within(c, AwaitRemoval, *c.EndRequestedAt, now, policy)
@@ -102,14 +109,24 @@ func next(o order.State, c connection.State, now time.Time, policy Policy) Step 
 			return within(c, AwaitSuspension, *c.SuspensionRequestedAt, now, policy)
 		case c.ResumptionRequestedAt != nil:
 			return within(c, AwaitResumption, *c.ResumptionRequestedAt, now, policy)
-		case c.State != connection.StateDecommissionRequested:
-			return Step{Kind: Done}
-		case c.OnEdge:
-			return within(c, AwaitRemoval, *c.EndRequestedAt, now, policy)
+		case c.State == connection.StateDecommissionRequested:
+			return nextOfEnd(c, now, policy)
+		case c.Rebuild != nil && c.Change == nil: // else it is the changing order's
+			return nextOfRebuild(c, now, policy)
+		case c.Leaving != nil:
+			return nextOfLeaving(c, now, policy)
 		}
-		return Step{Kind: FinishDecommission}
+		return Step{Kind: Done}
 	}
 	return Step{Kind: Done} // cancelled, or nothing was ordered
+}
+
+// nextOfEnd decides while edge nodes take the connection down.
+func nextOfEnd(c connection.State, now time.Time, policy Policy) Step {
+	if len(c.Awaited()) > 0 {
+		return within(c, AwaitRemoval, c.AwaitedSince(), now, policy)
+	}
+	return Step{Kind: FinishDecommission}
 }
 
 // within waits for the edge node, from when it was asked or a person had it waited for again; then it is the given step.
@@ -154,11 +171,8 @@ func beforeTheEdge(o order.State, c connection.State, now time.Time) Step {
 }
 
 // underTest decides while the edge node sets the connection up and nothing may cross yet.
-func underTest(o order.State, c connection.State, now time.Time, policy Policy) Step {
+func underTest(c connection.State, now time.Time, policy Policy) Step {
 	deadline := *c.TestingDeadline
-	if o.State != order.StateInProgress {
-		return Step{Kind: RequestUndo, Reason: endedReason(o)}
-	}
 	if !now.Before(deadline) {
 		return Step{Kind: RequestUndo, Reason: short(missing(c) + " by " + stamp(deadline))}
 	}

@@ -76,7 +76,7 @@ func TestNext(t *testing.T) {
 	pending := func(by string, mbps int) func(c *connection.State) {
 		return func(c *connection.State) {
 			c.State, c.ChangeOrderID = connection.StateChangePending, by
-			c.Change = &connection.Change{OrderID: by, QuoteID: "new", BandwidthMbps: mbps, RequestedAt: at(0)}
+			c.Change = &connection.Change{OrderID: by, QuoteID: "new", BandwidthMbps: mbps, InPlace: true, RequestedAt: at(0)}
 		}
 	}
 	changed := func(c *connection.State) { c.ChangeOrderID, c.QuoteID = "ord", "new" }

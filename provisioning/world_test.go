@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -207,6 +208,9 @@ func (w *world) check(d deal, wantOrder, wantConnection string) {
 		w.Fatalf("ended as order %s (%s), connection %s (%s); want %s, %s\n%v", o.State, o.Reason, c.State, c.Reason, wantOrder, wantConnection, types)
 	}
 	repeatable := []string{"connection.step_failed", "connection.step_recovered", "connection.step_retried", "bgp_session.changed", "connection.probe_requested", "connection.probed"}
+	if slices.Contains(types, "connection.rebuild_started") {
+		repeatable = append(repeatable, "connection.cutover_requested", "connection.rebuild_abandoned")
+	}
 	for i, one := range types {
 		if !slices.Contains(repeatable, one) && slices.Contains(types[i+1:], one) {
 			w.Errorf("%s happened twice: %v", one, types)
@@ -231,12 +235,15 @@ func (w *world) check(d deal, wantOrder, wantConnection string) {
 	if lost := c.State == connection.StateCancelled; lost && (o.Reason == "" || c.Reason == "") {
 		w.Errorf("no reason is given: order %q, connection %q", o.Reason, c.Reason)
 	}
+	if c.Rebuild != nil || c.Leaving != nil || c.Change != nil {
+		w.Errorf("it is rebuilt, left or changed yet: %+v", c)
+	}
 	if c.OnEdge != (wantHeld > 0) {
 		w.Errorf("the edge node was left with the connection: %+v", c)
 	}
 }
 
-// scriptedEdge plays an edge node through [Observe] alone. Like the real one it is level-triggered: it looks at what it
+// scriptedEdge plays edge nodes through [Observe] alone. Like real ones they are level-triggered: each looks at what it
 // should be and reports what it is, over and over.
 type scriptedEdge struct {
 	w          *world
@@ -249,81 +256,130 @@ type scriptedEdge struct {
 	noRemoval  bool // it does not remove what is to be absent
 	noSuspend  bool // it does not close the gate for a while
 	noResume   bool // it does not open the gate again
+	noNewBGP   bool // sessions of another build than the first stay down
+	noNewGate  bool // the gate of another build than the first stays closed
+	noRebuild  bool // it goes on with the build that it has
+	noRestore  bool // it does not open the gate of a build that it closed
+	dead       map[string]bool
 
-	mu        sync.Mutex
-	opened    map[string]time.Time
-	suspended map[string]time.Time
-	resumed   map[string]time.Time
-	applied   map[string]int
-	failed    map[string]bool // by probe
+	mu     sync.Mutex
+	meters map[[2]string]*meter // by node and connection
+	first  map[string][2]string // the node and tag of a connection's first build
+	opened map[string]time.Time // when a connection's first build was opened
+	failed map[string]bool      // by probe
+}
+
+// meter is what an agent keeps of a connection.
+type meter struct {
+	tag                                int
+	opened, closed, suspended, resumed time.Time
+	applied                            int
 }
 
 func (w *world) edge(to appender, now func() time.Time) *scriptedEdge {
-	return &scriptedEdge{w: w, to: to, now: now, opened: map[string]time.Time{}, suspended: map[string]time.Time{}, resumed: map[string]time.Time{},
-		applied: map[string]int{}, failed: map[string]bool{}}
+	return &scriptedEdge{w: w, to: to, now: now, dead: map[string]bool{}, meters: map[[2]string]*meter{}, first: map[string][2]string{},
+		opened: map[string]time.Time{}, failed: map[string]bool{}}
 }
 
-// tick reports once and returns whether that was news.
+// tick has every node that is to do anything for a deal report once, and returns whether that was news.
 func (e *scriptedEdge) tick(d deal) (news bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	_, c := e.w.states(d)
+	for _, wanted := range c.Desired() {
+		if e.dead[wanted.EdgeNodeID] {
+			continue
+		}
+		again, err := e.report(c, wanted)
+		if news = news || again; err != nil {
+			return news, err
+		}
+	}
+	return news, nil
+}
+
+func (e *scriptedEdge) report(c connection.State, d connection.Desired) (news bool, err error) {
 	at := domain.Instant(e.now())
 	o := Observation{ConnectionID: c.ID}
-	switch c.DesiredPhase() {
-	case "":
+	key := [2]string{d.EdgeNodeID, c.ID}
+	m := e.meters[key]
+	if m == nil {
+		m = new(meter)
+		e.meters[key] = m
+	}
+	build := [2]string{d.EdgeNodeID, strconv.Itoa(d.Tag)}
+	if _, known := e.first[c.ID]; !known {
+		e.first[c.ID] = build
+	}
+	isFirst := e.first[c.ID] == build
+	switch {
+	case d.Phase == connection.PhaseAbsent && e.noRemoval:
 		return false, nil
-	case connection.PhaseAbsent:
-		if e.noRemoval {
-			return false, nil
-		}
+	case d.Phase == connection.PhaseAbsent:
 		o.Removed = true
-		if opened, was := e.opened[c.ID]; was {
+		if !m.opened.IsZero() {
+			opened := m.opened
 			o.OpenedAt, o.ClosedAt = &opened, &at
 		}
+		delete(e.meters, key)
+	case e.noRebuild && !isFirst:
+		opened := m.opened
+		o.OpenedAt = &opened
 	default:
+		if !m.opened.IsZero() && m.closed.IsZero() && m.tag != d.Tag {
+			m.closed = at
+		}
 		for _, side := range []string{connection.SideA, connection.SideZ} {
 			s := SessionObservation{Side: side, State: connection.SessionActive, Since: *c.TestingDeadline}
 			s.Since = c.TestingDeadline.Add(-DefaultTestingDeadline)
-			if !e.noBGP {
+			if !e.noBGP && !(e.noNewBGP && !isFirst) {
 				s.State, s.PrefixesReceived, s.PrefixesSent = connection.SessionEstablished, 1, 1
 			}
 			o.Sessions = append(o.Sessions, s)
 		}
-		if c.ProbePending() {
-			id := c.LastProbe.ID
+		if id := d.ProbeID; id != "" {
 			if e.failProbes != 0 && !e.failed[id] {
 				e.failed[id] = true
 				e.failProbes--
 			}
 			o.Probe = &ProbeObservation{ProbeID: id, Passed: !e.failed[id], Detail: "scripted"}
 		}
-		if c.DesiredPhase() == connection.PhaseProduction && !e.noGate {
+		open := !m.opened.IsZero() && m.closed.IsZero()
+		if d.Phase == connection.PhaseProduction && !open && !e.noGate && !(e.noNewGate && !isFirst) && !(e.noRestore && isFirst && !m.closed.IsZero()) {
+			m.tag, m.opened, m.closed = d.Tag, at, time.Time{}
 			if _, was := e.opened[c.ID]; !was {
 				e.opened[c.ID] = at
 			}
-			opened := e.opened[c.ID]
+		}
+		if !m.opened.IsZero() {
+			opened := m.opened
 			o.OpenedAt = &opened
 		}
-		if suspended, was := e.suspended[c.ID]; c.DesiredPhase() == connection.PhaseSuspended && !e.noSuspend {
+		if !m.closed.IsZero() {
+			closed := m.closed
+			o.ClosedAt = &closed
+		}
+		if was := !m.suspended.IsZero(); d.Phase == connection.PhaseSuspended && !e.noSuspend {
 			if !was {
-				e.suspended[c.ID], suspended = at, at
+				m.suspended = at
 			}
+			suspended := m.suspended
 			o.SuspendedAt = &suspended
 		} else if was && e.noResume {
+			suspended := m.suspended
 			o.SuspendedAt = &suspended
 		} else if was {
-			delete(e.suspended, c.ID)
-			e.resumed[c.ID] = at
+			m.suspended, m.resumed = time.Time{}, at
 		}
-		if resumed, was := e.resumed[c.ID]; was && o.SuspendedAt == nil {
+		if !m.resumed.IsZero() && o.SuspendedAt == nil {
+			resumed := m.resumed
 			o.ResumedAt = &resumed
 		}
-		if e.applied[c.ID] == 0 || !e.noChange {
-			e.applied[c.ID] = c.DesiredMbps()
+		if m.applied == 0 || !e.noChange {
+			m.applied = d.Mbps
 		}
-		o.Bandwidth = e.applied[c.ID]
+		o.Bandwidth = m.applied
 	}
-	position, err := observe(context.Background(), e.w.log, e.to, c.EdgeNodeID, KindSoftware, at, []Observation{o})
+	position, err := observe(context.Background(), e.w.log, e.to, d.EdgeNodeID, KindSoftware, at, []Observation{o})
 	return position > 0, err
 }

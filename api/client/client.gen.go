@@ -2226,16 +2226,19 @@ type Connection struct {
 	BillingTo     *time.Time        `json:"billing_to,omitempty"`
 
 	// ChangeOrderId The order whose change of it is pending.
-	ChangeOrderId  *string         `json:"change_order_id,omitempty"`
-	CustomerId     OrganisationID  `json:"customer_id"`
-	EdgeNodeId     *EdgeNodeID     `json:"edge_node_id,omitempty"`
-	Id             ConnectionID    `json:"id"`
-	ListingId      ListingID       `json:"listing_id"`
-	ListingVersion int             `json:"listing_version"`
-	OrderId        OrderID         `json:"order_id"`
-	ProviderId     OrganisationID  `json:"provider_id"`
-	Sessions       []Session       `json:"sessions"`
-	State          ConnectionState `json:"state"`
+	ChangeOrderId  *string        `json:"change_order_id,omitempty"`
+	CustomerId     OrganisationID `json:"customer_id"`
+	EdgeNodeId     *EdgeNodeID    `json:"edge_node_id,omitempty"`
+	Id             ConnectionID   `json:"id"`
+	ListingId      ListingID      `json:"listing_id"`
+	ListingVersion int            `json:"listing_version"`
+	OrderId        OrderID        `json:"order_id"`
+	ProviderId     OrganisationID `json:"provider_id"`
+
+	// Rebuild The connection is being set up anew, for a change that is not in place or for a move.
+	Rebuild  *Rebuild        `json:"rebuild,omitempty"`
+	Sessions []Session       `json:"sessions"`
+	State    ConnectionState `json:"state"`
 
 	// Status What there is to know besides its state.
 	Status         []StatusMessage `json:"status"`
@@ -3192,6 +3195,13 @@ type Money = domain.Money
 // Example: 2026-03
 type Month = string
 
+// Move A port that is not named stays. Both have to be on one edge node, and the same party's as before.
+type Move struct {
+	CustomerPortId *PortID `json:"customer_port_id,omitempty"`
+	ProviderPortId *PortID `json:"provider_port_id,omitempty"`
+	Reason         string  `json:"reason"`
+}
+
 // NeutralLine An item as its customer was charged for it and as its provider is settled for it; what credit notes take off is negative.
 type NeutralLine struct {
 	// Charged An amount in major units with all the digits of its currency.
@@ -4084,7 +4094,7 @@ type QuoteState string
 type QuotedChange struct {
 	FromMbps int `json:"from_mbps"`
 
-	// InPlace Whether the listing allows it while traffic crosses. What it does not is to be ordered as a new connection.
+	// InPlace Whether the listing allows it while traffic crosses. For what it does not the connection is set up anew, and nothing crosses meanwhile.
 	InPlace bool                `json:"in_place"`
 	Kinds   []QuotedChangeKinds `json:"kinds"`
 	Outage  bool                `json:"outage"`
@@ -4142,6 +4152,21 @@ type ReadingVerdicts struct {
 // Reason defines model for Reason.
 type Reason struct {
 	Reason string `json:"reason"`
+}
+
+// Rebuild The connection is being set up anew, for a change that is not in place or for a move.
+type Rebuild struct {
+	// Attachment How the party's own router is to be configured.
+	Attachment *RouterAttachment `json:"attachment,omitempty"`
+
+	// Deadline Given up, and as before, when traffic does not cross by then.
+	Deadline    *time.Time  `json:"deadline,omitempty"`
+	EdgeNodeId  *EdgeNodeID `json:"edge_node_id,omitempty"`
+	Reason      string      `json:"reason"`
+	RequestedAt time.Time   `json:"requested_at"`
+
+	// TrafficStoppedAt Since when nothing crosses; absent while the old build carries traffic.
+	TrafficStoppedAt *time.Time `json:"traffic_stopped_at,omitempty"`
 }
 
 // RecordedReading A reading of an edge node, or of a provider's own meter, which has no epoch, sequence or packets (all 0).
@@ -5239,6 +5264,21 @@ type GetUsageParams struct {
 
 // ModifyConnectionParams defines parameters for ModifyConnection.
 type ModifyConnectionParams struct {
+	// IdempotencyKey The same key and request again gets the first answer, another request 422.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// CrossbillOnBehalfOf For whom the caller acts: a member's id, or a pseudonym without `@`. Recorded for good with the events of the request; it gives no right.
+	CrossbillOnBehalfOf *OnBehalfOf `json:"Crossbill-On-Behalf-Of,omitempty"`
+
+	// CrossbillReason Why the caller acts; nothing about a person. Recorded for good with the events of the request.
+	CrossbillReason *ActingReason `json:"Crossbill-Reason,omitempty"`
+
+	// IfMatch Go on only if the thing still has this ETag.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// MoveConnectionParams defines parameters for MoveConnection.
+type MoveConnectionParams struct {
 	// IdempotencyKey The same key and request again gets the first answer, another request 422.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
@@ -6687,6 +6727,9 @@ type ConfigureBGPSessionJSONRequestBody = BGPSessionSettings
 // ModifyConnectionJSONRequestBody defines body for ModifyConnection for application/json ContentType.
 type ModifyConnectionJSONRequestBody = NewChange
 
+// MoveConnectionJSONRequestBody defines body for MoveConnection for application/json ContentType.
+type MoveConnectionJSONRequestBody = Move
+
 // RetryConnectionJSONRequestBody defines body for RetryConnection for application/json ContentType.
 type RetryConnectionJSONRequestBody = Reason
 
@@ -7312,6 +7355,28 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/connections/{connection_id}:modify (the `ModifyConnection` operationId).
 	ModifyConnection(ctx context.Context, connectionId ConnectionID, params *ModifyConnectionParams, body ModifyConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// MoveConnectionWithBody Set the connection up on other ports, of its edge node or of another
+	//
+	// For operators, as for the maintenance of a node. Its parties read the reason, and in `rebuild` how to configure their routers.
+	// On another node it is tested before traffic crosses there, and the old node carries it until then; on the same node
+	// nothing crosses meanwhile. If the tests fail by the deadline, it is as it was before.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:move (the `MoveConnection` operationId).
+	MoveConnectionWithBody(ctx context.Context, connectionId ConnectionID, params *MoveConnectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// MoveConnection Set the connection up on other ports, of its edge node or of another
+	//
+	// For operators, as for the maintenance of a node. Its parties read the reason, and in `rebuild` how to configure their routers.
+	// On another node it is tested before traffic crosses there, and the old node carries it until then; on the same node
+	// nothing crosses meanwhile. If the tests fail by the deadline, it is as it was before.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:move (the `MoveConnection` operationId).
+	MoveConnection(ctx context.Context, connectionId ConnectionID, params *MoveConnectionParams, body MoveConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ResumeConnection Open the gate of a suspended connection again
 	//
@@ -9446,6 +9511,48 @@ func (c *Client) ModifyConnectionWithBody(ctx context.Context, connectionId Conn
 // Corresponds with POST /v1/connections/{connection_id}:modify (the `ModifyConnection` operationId).
 func (c *Client) ModifyConnection(ctx context.Context, connectionId ConnectionID, params *ModifyConnectionParams, body ModifyConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewModifyConnectionRequest(c.Server, connectionId, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// MoveConnectionWithBody Set the connection up on other ports, of its edge node or of another
+//
+// For operators, as for the maintenance of a node. Its parties read the reason, and in `rebuild` how to configure their routers.
+// On another node it is tested before traffic crosses there, and the old node carries it until then; on the same node
+// nothing crosses meanwhile. If the tests fail by the deadline, it is as it was before.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/connections/{connection_id}:move (the `MoveConnection` operationId).
+func (c *Client) MoveConnectionWithBody(ctx context.Context, connectionId ConnectionID, params *MoveConnectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewMoveConnectionRequestWithBody(c.Server, connectionId, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// MoveConnection Set the connection up on other ports, of its edge node or of another
+//
+// For operators, as for the maintenance of a node. Its parties read the reason, and in `rebuild` how to configure their routers.
+// On another node it is tested before traffic crosses there, and the old node carries it until then; on the same node
+// nothing crosses meanwhile. If the tests fail by the deadline, it is as it was before.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/connections/{connection_id}:move (the `MoveConnection` operationId).
+func (c *Client) MoveConnection(ctx context.Context, connectionId ConnectionID, params *MoveConnectionParams, body MoveConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewMoveConnectionRequest(c.Server, connectionId, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -14832,6 +14939,101 @@ func NewModifyConnectionRequestWithBody(server string, connectionId ConnectionID
 	}
 
 	operationPath := fmt.Sprintf("/v1/connections/%s:modify", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.CrossbillOnBehalfOf != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Crossbill-On-Behalf-Of", *params.CrossbillOnBehalfOf, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Crossbill-On-Behalf-Of", headerParam1)
+		}
+
+		if params.CrossbillReason != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "Crossbill-Reason", *params.CrossbillReason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Crossbill-Reason", headerParam2)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam3)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewMoveConnectionRequest calls the generic MoveConnection builder with application/json body
+func NewMoveConnectionRequest(server string, connectionId ConnectionID, params *MoveConnectionParams, body MoveConnectionJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewMoveConnectionRequestWithBody(server, connectionId, params, "application/json", bodyReader)
+}
+
+// NewMoveConnectionRequestWithBody constructs an http.Request for the MoveConnection method, with any body, and a specified content type
+func NewMoveConnectionRequestWithBody(server string, connectionId ConnectionID, params *MoveConnectionParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "connection_id", connectionId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/connections/%s:move", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -25522,6 +25724,28 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/connections/{connection_id}:modify (the `ModifyConnection` operationId).
 	ModifyConnectionWithResponse(ctx context.Context, connectionId ConnectionID, params *ModifyConnectionParams, body ModifyConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*ModifyConnectionResponse, error)
 
+	// MoveConnectionWithBodyWithResponse Set the connection up on other ports, of its edge node or of another
+	//
+	// For operators, as for the maintenance of a node. Its parties read the reason, and in `rebuild` how to configure their routers.
+	// On another node it is tested before traffic crosses there, and the old node carries it until then; on the same node
+	// nothing crosses meanwhile. If the tests fail by the deadline, it is as it was before.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:move (the `MoveConnection` operationId).
+	MoveConnectionWithBodyWithResponse(ctx context.Context, connectionId ConnectionID, params *MoveConnectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*MoveConnectionResponse, error)
+
+	// MoveConnectionWithResponse Set the connection up on other ports, of its edge node or of another
+	//
+	// For operators, as for the maintenance of a node. Its parties read the reason, and in `rebuild` how to configure their routers.
+	// On another node it is tested before traffic crosses there, and the old node carries it until then; on the same node
+	// nothing crosses meanwhile. If the tests fail by the deadline, it is as it was before.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/connections/{connection_id}:move (the `MoveConnection` operationId).
+	MoveConnectionWithResponse(ctx context.Context, connectionId ConnectionID, params *MoveConnectionParams, body MoveConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*MoveConnectionResponse, error)
+
 	// ResumeConnectionWithResponse Open the gate of a suspended connection again
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -28669,6 +28893,61 @@ func (r ModifyConnectionResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ModifyConnectionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// MoveConnectionResponse202Headers the declared response headers of an HTTP 202 response for MoveConnection
+type MoveConnectionResponse202Headers struct {
+	CrossbillPosition *int64
+}
+
+type MoveConnectionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *Connection
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *MoveConnectionResponse202Headers
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r MoveConnectionResponse) GetJSON202() *Connection {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r MoveConnectionResponse) GetApplicationproblemJSONDefault() *Problem {
+	return r.ApplicationproblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r MoveConnectionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r MoveConnectionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r MoveConnectionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r MoveConnectionResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -36423,6 +36702,40 @@ func (c *ClientWithResponses) ModifyConnectionWithResponse(ctx context.Context, 
 	return ParseModifyConnectionResponse(rsp)
 }
 
+// MoveConnectionWithBodyWithResponse Set the connection up on other ports, of its edge node or of another
+//
+// For operators, as for the maintenance of a node. Its parties read the reason, and in `rebuild` how to configure their routers.
+// On another node it is tested before traffic crosses there, and the old node carries it until then; on the same node
+// nothing crosses meanwhile. If the tests fail by the deadline, it is as it was before.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/connections/{connection_id}:move (the `MoveConnection` operationId).
+func (c *ClientWithResponses) MoveConnectionWithBodyWithResponse(ctx context.Context, connectionId ConnectionID, params *MoveConnectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*MoveConnectionResponse, error) {
+	rsp, err := c.MoveConnectionWithBody(ctx, connectionId, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseMoveConnectionResponse(rsp)
+}
+
+// MoveConnectionWithResponse Set the connection up on other ports, of its edge node or of another
+//
+// For operators, as for the maintenance of a node. Its parties read the reason, and in `rebuild` how to configure their routers.
+// On another node it is tested before traffic crosses there, and the old node carries it until then; on the same node
+// nothing crosses meanwhile. If the tests fail by the deadline, it is as it was before.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/connections/{connection_id}:move (the `MoveConnection` operationId).
+func (c *ClientWithResponses) MoveConnectionWithResponse(ctx context.Context, connectionId ConnectionID, params *MoveConnectionParams, body MoveConnectionJSONRequestBody, reqEditors ...RequestEditorFn) (*MoveConnectionResponse, error) {
+	rsp, err := c.MoveConnection(ctx, connectionId, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseMoveConnectionResponse(rsp)
+}
+
 // ResumeConnectionWithResponse Open the gate of a suspended connection again
 //
 // Returns a wrapper object for the known response body format(s).
@@ -40423,6 +40736,52 @@ func ParseModifyConnectionResponse(rsp *http.Response) (*ModifyConnectionRespons
 	switch {
 	case rsp.StatusCode == 202:
 		var headers ModifyConnectionResponse202Headers
+		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.CrossbillPosition = &value
+		}
+		response.Headers202 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseMoveConnectionResponse parses an HTTP response from a MoveConnectionWithResponse call
+func ParseMoveConnectionResponse(rsp *http.Response) (*MoveConnectionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &MoveConnectionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest Connection
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 202:
+		var headers MoveConnectionResponse202Headers
 		if values := rsp.Header.Values("Crossbill-Position"); len(values) > 0 {
 			var value int64
 			if err := runtime.BindStyledParameterWithOptions("simple", "Crossbill-Position", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {

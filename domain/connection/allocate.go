@@ -27,17 +27,7 @@ func (c Allocate) decide(op string, s State) ([]domain.Event, error) {
 
 func (c Allocate) check(op string, s State) error {
 	var p domain.Problems
-	p.ID("/edge_node_id", domain.PrefixEdgeNode, c.EdgeNodeID)
-	p.ASN("/edge_asn", c.EdgeASN)
-	p.Check(c.Tag >= MinTag && c.Tag <= MaxTag, "/tag", "must be %d to %d", MinTag, MaxTag)
-	c.A.check(&p, "/a", s.CustomerPortID, s.CustomerBGP, c.EdgeASN)
-	c.Z.check(&p, "/z", s.ProviderPortID, s.ProviderBGP, c.EdgeASN)
-	for _, family := range []string{domain.IPv4, domain.IPv6} {
-		carried := slices.Contains(s.Families(), family)
-		linkA, linkZ := c.A.checkLink(&p, "/a", family, carried), c.Z.checkLink(&p, "/z", family, carried)
-		p.Check(!linkA.IsValid() || !linkZ.IsValid() || !linkA.Overlaps(linkZ), "/z"+addressField[family], "is on the link of the other side")
-	}
-	p.Check(c.A.PortID != c.Z.PortID || c.A.VLAN != c.Z.VLAN, "/z/vlan", "is the other side's on the same port")
+	Build{c.EdgeNodeID, c.EdgeASN, c.Tag, c.A, c.Z}.check(&p, s.CustomerPortID, s.CustomerBGP, s.ProviderPortID, s.ProviderBGP)
 	p.Time("/at", c.At)
 	return p.Err(op)
 }

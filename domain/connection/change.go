@@ -34,14 +34,8 @@ func (c RequestChange) decide(op string, s State) ([]domain.Event, error) {
 
 // Changeable returns why the connection can't be changed at a time, a Conflict, or nil.
 func (s State) Changeable(op string, at time.Time) error {
-	switch {
-	case s.Change != nil:
-		return domain.Errorf(domain.Conflict, op, "the connection %s is being changed by the order %s", s.ID, s.Change.OrderID).
-			WithHint("wait until that change is in force or given up")
-	case s.SuspensionRequestedAt != nil || s.State == StateSuspended:
-		return domain.Errorf(domain.Conflict, op, "the connection %s is suspended", s.ID).WithHint("resume it first")
-	case s.State != StateProduction:
-		return s.refuse(op).WithHint("a connection is changed while it is in production")
+	if err := s.movable(op); err != nil {
+		return err
 	}
 	// The first span is the connection's production, and no change.
 	if n := len(s.Spans) - MaxChanges; n >= 1 && at.Before(s.Spans[n].From.Add(ChangeWindow)) {
@@ -58,8 +52,8 @@ func (c ReportBandwidth) decide(op string, s State) ([]domain.Event, error) {
 	if err := p.Err(op); err != nil {
 		return nil, err
 	}
-	if s.Change == nil || s.Change.BandwidthMbps != c.BandwidthMbps || s.Change.BandwidthMbps == s.BandwidthMbps {
-		return nil, nil // it waits for no bandwidth, or not for this one
+	if s.Change == nil || !s.Change.InPlace || s.Change.BandwidthMbps != c.BandwidthMbps || s.Change.BandwidthMbps == s.BandwidthMbps {
+		return nil, nil // it waits for no bandwidth, or not for this one, or for another build
 	}
 	return s.changed(c.At), nil
 }
@@ -76,7 +70,7 @@ func (c ConfirmChange) decide(op string, s State) ([]domain.Event, error) {
 		return nil, nil
 	case s.Change == nil || s.Change.OrderID != c.OrderID:
 		return nil, domain.Errorf(domain.Conflict, op, "no change of the connection %s by this order is pending", s.ID).WithHint("read the connection again")
-	case s.Change.BandwidthMbps != s.BandwidthMbps:
+	case s.Change.BandwidthMbps != s.BandwidthMbps || !s.Change.InPlace:
 		return nil, domain.Errorf(domain.Conflict, op, "the edge node %s does not apply the bandwidth yet", s.EdgeNodeID).WithHint("wait for its report")
 	}
 	return s.changed(c.At), nil
@@ -108,6 +102,8 @@ func (c AbandonChange) decide(op string, s State) ([]domain.Event, error) {
 		return nil, nil
 	case s.Change == nil || s.Change.OrderID != c.OrderID:
 		return nil, domain.Errorf(domain.Conflict, op, "no change of the connection %s by this order is pending", s.ID).WithHint("read the connection again")
+	case s.Rebuild != nil:
+		return nil, domain.Errorf(domain.Conflict, op, "the connection %s is being rebuilt for this change", s.ID).WithHint("give the rebuild up first")
 	}
 	return []domain.Event{ChangeAbandoned{ConnectionID: s.ID, OrderID: c.OrderID, Reason: c.Reason, At: domain.Instant(c.At)}}, nil
 }

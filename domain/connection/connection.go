@@ -3,7 +3,8 @@
 // It is a state machine fed from three sides: the saga's steps, the edge node's reports, the parties' wishes. Beside the
 // states are two axes. Trouble says that a step of a saga fails, and whether a person is needed. Billing is the other: it starts at the instant the edge opened the gate and stops at the decommission's effective
 // time. What is billed meanwhile is told by [State.Spans] and [State.Suspensions]. It never moves a packet and
-// never reserves a VLAN. Start reading at [State], then [Decide].
+// never reserves a VLAN. Start reading at [State], then [Decide]; [Rebuild] is how one build takes
+// the place of another.
 package connection
 
 import (
@@ -19,7 +20,7 @@ const (
 	StateAllocated             = "allocated"              // tag, VLANs and addresses are reserved
 	StateTesting               = "testing"                // set up on the edge node, the gate closed
 	StateProduction            = "production"             // the gate is open; traffic crosses
-	StateChangePending         = "change_pending"         // in production, and being brought to another bandwidth or plan
+	StateChangePending         = "change_pending"         // in production, and being brought to another bandwidth, plan or place
 	StateSuspended             = "suspended"              // the gate is closed for a while; all else stays set up
 	StateDecommissionRequested = "decommission_requested" // to be taken down; no longer billed
 	StateDecommissioned        = "decommissioned"         // nothing of it is left
@@ -167,6 +168,11 @@ type State struct {
 	Spans       []Span       `json:"spans,omitempty"`        // the first at BillingFrom, then one at each change, in order
 	Suspensions []Suspension `json:"suspensions,omitempty"`  // in order; only the last can be without an end
 
+	Rebuild        *Rebuild `json:"rebuild,omitempty"`         // another build that is to take the place of this one
+	Leaving        *Leaving `json:"leaving,omitempty"`         // a build that still holds what was reserved for it
+	RebuildFailure string   `json:"rebuild_failure,omitempty"` // why the last rebuild was given up; gone when another is begun
+	FormerNodes    []string `json:"former_nodes,omitempty"`    // edge nodes that it left, whose last readings still count
+
 	Change                *Change      `json:"change,omitempty"`                  // while it is pending
 	ChangeOrderID         string       `json:"change_order_id,omitempty"`         // of the last change asked for, whatever came of it
 	SuspensionRequestedAt *time.Time   `json:"suspension_requested_at,omitempty"` // until the edge has closed the gate
@@ -195,8 +201,10 @@ type State struct {
 
 // Families returns the address families that the connection carries, IPv4 first: those of the customer's prefixes. They
 // are settled when it is ordered, because addresses, and a session on each side, are allocated for each.
-func (s State) Families() []string {
-	if families := s.CustomerBGP.Families(); len(families) > 0 {
+func (s State) Families() []string { return familiesOf(s.CustomerBGP) }
+
+func familiesOf(customer BGP) []string {
+	if families := customer.Families(); len(families) > 0 {
 		return families
 	}
 	return []string{domain.IPv4}
@@ -255,7 +263,7 @@ func (s State) ProbePending() bool { return s.LastProbe != nil && s.LastProbe.Re
 // Final reports whether nothing can happen to the connection any more.
 func (s State) Final() bool { return s.State == StateDecommissioned || s.State == StateCancelled }
 
-// DesiredPhase returns what the edge node is to make of the connection; "" when the node has nothing to do with it.
+// DesiredPhase returns what the edge node is to make of the build in production; "" when the node has nothing to do with it.
 func (s State) DesiredPhase() string {
 	switch {
 	case !s.OnEdge:
@@ -270,9 +278,10 @@ func (s State) DesiredPhase() string {
 	return PhaseTesting
 }
 
-// DesiredMbps returns the bandwidth that the edge node is to apply: that of a pending change before it is in force.
+// DesiredMbps returns the bandwidth that the edge node is to apply to the build in production: that of a pending change
+// before it is in force, unless another build is to bring it.
 func (s State) DesiredMbps() int {
-	if s.Change != nil {
+	if s.Change != nil && s.Change.InPlace {
 		return s.Change.BandwidthMbps
 	}
 	return s.BandwidthMbps

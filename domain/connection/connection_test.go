@@ -51,7 +51,7 @@ func TestSteps(t *testing.T) {
 		{Name: "probe again", Given: upTo(probing), When: RequestProbe{probe1, at(99)}},
 		{Name: "probe again, in production", Given: upTo(activated), When: RequestProbe{probe1, at(99)}},
 		{Name: "probe while one is under way", Given: upTo(probing), When: RequestProbe{probe2, at(6)}, Code: domain.Conflict},
-		{Name: "probe after one that failed", Given: upTo(probing, missed), When: RequestProbe{probe2, at(7)}, Then: facts{ProbeRequested{connectionID, probe2, at(7)}}},
+		{Name: "probe after one that failed", Given: upTo(probing, missed), When: RequestProbe{probe2, at(7)}, Then: facts{ProbeRequested{connectionID, probe2, at(7), false}}},
 		{Name: "probe after one that passed", Given: upTo(passed), When: RequestProbe{probe2, at(7)}, Code: domain.Conflict},
 		{Name: "probe with one side up", Given: upTo(upA), When: RequestProbe{probe1, at(5)}, Code: domain.Conflict},
 		{Name: "probe what is allocated", Given: upTo(allocated), When: RequestProbe{probe1, at(5)}, Code: domain.Conflict},
@@ -124,7 +124,7 @@ func TestReports(t *testing.T) {
 		return ReportSession{edgeNode, side, "", Session{state, since, received, 1}, at(9)}
 	}
 	changed := func(side, state string, since time.Time, received int) facts {
-		return facts{SessionChanged{connectionID, side, state, since, received, 1, at(9), ""}}
+		return facts{SessionChanged{connectionID, side, state, since, received, 1, at(9), "", false}}
 	}
 	stranger := session(SideA, SessionIdle, at(9), 0)
 	stranger.EdgeNodeID = scenario.ID(domain.PrefixEdgeNode, 2)
@@ -150,7 +150,7 @@ func TestReports(t *testing.T) {
 		{Name: "probe failed", Given: upTo(probing), When: ReportProbe{edgeNode, probe1, false, "no answer", at(6)}, Then: facts{missed}},
 		{Name: "probe reported again", Given: upTo(passed), When: ReportProbe{edgeNode, probe1, true, "", at(7)}},
 		{Name: "probe reported again, otherwise: the first stands", Given: upTo(passed), When: ReportProbe{edgeNode, probe1, false, "", at(7)}},
-		{Name: "probe of before", Given: upTo(probing, missed, ProbeRequested{connectionID, probe2, at(7)}), When: ReportProbe{edgeNode, probe1, true, "", at(8)}},
+		{Name: "probe of before", Given: upTo(probing, missed, ProbeRequested{connectionID, probe2, at(7), false}), When: ReportProbe{edgeNode, probe1, true, "", at(8)}},
 		{Name: "probe of what is given up", Given: upTo(probing, givingUp), When: ReportProbe{edgeNode, probe1, true, "", at(51)}},
 		{Name: "probe of what is not set up", Given: upTo(allocated), When: ReportProbe{edgeNode, probe1, true, "", at(6)}, Code: domain.Conflict},
 		{Name: "probe told at length", Given: upTo(probing), When: ReportProbe{edgeNode, "x", true, strings.Repeat("x", MaxProbeDetail+1), at(6)},

@@ -39,6 +39,18 @@ func Decide(s State, c Command) ([]domain.Event, error) {
 		return c.decide(op, s)
 	case Activate:
 		return s.report(op, c.EdgeNodeID, c)
+	case RequestMove:
+		return c.decide(op, s)
+	case StartRebuild:
+		return c.decide(op, s)
+	case ReportStopped:
+		return s.report(op, c.EdgeNodeID, c)
+	case ReportRestored:
+		return s.report(op, c.EdgeNodeID, c)
+	case AbandonRebuild:
+		return c.decide(op, s)
+	case ReleaseBuild:
+		return c.decide(op, s)
 	case RequestChange:
 		return c.decide(op, s)
 	case ReportBandwidth:
@@ -140,10 +152,14 @@ func (c RequestProbe) decide(op string, s State) ([]domain.Event, error) {
 	if err := p.Err(op); err != nil {
 		return nil, err
 	}
+	rebuild := s.rebuilding()
+	if rebuild {
+		s = s.UnderTest()
+	}
 	switch {
 	case s.LastProbe != nil && s.LastProbe.ID == c.ProbeID:
 		return nil, nil
-	case s.State != StateTesting:
+	case s.State != StateTesting && !rebuild:
 		return nil, s.refuse(op).WithHint("a connection is probed while it is testing")
 	case s.ProbePending():
 		return nil, domain.Errorf(domain.Conflict, op, "the connection %s has a probe under way, %s", s.ID, s.LastProbe.ID).
@@ -153,14 +169,18 @@ func (c RequestProbe) decide(op string, s State) ([]domain.Event, error) {
 	case !s.Established():
 		return nil, s.needsSessions(op)
 	}
-	return []domain.Event{ProbeRequested{ConnectionID: s.ID, ProbeID: c.ProbeID, At: domain.Instant(c.At)}}, nil
+	return []domain.Event{ProbeRequested{ConnectionID: s.ID, ProbeID: c.ProbeID, At: domain.Instant(c.At), Rebuild: rebuild}}, nil
 }
 
 func (c RequestCutover) decide(op string, s State) ([]domain.Event, error) {
+	rebuild := s.rebuilding()
+	if rebuild {
+		s = s.UnderTest()
+	}
 	switch {
 	case s.CutoverRequestedAt != nil:
 		return nil, nil
-	case s.State != StateTesting:
+	case s.State != StateTesting && !rebuild:
 		return nil, s.refuse(op).WithHint("the gate is opened after testing")
 	case !s.ProbePassed():
 		return nil, domain.Errorf(domain.Conflict, op, "no probe of the connection %s has passed", s.ID).WithHint("request a probe")
@@ -172,7 +192,7 @@ func (c RequestCutover) decide(op string, s State) ([]domain.Event, error) {
 	if err := p.Err(op); err != nil {
 		return nil, err
 	}
-	return []domain.Event{CutoverRequested{ConnectionID: s.ID, At: domain.Instant(c.At)}}, nil
+	return []domain.Event{CutoverRequested{ConnectionID: s.ID, At: domain.Instant(c.At), Rebuild: rebuild}}, nil
 }
 
 func (c RequestCancellation) decide(op string, s State) ([]domain.Event, error) {
@@ -208,8 +228,8 @@ func (s State) end(op, to, from string, at time.Time) ([]domain.Event, error) {
 		return nil, nil
 	case s.State != from:
 		return nil, s.refuse(op)
-	case s.OnEdge:
-		return nil, domain.Errorf(domain.Conflict, op, "the edge node %s has not removed the connection %s yet", s.EdgeNodeID, s.ID).
+	case len(s.Awaited()) > 0:
+		return nil, domain.Errorf(domain.Conflict, op, "the edge node %s has not removed the connection %s yet", s.Awaited()[0], s.ID).
 			WithHint("wait for its report")
 	case to == StateCancelled:
 		return []domain.Event{Cancelled{ConnectionID: s.ID, Reason: s.Reason, At: domain.Instant(at)}}, nil

@@ -52,7 +52,8 @@ type SessionChanged struct {
 	PrefixesReceived int       `json:"prefixes_received"`
 	PrefixesSent     int       `json:"prefixes_sent"`
 	At               time.Time `json:"at"`
-	Family           string    `json:"family,omitempty"` // [domain.IPv6]; "" is IPv4, which all were at first
+	Family           string    `json:"family,omitempty"`  // [domain.IPv6]; "" is IPv4, which all were at first
+	Rebuild          bool      `json:"rebuild,omitempty"` // of the build that is to take the place of the one in production
 }
 
 // ProbeRequested says that the edge node is to send a test packet across.
@@ -60,6 +61,7 @@ type ProbeRequested struct {
 	ConnectionID string    `json:"connection_id"`
 	ProbeID      string    `json:"probe_id"`
 	At           time.Time `json:"at"`
+	Rebuild      bool      `json:"rebuild,omitempty"` // as of a session
 }
 
 // Probed says how the test packet fared.
@@ -69,12 +71,14 @@ type Probed struct {
 	Passed       bool      `json:"passed"`
 	Detail       string    `json:"detail"`
 	At           time.Time `json:"at"`
+	Rebuild      bool      `json:"rebuild,omitempty"` // as of a session
 }
 
 // CutoverRequested says that the edge node is to open the gate.
 type CutoverRequested struct {
 	ConnectionID string    `json:"connection_id"`
 	At           time.Time `json:"at"`
+	Rebuild      bool      `json:"rebuild,omitempty"` // as of a session
 }
 
 // Activated says that traffic crosses since At, the instant the edge node opened the gate. Billing starts there.
@@ -264,5 +268,6 @@ func Events() []domain.Event {
 		Resumed{}, TerminationScheduled{}, TerminationUnscheduled{}, SessionConfigured{}, SecretSet{}, SecretRemoved{}, MessageChanged{},
 		DecommissionRequested{}, EdgeClosed{}, Decommissioned{}, CancellationRequested{}, Cancelled{},
 		StepFailed{}, StepRecovered{}, StepRetried{}, StepSkipped{}, StepRolledBack{},
+		MoveRequested{}, RebuildStarted{}, TrafficStopped{}, Rebuilt{}, RebuildAbandoned{}, TrafficRestored{}, BuildRemoved{}, BuildReleased{},
 	}
 }

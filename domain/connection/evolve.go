@@ -30,14 +30,23 @@ func evolve(s State, e domain.Event) State {
 	case TestingStarted:
 		s.State, s.TestingDeadline, s.OnEdge = StateTesting, &e.Deadline, true
 	case SessionChanged:
+		if e.Rebuild {
+			return s.withRebuild(e)
+		}
 		s.Sessions = maps.Clone(s.Sessions) // an earlier State must not see the change
 		if s.Sessions == nil {
 			s.Sessions = make(map[string]Session, 4)
 		}
 		s.Sessions[sessionKey(e.Side, e.Family)] = Session{e.State, e.Since, e.PrefixesReceived, e.PrefixesSent}
 	case ProbeRequested:
+		if e.Rebuild {
+			return s.withRebuild(e)
+		}
 		s.LastProbe = &Probe{ID: e.ProbeID, RequestedAt: e.At}
 	case Probed:
+		if e.Rebuild {
+			return s.withRebuild(e)
+		}
 		probe := Probe{ID: e.ProbeID, ReportedAt: &e.At, Passed: e.Passed, Detail: e.Detail}
 		if s.LastProbe != nil {
 			probe.RequestedAt = s.LastProbe.RequestedAt
@@ -47,6 +56,9 @@ func evolve(s State, e domain.Event) State {
 			s.FailedProbes++
 		}
 	case CutoverRequested:
+		if e.Rebuild {
+			return s.withRebuild(e)
+		}
 		s.CutoverRequestedAt = &e.At
 	case Activated:
 		s.State, s.Billing, s.BillingFrom = StateProduction, BillingAccruing, &e.At
@@ -78,7 +90,10 @@ func evolve(s State, e domain.Event) State {
 		s.Termination, s.TerminationOrderID = &Termination{e.OrderID, e.Reason, e.EffectiveAt}, e.OrderID
 	case TerminationUnscheduled:
 		s.Termination = nil
+	case MoveRequested, RebuildStarted, TrafficStopped, Rebuilt, RebuildAbandoned, TrafficRestored, BuildRemoved, BuildReleased:
+		s = s.withRebuild(e)
 	case DecommissionRequested:
+		s = s.withRebuild(e)
 		s.State, s.Reason, s.EndRequestedAt = StateDecommissionRequested, e.Reason, &e.At
 		s.Change, s.SuspensionRequestedAt, s.ResumptionRequestedAt, s.Termination = nil, nil, nil, nil
 		if e.OrderID != "" {
@@ -95,7 +110,7 @@ func evolve(s State, e domain.Event) State {
 		s.EdgeMessage = nil
 		s.OnEdge, s.EdgeRemoved, s.EdgeClosedAt = false, true, &e.ClosedAt
 	case Decommissioned:
-		s.State, s.ClosedAt = StateDecommissioned, &e.At
+		s.State, s.ClosedAt, s.Leaving = StateDecommissioned, &e.At, nil
 	case CancellationRequested:
 		s.State, s.Reason, s.EndRequestedAt = StateCancelling, e.Reason, &e.At
 	case Cancelled:

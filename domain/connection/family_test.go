@@ -142,7 +142,7 @@ func TestEstablishedInEachFamily(t *testing.T) {
 func allSessions(n int) (all []domain.Event) {
 	for i, name := range []SessionName{{SideA, ""}, {SideZ, ""}, {SideA, domain.IPv6}, {SideZ, domain.IPv6}} {
 		if i < n {
-			all = append(all, SessionChanged{connectionID, name.Side, SessionEstablished, scenario.After(3), i, 1, scenario.After(4), name.Family})
+			all = append(all, SessionChanged{connectionID, name.Side, SessionEstablished, scenario.After(3), i, 1, scenario.After(4), name.Family, false})
 		}
 	}
 	return all

@@ -24,12 +24,15 @@ var table = map[string]map[string]string{
 	},
 	StateProduction: {
 		"bgp_session.changed": StateProduction, "connection.change_requested": StateChangePending,
-		"connection.suspension_requested": StateProduction, "connection.suspended": StateSuspended,
+		"connection.suspension_requested": StateProduction, "connection.suspended": StateSuspended, "connection.move_requested": StateChangePending,
 		"connection.decommission_requested": StateDecommissionRequested,
 		"connection.termination_scheduled":  StateProduction, "connection.termination_unscheduled": StateProduction,
 	},
 	StateChangePending: {
 		"bgp_session.changed": StateChangePending, "connection.changed": StateProduction, "connection.change_abandoned": StateProduction,
+		"connection.rebuild_started": StateChangePending, "connection.traffic_stopped": StateChangePending, "connection.rebuilt": StateChangePending,
+		"connection.rebuild_abandoned": StateChangePending, "connection.traffic_restored": StateChangePending,
+		"connection.probe_requested": StateChangePending, "connection.probed": StateChangePending, "connection.cutover_requested": StateChangePending,
 		"connection.decommission_requested": StateDecommissionRequested,
 		"connection.termination_scheduled":  StateChangePending, "connection.termination_unscheduled": StateChangePending,
 	},
@@ -58,6 +61,9 @@ var asides = map[string][]string{
 	"connection.message_changed": {StateTesting, StateProduction, StateChangePending, StateSuspended},
 }
 
+// settles are the ends of a rebuild, of which a move leads back to production: a change is ended by an event of its own.
+var settles = []string{"connection.rebuilt", "connection.rebuild_abandoned", "connection.traffic_restored"}
+
 // troubles come and go in every state that has a next one, and lead nowhere.
 var troubles = []string{"connection.step_failed", "connection.step_recovered", "connection.step_retried", "connection.step_rolled_back"}
 
@@ -69,8 +75,11 @@ func init() {
 			}
 		}
 	}
-	for _, state := range []string{StateCancelling, StateDecommissionRequested} {
+	for _, state := range []string{StateCancelling, StateDecommissionRequested, StateProduction, StateChangePending, StateSuspended} {
 		table[state]["connection.step_skipped"] = state
+	}
+	for _, state := range []string{StateProduction, StateChangePending, StateSuspended, StateDecommissionRequested} {
+		table[state]["connection.build_removed"], table[state]["connection.build_released"] = state, state
 	}
 	for event, states := range asides {
 		for _, state := range states {
@@ -97,7 +106,7 @@ func TestRandomCommands(t *testing.T) {
 	for seed := range uint64(3000) {
 		rng := rand.New(rand.NewPCG(seed, 11))
 		w := walk{t: t, seed: seed, happens: map[string]int{}}
-		for second := range 90 {
+		for second := range 120 {
 			w.do(randomCommand(rng, w.state, second))
 		}
 		ends[w.state.State]++
@@ -133,6 +142,9 @@ func (w *walk) do(c Command) {
 		w.state = Evolve(w.state, e)
 		w.history = append(w.history, e)
 		w.happens[e.EventType()]++
+		if slices.Contains(settles, e.EventType()) && w.state.Change == nil && w.state.Rebuild == nil {
+			want = StateProduction
+		}
 		if !ok || w.state.State != want {
 			w.t.Fatalf("seed %d: %s took the connection from %q to %q", w.seed, e.EventType(), from, w.state.State)
 		}
@@ -143,6 +155,7 @@ func (w *walk) do(c Command) {
 	w.checkBilling(before)
 	w.checkSold()
 	w.checkEdge()
+	w.checkRebuild()
 	w.checkTrouble(before)
 	if again, err := Decide(w.state, c); err != nil || again != nil {
 		w.t.Fatalf("seed %d: %T again on %q gave %v and %v", w.seed, c, w.state.State, again, err)
@@ -220,7 +233,7 @@ func (w *walk) checkSold() {
 			w.t.Fatalf("seed %d: %s with the suspensions %+v", w.seed, s.State, s.Suspensions)
 		}
 	}
-	if (s.Change != nil) != (s.State == StateChangePending) || s.ResumptionRequestedAt != nil && s.State != StateSuspended ||
+	if (s.Change != nil || s.Rebuild != nil) != (s.State == StateChangePending) || s.ResumptionRequestedAt != nil && s.State != StateSuspended ||
 		s.SuspensionRequestedAt != nil && s.State != StateProduction {
 		w.t.Fatalf("seed %d: %s waits for what it can't: %+v", w.seed, s.State, s)
 	}
@@ -230,7 +243,7 @@ func (w *walk) checkSold() {
 func (w *walk) checkEdge() {
 	w.t.Helper()
 	s := w.state
-	if s.Final() && (s.OnEdge || s.DesiredPhase() != "") {
+	if s.Final() && (s.OnEdge || len(s.Desired()) > 0) {
 		w.t.Fatalf("seed %d: ended with something on the edge: %+v", w.seed, s)
 	}
 	if phase := s.DesiredPhase(); (s.State == StateSuspended && s.ResumptionRequestedAt == nil) && phase != PhaseSuspended {
@@ -238,6 +251,42 @@ func (w *walk) checkEdge() {
 	}
 	if s.DesiredPhase() == PhaseProduction && !s.ProbePassed() {
 		w.t.Fatalf("seed %d: the gate is to open without a probe that passed: %+v", w.seed, s)
+	}
+}
+
+// checkRebuild holds another build to its rules: an edge node is told of one build at a time, and of one that is taken away
+// until it says that it is gone; no gate opens before the tests; and no two builds hold the same.
+func (w *walk) checkRebuild() {
+	w.t.Helper()
+	s := w.state
+	fail := func(what string) { w.t.Fatalf("seed %d: %s: %+v", w.seed, what, s) }
+	nodes, open := map[string]bool{}, 0
+	for _, d := range s.Desired() {
+		if nodes[d.EdgeNodeID] {
+			fail("a node is told twice of it")
+		}
+		nodes[d.EdgeNodeID] = true
+		if d.Phase == PhaseProduction {
+			open++
+		}
+		if !s.Concerns(d.EdgeNodeID) {
+			fail("a node is told of what it must not report on")
+		}
+	}
+	if r := s.Rebuild; r != nil {
+		switch {
+		case s.Leaving != nil:
+			fail("it is rebuilt before the last build is gone")
+		case r.CutoverRequestedAt != nil && (r.LastProbe == nil || !r.LastProbe.Passed):
+			fail("the gate is to open without a probe that passed")
+		case open > 1 && (!s.Elsewhere() || r.CutoverRequestedAt == nil), open == 0 && s.Elsewhere():
+			fail("the gates are not as they should be")
+		}
+	}
+	for _, node := range s.Awaited() {
+		if !nodes[node] {
+			fail("a node is waited for that is told nothing")
+		}
 	}
 }
 
@@ -311,6 +360,9 @@ func randomCommand(rng *rand.Rand, s State, second int) Command {
 	if len(fitting) > 0 && rng.IntN(2) == 0 {
 		return fitting[rng.IntN(len(fitting))]
 	}
+	if c := rebuilding(rng, s, at); c != nil && rng.IntN(3) > 0 {
+		return c
+	}
 	all = append(all, sold...)
 	steps := []string{StepAllocate, StepRequestProbe, StepAwaitSuspension, "complete_order", ""}
 	switch {
@@ -320,7 +372,9 @@ func randomCommand(rng *rand.Rand, s State, second int) Command {
 		steps = []string{StepAwaitResumption}
 	case s.Termination != nil:
 		steps = []string{StepRequestTermination}
-	case s.pastEdge() && s.OnEdge:
+	case s.Rebuild != nil:
+		steps = []string{StepStartRebuild, StepRequestProbe}
+	case len(s.Awaited()) > 0:
 		steps = []string{StepAwaitRemoval}
 	}
 	failed := FailStep{pick(orderID, orderID, scheduled), pick(steps...), at.Add(time.Second), at}
@@ -336,4 +390,61 @@ func randomCommand(rng *rand.Rand, s State, second int) Command {
 	}
 	all = append(all, append(answers, failed, failed, failed, failed)...)
 	return all[rng.IntN(len(all))]
+}
+
+// rebuilding returns a command that brings a move or a rebuild on, or begins one; nil where there is none.
+func rebuilding(rng *rand.Rand, s State, at time.Time) Command {
+	node2 := scenario.ID(domain.PrefixEdgeNode, 2)
+	pick := func(all ...Command) Command { return all[rng.IntN(len(all))] }
+	r := s.Rebuild
+	switch {
+	case s.Leaving != nil && rng.IntN(2) == 0:
+		return pick(ReleaseBuild{at}, CloseEdge{s.Leaving.EdgeNodeID, at, at})
+	case s.State == StateProduction && r == nil:
+		return pick(nil, nil, nil, nil, nil, RequestMove{scenario.ID(domain.PrefixPort, 3), providerPort, "maintenance", at},
+			RequestChange{scenario.ID(domain.PrefixOrder, 2+rng.IntN(9)), scenario.ID(domain.PrefixQuote, 2), 2, 200, false, at})
+	case r == nil && (s.Change == nil || s.Change.InPlace):
+		return nil
+	case r == nil || r.Build == nil:
+		b := Build{EdgeNodeID: edgeNode, EdgeASN: 64500, Tag: s.Tag%100 + 1, A: allocate().A, Z: allocate().Z}
+		if b.A.Prefixes, b.Z.Prefixes, b.A.VLAN, b.Z.VLAN = s.CustomerBGP.Prefixes, s.ProviderBGP.Prefixes, 2+rng.IntN(90), 200; rng.IntN(2) == 0 {
+			b.EdgeNodeID = node2
+		}
+		c := StartRebuild{Build: b, CustomerPortID: s.CustomerPortID, ProviderPortID: s.ProviderPortID, Reason: "as ordered", Deadline: at.Add(time.Hour), At: at}
+		if r != nil {
+			c.CustomerPortID, c.ProviderPortID = r.CustomerPortID, r.ProviderPortID
+		}
+		c.Build.A.PortID, c.Build.Z.PortID = c.CustomerPortID, c.ProviderPortID
+		return pick(c, c, c, AbandonRebuild{"no room", at})
+	}
+	node := r.Build.EdgeNodeID
+	up := func(side string) Command {
+		return ReportSession{node, side, "", Session{SessionEstablished, scenario.Noon, 2, 2}, at}
+	}
+	probe := RequestProbe{scenario.ID(domain.PrefixProbe, 3+rng.IntN(3)), at}
+	report := ReportProbe{node, probe.ProbeID, rng.IntN(4) > 0, "", at}
+	if r.LastProbe != nil {
+		report.ProbeID = r.LastProbe.ID
+	}
+	if rng.IntN(6) > 0 {
+		switch u := s.UnderTest(); {
+		case r.AbandonedAt != nil:
+			return ReportRestored{s.EdgeNodeID, at, at}
+		case !s.Elsewhere() && r.StoppedAt == nil:
+			return ReportStopped{node, at, at}
+		case u.Sessions[SideA].State != SessionEstablished:
+			return up(SideA)
+		case u.Sessions[SideZ].State != SessionEstablished:
+			return up(SideZ)
+		case u.ProbePending():
+			return report
+		case !u.ProbePassed():
+			return probe
+		case r.CutoverRequestedAt == nil:
+			return RequestCutover{at}
+		}
+		return Activate{node, at, at}
+	}
+	return pick(up(SideA), up(SideZ), ReportStopped{node, at, at}, probe, report, RequestCutover{at}, RequestCutover{at}, Activate{node, at, at}, Activate{node, at, at},
+		AbandonRebuild{"late", at}, AbandonRebuild{"late", at}, AbandonRebuild{"late", at}, ReportRestored{s.EdgeNodeID, at, at}, ReportRestored{s.EdgeNodeID, at, at})
 }

@@ -7,12 +7,16 @@ import (
 	"crossbill/domain"
 )
 
-// report decides what an edge node reports. To a node that the connection is not on it does not exist.
+// report decides what an edge node reports. To a node that has nothing to do with the connection it does not exist.
 func (s State) report(op, edgeNodeID string, c interface {
+	Command
 	decide(op string, s State) ([]domain.Event, error)
 }) ([]domain.Event, error) {
-	if s.EdgeNodeID == "" || s.EdgeNodeID != edgeNodeID {
+	switch {
+	case !s.Concerns(edgeNodeID):
 		return nil, domain.Missing(op, "connection")
+	case s.EdgeNodeID != edgeNodeID:
+		return s.reportElsewhere(op, edgeNodeID, c)
 	}
 	return c.decide(op, s)
 }
@@ -34,6 +38,10 @@ func (c ReportSession) decide(op string, s State) ([]domain.Event, error) {
 	if err := p.Err(op); err != nil {
 		return nil, err
 	}
+	rebuild := s.reportsRebuild(c.EdgeNodeID)
+	if rebuild {
+		s = s.UnderTest()
+	}
 	switch before, known := s.Session(SessionName{c.Side, family}); {
 	case s.TestingDeadline == nil && !s.pastEdge():
 		return nil, s.notOnEdge(op)
@@ -44,7 +52,7 @@ func (c ReportSession) decide(op string, s State) ([]domain.Event, error) {
 	}
 	changed := SessionChanged{
 		ConnectionID: s.ID, Side: c.Side, State: seen.State, Since: seen.Since, PrefixesReceived: seen.PrefixesReceived,
-		PrefixesSent: seen.PrefixesSent, At: domain.Instant(c.At),
+		PrefixesSent: seen.PrefixesSent, At: domain.Instant(c.At), Rebuild: rebuild,
 	}
 	if family != domain.IPv4 {
 		changed.Family = family
@@ -62,18 +70,25 @@ func (c ReportProbe) decide(op string, s State) ([]domain.Event, error) {
 	if err := p.Err(op); err != nil {
 		return nil, err
 	}
+	rebuild := s.reportsRebuild(c.EdgeNodeID)
+	if rebuild {
+		s = s.UnderTest()
+	}
 	switch {
 	case s.TestingDeadline == nil && !s.pastEdge():
 		return nil, s.notOnEdge(op)
 	case !s.ProbePending() || s.LastProbe.ID != c.ProbeID:
 		return nil, nil // of an earlier probe, or reported before
-	case s.State != StateTesting:
+	case s.State != StateTesting && !rebuild:
 		return nil, nil // given up since
 	}
-	return []domain.Event{Probed{ConnectionID: s.ID, ProbeID: c.ProbeID, Passed: c.Passed, Detail: c.Detail, At: domain.Instant(c.At)}}, nil
+	return []domain.Event{Probed{ConnectionID: s.ID, ProbeID: c.ProbeID, Passed: c.Passed, Detail: c.Detail, At: domain.Instant(c.At), Rebuild: rebuild}}, nil
 }
 
 func (c Activate) decide(op string, s State) ([]domain.Event, error) {
+	if s.reportsRebuild(c.EdgeNodeID) {
+		return c.rebuilt(op, s)
+	}
 	opened := domain.Instant(c.OpenedAt)
 	var p domain.Problems
 	p.Time("/at", c.At)
@@ -118,6 +133,12 @@ func (c CloseEdge) decide(op string, s State) ([]domain.Event, error) {
 		return nil, err
 	}
 	return []domain.Event{EdgeClosed{ConnectionID: s.ID, ClosedAt: closed, At: domain.Instant(c.At)}}, nil
+}
+
+// reportsRebuild reports whether what an edge node sees is of the new build: on another node it always is, on the same one
+// since the old build's gate was closed.
+func (s State) reportsRebuild(edgeNodeID string) bool {
+	return s.rebuilding() && s.Rebuild.Build.EdgeNodeID == edgeNodeID && (s.Elsewhere() || s.Rebuild.StoppedAt != nil)
 }
 
 func (a Session) equal(b Session) bool {

@@ -195,6 +195,7 @@ func (s State) withSession(e domain.Event) State {
 				s.A = side
 			}
 		}
+		s.Rebuild = s.Rebuild.withPrefixes(e.Side, e.Prefixes)
 		return s.withSettings(e.Side, func(v *SessionSettings) { v.Admin, v.PrefixLimit = e.Admin, e.PrefixLimit })
 	case SecretSet:
 		s.secrets = maps.Clone(s.secrets)
@@ -209,6 +210,26 @@ func (s State) withSession(e domain.Event) State {
 		return s.withSettings(e.Side, func(v *SessionSettings) { v.SecretSetAt = nil })
 	}
 	return s
+}
+
+// withPrefixes returns the rebuild with what a party's router may announce of its new build too.
+func (r *Rebuild) withPrefixes(side string, prefixes []string) *Rebuild {
+	if r == nil {
+		return nil
+	}
+	changed := *r
+	if side == SideZ && r.ProviderBGP != nil {
+		changed.ProviderBGP = &BGP{ASN: r.ProviderBGP.ASN, Prefixes: prefixes}
+	}
+	if r.Build != nil {
+		b := *r.Build
+		if changed.Build = &b; side == SideZ {
+			b.Z.Prefixes = prefixes
+		} else {
+			b.A.Prefixes = prefixes
+		}
+	}
+	return &changed
 }
 
 func (s State) withSettings(side string, change func(*SessionSettings)) State {

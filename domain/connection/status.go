@@ -77,6 +77,16 @@ func (s State) Status() []Message {
 	} else if t != nil {
 		add(TagTrouble, t.Since, "the platform is trying a step again that failed ("+t.Step+")")
 	}
+	if r := s.Rebuild; r != nil {
+		switch {
+		case r.AbandonedAt != nil:
+			add(TagChange, *r.AbandonedAt, "another build was given up, and the edge node is to let traffic cross the old one again")
+		case r.StoppedAt != nil:
+			add(TagChange, *r.StoppedAt, "nothing crosses while it is set up anew: "+r.Reason)
+		default:
+			add(TagChange, r.RequestedAt, "it is to be set up anew: "+r.Reason)
+		}
+	}
 	if c := s.Change; c != nil {
 		add(TagChange, c.RequestedAt, "a change by the order "+c.OrderID+" is pending")
 	}

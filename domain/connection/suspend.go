@@ -19,8 +19,7 @@ func (c RequestSuspension) decide(op string, s State) ([]domain.Event, error) {
 	case s.SuspensionRequestedAt != nil, s.State == StateSuspended:
 		return nil, nil
 	case s.State == StateChangePending:
-		return nil, domain.Errorf(domain.Conflict, op, "the connection %s is being changed by the order %s", s.ID, s.Change.OrderID).
-			WithHint("wait until that change is in force or given up")
+		return nil, s.movable(op)
 	case s.State != StateProduction:
 		return nil, s.refuse(op).WithHint("a connection is suspended while it is in production")
 	}

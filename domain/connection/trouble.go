@@ -36,6 +36,7 @@ const (
 	StepAwaitSuspension    = "await_suspension"
 	StepAwaitResumption    = "await_resumption"
 	StepAwaitRemoval       = "await_removal"
+	StepStartRebuild       = "start_rebuild"
 )
 
 // MaxStep bounds the name of a step, in characters.
@@ -80,7 +81,7 @@ type RetryStep struct {
 	At     time.Time
 }
 
-// SkipStep goes on without the step. The caller makes sure that the edge node is gone, see [ActionSkip].
+// SkipStep goes on without the step. The caller makes sure that the edge nodes of [State.Awaited] are gone, see [ActionSkip].
 type SkipStep struct {
 	Reason string
 	At     time.Time
@@ -174,15 +175,15 @@ func (s State) Actions() []string {
 		}
 		return []string{ActionRetry, ActionRollBack}
 	case StepAcceptOrder, StepAllocate, StepStartTesting, StepRequestProbe, StepRequestCutover, StepRequestChange, StepConfirmChange,
-		StepAwaitSuspension, StepAwaitResumption:
+		StepStartRebuild, StepAwaitSuspension, StepAwaitResumption:
 		return []string{ActionRetry, ActionRollBack}
 	}
 	return []string{ActionRetry}
 }
 
-// RollsBack returns the order that fails with a rollback of the trouble: "" if none does, as of a suspension.
+// RollsBack returns the order that fails with a rollback of the trouble: "" if none does, as of a suspension or a move.
 func (s State) RollsBack() string {
-	if s.Trouble == nil || s.Trouble.Step == StepAwaitSuspension || s.Trouble.Step == StepAwaitResumption {
+	if s.Trouble == nil || s.Rebuild != nil && s.Change == nil || s.Trouble.Step == StepAwaitSuspension || s.Trouble.Step == StepAwaitResumption {
 		return ""
 	}
 	return s.Trouble.OrderID
@@ -241,14 +242,18 @@ func (c SkipStep) decide(op string, s State) ([]domain.Event, error) {
 		return nil, err
 	}
 	at := domain.Instant(c.At)
-	closed := at
-	if s.BillingTo != nil {
-		closed = *s.BillingTo
+	all := []domain.Event{StepSkipped{ConnectionID: s.ID, OrderID: t.OrderID, Step: t.Step, Reason: c.Reason, At: at}}
+	if s.Leaving != nil && s.Leaving.RemovedAt == nil {
+		all = append(all, BuildRemoved{ConnectionID: s.ID, EdgeNodeID: s.Leaving.EdgeNodeID, ClosedAt: at, At: at})
 	}
-	return []domain.Event{
-		StepSkipped{ConnectionID: s.ID, OrderID: t.OrderID, Step: t.Step, Reason: c.Reason, At: at},
-		EdgeClosed{ConnectionID: s.ID, ClosedAt: closed, At: at},
-	}, nil
+	if s.OnEdge && s.pastEdge() {
+		closed := at
+		if s.BillingTo != nil {
+			closed = *s.BillingTo
+		}
+		all = append(all, EdgeClosed{ConnectionID: s.ID, ClosedAt: closed, At: at})
+	}
+	return all, nil
 }
 
 func (c RollBackStep) decide(op string, s State) ([]domain.Event, error) {
@@ -261,7 +266,7 @@ func (c RollBackStep) decide(op string, s State) ([]domain.Event, error) {
 	if t.Step == StepRequestTermination {
 		all = append(all, TerminationUnscheduled{ConnectionID: s.ID, OrderID: t.OrderID, At: at})
 	}
-	return all, nil
+	return append(all, s.abandoned(c.Reason, at)...), nil
 }
 
 // answer returns the trouble that a person answers; nil if that was done before.

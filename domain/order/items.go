@@ -70,9 +70,6 @@ func (c PlaceChange) decide(op string) ([]domain.Event, error) {
 	case c.QuoteHash != q.Hash:
 		return nil, domain.Errorf(domain.Conflict, op, "the quote %s does not say what the hash is of", q.QuoteID).
 			WithHint("read the quote again and order with its hash")
-	case !q.Change.InPlace:
-		return nil, domain.Errorf(domain.Conflict, op, "the listing does not allow this change in place").
-			WithHint("order a new connection, and terminate this one when that is in production")
 	case conn.QuoteID != q.Change.FromQuoteID:
 		return nil, domain.Errorf(domain.Conflict, op, "the connection %s has changed since the quote was made", conn.ID).WithHint("ask for a new quote")
 	}
@@ -84,6 +81,9 @@ func (c PlaceChange) decide(op string) ([]domain.Event, error) {
 		ListingID: q.ListingID, ListingVersion: q.ListingVersion, ConnectionID: conn.ID, PortID: conn.CustomerPortID,
 		BandwidthMbps: q.BandwidthMbps, BGP: bgpOf(conn), Approval: terms.Approval, Deadline: domain.Instant(c.Deadline),
 		PurchaseOrder: c.PurchaseOrder, At: domain.Instant(c.At), ApprovalNeeded: c.ApprovalNeeded, Item: ItemModify,
+	}
+	if !q.Change.InPlace {
+		placed.Rebuild = &Rebuild{ProviderPortID: terms.PortID, ProviderBGP: terms.BGP}
 	}
 	if c.By != (apikey.PrincipalRef{}) {
 		placed.PlacedBy = &c.By

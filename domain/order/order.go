@@ -73,6 +73,8 @@ type Placed struct {
 	BillingAccountID string `json:"billing_account_id,omitempty"`
 	// Item is what the order does to the connection; absent in those that make it.
 	Item string `json:"item,omitempty"`
+	// Rebuild is what the connection is set up on anew for a change that is not in place; absent in all other orders.
+	Rebuild *Rebuild `json:"rebuild,omitempty"`
 	// PlacedBy is the principal that placed it; absent in orders from before principals had limits.
 	PlacedBy *apikey.PrincipalRef `json:"placed_by,omitempty"`
 	// ApprovalNeeded is why a person has to approve it, one of a closed set; absent if nobody has to. It names no amount:
@@ -83,6 +85,12 @@ type Placed struct {
 
 	ServiceKeyID      string `json:"service_key_id,omitempty"`      // that approved it beforehand
 	RedundancyGroupID string `json:"redundancy_group_id,omitempty"` // that the connection joined
+}
+
+// Rebuild is the provider's side of a connection that a change sets up anew: that of the ordered version of the listing.
+type Rebuild struct {
+	ProviderPortID string `json:"provider_port_id"`
+	ProviderBGP    BGP    `json:"provider_bgp"`
 }
 
 // Commitment is what an order takes of what a principal may commit its organisation to in a calendar month. It is given
@@ -263,6 +271,7 @@ type State struct {
 	ApprovalNeeded string               `json:"approval_needed,omitempty"` // why; it stays when a person has approved
 	ApprovedBy     string               `json:"approved_by,omitempty"`
 	ApprovedAt     *time.Time           `json:"approved_at,omitempty"`
+	Rebuild        *Rebuild             `json:"rebuild,omitempty"`    // of a change that is not in place
 	Commitment     *Commitment          `json:"commitment,omitempty"` // that it holds; gone when it ends without a connection
 }
 
@@ -322,7 +331,7 @@ func Evolve(s State, e domain.Event) State {
 			ProviderID: e.ProviderID, ListingID: e.ListingID, ListingVersion: e.ListingVersion, ConnectionID: e.ConnectionID, Item: e.Item,
 			PortID: e.PortID, BandwidthMbps: e.BandwidthMbps, BGP: e.BGP, Approval: e.Approval, Deadline: e.Deadline,
 			PurchaseOrder: e.PurchaseOrder, ServiceKeyID: e.ServiceKeyID, GroupID: e.RedundancyGroupID, BillingAccountID: e.BillingAccountID, PlacedAt: e.At,
-			PlacedBy: e.PlacedBy, ApprovalNeeded: e.ApprovalNeeded, Commitment: e.Commitment,
+			PlacedBy: e.PlacedBy, ApprovalNeeded: e.ApprovalNeeded, Commitment: e.Commitment, Rebuild: e.Rebuild,
 		}
 		if e.ApprovalNeeded != "" {
 			return s.enter(StateAwaitingApproval, e.At)

@@ -11,7 +11,7 @@ import (
 // Change is what a quote for a connection that exists changes of it.
 type Change struct {
 	Kinds       []string `json:"kinds"`         // of the listing's change matrix
-	InPlace     bool     `json:"in_place"`      // traffic crosses all the while; if not, the connection is to be ordered anew
+	InPlace     bool     `json:"in_place"`      // traffic crosses all the while; if not, the connection is set up anew, and nothing crosses meanwhile
 	FromQuoteID string   `json:"from_quote_id"` // in force when the quote was made
 	FromMbps    int      `json:"from_mbps"`
 }

@@ -71,11 +71,15 @@ func Decide(_ State, c Command) ([]domain.Event, error) {
 
 func (c Record) decide(op string) ([]domain.Event, error) {
 	r, conn := c.Reading, c.Connection
-	if conn.ID == "" || conn.ID != r.ConnectionID || conn.EdgeNodeID == "" || conn.EdgeNodeID != r.EdgeNodeID {
+	if conn.ID == "" || conn.ID != r.ConnectionID || !conn.MeteredOn(r.EdgeNodeID) && !conn.Concerns(r.EdgeNodeID) {
 		return nil, domain.Missing(op, "connection").WithHint("an edge node reports the connections that are on it")
 	}
 	if c.Metering == listing.MeteringProvider {
 		return nil, refusedMeter(op, "is metered by its provider, and readings of the edge node don't count")
+	}
+	if !conn.MeteredOn(r.EdgeNodeID) { // it moves there
+		return nil, domain.Errorf(domain.Unavailable, op, "the gate of the connection %s is not reported open on the edge node %s yet", conn.ID, r.EdgeNodeID).
+			WithHint("report when it was opened, then send the reading again")
 	}
 	r.From, r.To = domain.Instant(r.From), domain.Instant(r.To)
 	if c.plain(r) {

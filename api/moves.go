@@ -1,0 +1,72 @@
+package api
+
+import (
+	"context"
+
+	"crossbill/domain"
+	"crossbill/domain/connection"
+	"crossbill/domain/port"
+	"crossbill/events"
+)
+
+// MoveConnection has a connection set up on other ports, for the maintenance of an edge node or of a port. Room is looked for
+// by the saga, which gives the move up where there is none.
+func (s *Server) MoveConnection(ctx context.Context, req MoveConnectionRequestObject) (MoveConnectionResponseObject, error) {
+	view, position, err := s.answerTrouble(ctx, req.ConnectionId, req.Params.IfMatch,
+		func(c connection.State, _ int64) ([]domain.Event, []events.StreamAppend, error) {
+			b := req.Body
+			move := connection.RequestMove{
+				CustomerPortID: valueOr(b.CustomerPortId, c.CustomerPortID), ProviderPortID: valueOr(b.ProviderPortId, c.ProviderPortID), Reason: b.Reason, At: s.now(),
+			}
+			decided, err := connection.Decide(c, move)
+			if err != nil || len(decided) == 0 {
+				return nil, nil, err
+			}
+			return decided, nil, s.checkMove(ctx, c, move)
+		})
+	if err != nil {
+		return nil, err
+	}
+	return MoveConnection202JSONResponse{Body: view, Headers: MoveConnection202ResponseHeaders{CrossbillPosition: position}}, nil
+}
+
+// checkMove returns what is wrong with the ports: each has to be that party's whose port it replaces, and both are on one node.
+func (s *Server) checkMove(ctx context.Context, c connection.State, move connection.RequestMove) error {
+	var p domain.Problems
+	var node [2]string
+	for i, side := range []struct{ pointer, before, after string }{
+		{"/customer_port_id", c.CustomerPortID, move.CustomerPortID}, {"/provider_port_id", c.ProviderPortID, move.ProviderPortID},
+	} {
+		before, _, err := events.Load(ctx, s.Log, port.Stream(side.before), port.Evolve)
+		if err != nil {
+			return err
+		}
+		after, _, err := events.Load(ctx, s.Log, port.Stream(side.after), port.Evolve)
+		if err != nil {
+			return err
+		}
+		p.Check(after.ID != "" && after.OrganisationID == before.OrganisationID, side.pointer, "is not a port of the party whose port it replaces")
+		node[i] = after.EdgeNodeID
+	}
+	p.Check(len(p) > 0 || node[0] == node[1], "/provider_port_id", "is on another edge node than the customer's port")
+	return p.Err("api.MoveConnection")
+}
+
+// rebuildView shows to a party how to configure its router for the build that is to come.
+func rebuildView(s connection.State, to Caller) *Rebuild {
+	r := s.Rebuild
+	if r == nil {
+		return nil
+	}
+	v := Rebuild{Reason: r.Reason, RequestedAt: r.RequestedAt, Deadline: r.Deadline, TrafficStoppedAt: r.StoppedAt}
+	if b := r.Build; b != nil {
+		v.EdgeNodeId = &b.EdgeNodeID
+		switch to.OrganisationID {
+		case s.CustomerID:
+			v.Attachment = routerView(&b.A, b.EdgeASN)
+		case s.ProviderID:
+			v.Attachment = routerView(&b.Z, b.EdgeASN)
+		}
+	}
+	return &v
+}

@@ -1,0 +1,71 @@
+package api_test
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	"crossbill/api/client"
+	"crossbill/domain/connection"
+)
+
+func init() { operationLists = append(operationLists, moveOperations) }
+
+func moveOperations(m *market) []operation {
+	return []operation{{"moveConnection", "POST", "/v1/connections/" + m.order.ConnectionId + ":move", m.operatorKey, client.Move{Reason: "maintenance", CustomerPortId: &m.customerPort}}}
+}
+
+// A move is to ports of the same parties. While it lasts each of them reads how to configure its own router, and the edge node
+// is told of the new build alone.
+func TestMoveConnection(t *testing.T) {
+	t.Parallel()
+	m, edge := live(t)
+	ctx, at := context.Background(), "/v1/connections/"+m.order.ConnectionId+":move"
+	other, theirs := m.port(m.customerID, "eth7"), m.port(m.providerID, "eth8")
+	m.refusedWith("the customer's move", m.customerKey, at, client.Move{Reason: "why not", CustomerPortId: &other}, http.StatusForbidden)
+	m.refusedWith("a move to where it is", m.operatorKey, at, client.Move{Reason: "why not"}, http.StatusUnprocessableEntity)
+	m.refusedWith("a move to the provider's port", m.operatorKey, at, client.Move{Reason: "why not", CustomerPortId: &theirs}, http.StatusUnprocessableEntity)
+
+	was := m.connection()
+	moved, _, err := client.Decode[client.Connection](m.operator.MoveConnection(ctx, m.order.ConnectionId, nil, client.Move{Reason: "a new card", CustomerPortId: &other}))
+	must(t, err)
+	if moved.State != client.ConnectionStateChangePending || moved.Rebuild == nil || moved.Rebuild.Reason != "a new card" {
+		t.Fatalf("it is %+v", moved)
+	}
+	told := edge.await(func(c client.DesiredConnection) bool { return c.Phase == client.DesiredConnectionPhaseTesting })
+	c := m.connection()
+	if r := c.Rebuild; r == nil || r.Attachment == nil || r.Attachment.PortId != other || r.Attachment.Vlan != told.A.Vlan || c.Attachment.PortId != was.Attachment.PortId ||
+		*r.EdgeNodeId != m.nodeID || r.TrafficStoppedAt != nil {
+		t.Errorf("the customer reads %+v", r)
+	}
+	p, _, err := client.Decode[client.Connection](m.provider.GetConnection(ctx, m.order.ConnectionId))
+	must(t, err)
+	if r := p.Rebuild; r == nil || r.Attachment == nil || r.Attachment.PortId != m.providerPort || r.Attachment.Vlan != told.Z.Vlan {
+		t.Errorf("the provider reads %+v", r)
+	}
+	m.refusedWith("a move meanwhile", m.operatorKey, at, client.Move{Reason: "another", CustomerPortId: &other}, http.StatusConflict)
+}
+
+// Only a node that was not heard of since it was due is given up: one that is there delivers its readings.
+func TestSkipIsForSilentNodes(t *testing.T) {
+	t.Parallel()
+	m, _ := live(t)
+	ctx, id := context.Background(), m.order.ConnectionId
+	_, _, err := client.Decode[client.Connection](m.customer.TerminateConnection(ctx, id, nil, client.NewTermination{Reason: "moving"}))
+	must(t, err)
+	m.sagasAtRest()
+	m.fail(m.order, connection.StepAwaitRemoval, "the node is silent", time.Time{})
+	_, _, err = client.Decode[client.DesiredState](m.agent.GetDesiredState(ctx, m.nodeID, nil))
+	must(t, err)
+	p := m.refusedWith("to skip what a node that is there is to do", m.operatorKey, "/v1/connections/"+id+":skip", client.Reason{Reason: "it burnt down"}, http.StatusConflict)
+	if p.Hint == nil {
+		t.Errorf("refused with %+v", p)
+	}
+	if _, err := m.pool.Exec(ctx, `UPDATE edge_heard SET heard_at = heard_at - interval '1 day'`); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = client.Decode[client.Connection](m.operator.SkipConnectionStep(ctx, id, nil, client.Reason{Reason: "it burnt down"}))
+	must(t, err)
+	m.await(id, client.ConnectionStateDecommissioned)
+}
