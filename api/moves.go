@@ -5,8 +5,11 @@ import (
 
 	"crossbill/domain"
 	"crossbill/domain/connection"
+	"crossbill/domain/edgenode"
 	"crossbill/domain/port"
+	"crossbill/domain/redundancygroup"
 	"crossbill/events"
+	"crossbill/provisioning"
 )
 
 // MoveConnection has a connection set up on other ports, for the maintenance of an edge node or of a port. Room is looked for
@@ -30,13 +33,15 @@ func (s *Server) MoveConnection(ctx context.Context, req MoveConnectionRequestOb
 	return MoveConnection202JSONResponse{Body: view, Headers: MoveConnection202ResponseHeaders{CrossbillPosition: position}}, nil
 }
 
-// checkMove returns what is wrong with the ports: each has to be that party's whose port it replaces, and both are on one node.
+// checkMove returns what is wrong with the ports: each has to be that party's whose port it replaces, both are on one node, and
+// no other connection of its redundancy groups is where the groups let only one be. The saga looks at the last once more, when
+// it reserves there.
 func (s *Server) checkMove(ctx context.Context, c connection.State, move connection.RequestMove) error {
+	const op = "api.MoveConnection"
 	var p domain.Problems
 	var node [2]string
-	for i, side := range []struct{ pointer, before, after string }{
-		{"/customer_port_id", c.CustomerPortID, move.CustomerPortID}, {"/provider_port_id", c.ProviderPortID, move.ProviderPortID},
-	} {
+	pointers := [2]string{"/customer_port_id", "/provider_port_id"}
+	for i, side := range [2]struct{ before, after string }{{c.CustomerPortID, move.CustomerPortID}, {c.ProviderPortID, move.ProviderPortID}} {
 		before, _, err := events.Load(ctx, s.Log, port.Stream(side.before), port.Evolve)
 		if err != nil {
 			return err
@@ -45,11 +50,26 @@ func (s *Server) checkMove(ctx context.Context, c connection.State, move connect
 		if err != nil {
 			return err
 		}
-		p.Check(after.ID != "" && after.OrganisationID == before.OrganisationID, side.pointer, "is not a port of the party whose port it replaces")
+		p.Check(after.ID != "" && after.OrganisationID == before.OrganisationID, pointers[i], "is not a port of the party whose port it replaces")
 		node[i] = after.EdgeNodeID
 	}
-	p.Check(len(p) > 0 || node[0] == node[1], "/provider_port_id", "is on another edge node than the customer's port")
-	return p.Err("api.MoveConnection")
+	p.Check(len(p) > 0 || node[0] == node[1], pointers[1], "is on another edge node than the customer's port")
+	if err := p.Err(op); err != nil {
+		return err
+	}
+	on, _, err := events.Load(ctx, s.Log, edgenode.Stream(node[0]), edgenode.Evolve)
+	if err != nil {
+		return err
+	}
+	beside, err := provisioning.ReadBeside(ctx, s.Pool, s.Log, c.ID, "")
+	if err != nil {
+		return err
+	}
+	if crowd := beside.Crowded(redundancygroup.Member{ConnectionID: c.ID, PortID: move.CustomerPortID, ProviderPortID: move.ProviderPortID,
+		EdgeNodeID: on.ID, Location: on.Building()}); crowd != "" {
+		return domain.Errorf(domain.Conflict, op, "%s", crowd).WithHint("move it to ports where its redundancy groups allow it, or move the other one first")
+	}
+	return nil
 }
 
 // rebuildView shows to a party how to configure its router for the build that is to come.

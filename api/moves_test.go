@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,6 +46,77 @@ func TestMoveConnection(t *testing.T) {
 		t.Errorf("the provider reads %+v", r)
 	}
 	m.refusedWith("a move meanwhile", m.operatorKey, at, client.Move{Reason: "another", CustomerPortId: &other}, http.StatusConflict)
+}
+
+// Legs of a redundancy group stay apart when one is moved: where another is, or was ordered to be, and, as long as the move
+// lasts, at both of its ends.
+func TestMoveOfALeg(t *testing.T) {
+	t.Parallel()
+	m, edge := live(t)
+	ctx := context.Background()
+	g, _, err := client.Decode[client.RedundancyGroup](m.customer.CreateRedundancyGroup(ctx, nil, client.NewRedundancyGroup{Name: "Both ways", Diversity: client.DiversityPort}))
+	must(t, err)
+	moving, here := m.order.ConnectionId, m.customerPort
+	_, _, err = client.Decode[client.RedundancyGroup](m.customer.AddToRedundancyGroup(ctx, g.Id, nil, client.RedundancyGroupMember{ConnectionId: moving}))
+	must(t, err)
+	other := m.terms()
+	other.PortId = m.port(m.providerID, "port5")
+	drafted, _, err := client.Decode[client.Listing](m.provider.CreateListing(ctx, nil, other))
+	must(t, err)
+	m.listing, _, err = client.Decode[client.Listing](m.provider.PublishListing(ctx, drafted.Id, nil))
+	must(t, err)
+	into := func(customerPort string) client.NewOrder {
+		m.customerPort = customerPort
+		o := m.newOrder(m.takeQuote())
+		o.RedundancyGroupId = &g.Id
+		return o
+	}
+	leg, _, err := client.Decode[client.Order](m.customer.PlaceOrder(ctx, nil, into(m.port(m.customerID, "port6"))))
+	must(t, err)
+
+	at, taken, theirs := "/v1/connections/"+moving+":move", m.customerPort, other.PortId
+	for what, move := range map[string]client.Move{
+		"to the other leg's port":                 {Reason: "why not", CustomerPortId: &taken},
+		"to the other leg's port, the provider's": {Reason: "why not", ProviderPortId: &theirs},
+	} {
+		p := m.refusedWith("a move "+what, m.operatorKey, at, move, http.StatusConflict)
+		if p.Hint == nil || !strings.Contains(p.Detail, leg.ConnectionId) {
+			t.Errorf("a move %s is refused with %+v", what, p)
+		}
+	}
+	to := m.port(m.customerID, "port7")
+	_, _, err = client.Decode[client.Connection](m.operator.MoveConnection(ctx, moving, nil, client.Move{Reason: "a new card", CustomerPortId: &to}))
+	must(t, err)
+	edge.await(func(c client.DesiredConnection) bool { return c.Phase == client.DesiredConnectionPhaseTesting })
+	second, _, err := client.Decode[client.RedundancyGroup](m.customer.CreateRedundancyGroup(ctx, nil, client.NewRedundancyGroup{Name: "Another", Diversity: client.DiversityPort}))
+	must(t, err)
+	m.refusedWith("to add what is moved", m.customerKey, "/v1/redundancy-groups/"+second.Id+":add-connection", client.RedundancyGroupMember{ConnectionId: moving}, http.StatusConflict)
+	third := m.terms()
+	third.PortId = m.port(m.providerID, "port8")
+	drafted, _, err = client.Decode[client.Listing](m.provider.CreateListing(ctx, nil, third))
+	must(t, err)
+	m.listing, _, err = client.Decode[client.Listing](m.provider.PublishListing(ctx, drafted.Id, nil))
+	must(t, err)
+	for what, on := range map[string]string{"from": here, "to": to} {
+		m.refusedWith("an order for the port that a leg is moved "+what, m.customerKey, "/v1/orders", into(on), http.StatusUnprocessableEntity)
+	}
+
+	closed := m.now()
+	edge.report(client.Observation{ClosedAt: &closed})
+	edge.bringUp()
+	m.await(moving, client.ConnectionStateProduction)
+	for began := time.Now(); m.reservations() > 3; time.Sleep(10 * time.Millisecond) { // of the build that it left
+		if time.Since(began) > time.Minute {
+			t.Fatal("the port that it left is not free")
+		}
+	}
+	g, _, err = client.Decode[client.RedundancyGroup](m.customer.GetRedundancyGroup(ctx, g.Id))
+	must(t, err)
+	if g.Connections[0].PortId != to || g.Connections[1].PortId != taken {
+		t.Errorf("the group says %+v", g.Connections)
+	}
+	_, _, err = client.Decode[client.Order](m.customer.PlaceOrder(ctx, nil, into(here)))
+	must(t, err)
 }
 
 // Only a node that was not heard of since it was due is given up: one that is there delivers its readings.

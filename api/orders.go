@@ -14,6 +14,7 @@ import (
 	"crossbill/domain/servicekey"
 	"crossbill/events"
 	"crossbill/projections"
+	"crossbill/provisioning"
 )
 
 // PlaceOrder turns a quote into an order and the connection it is for, with a service key or into a redundancy group if it
@@ -42,7 +43,7 @@ func (s *Server) PlaceOrder(ctx context.Context, req PlaceOrderRequestObject) (P
 				return nil
 			}
 			streams := append([]events.StreamAppend{appendTo(order.Stream(p.order.ID), 0, placed...)}, p.streams...)
-			position, err = s.commit(ctx, events.Append{Ask: ask, Streams: streams}, http.StatusAccepted, orderView(p.order),
+			position, err = s.commit(ctx, events.Append{Ask: provisioning.Both(ask, p.ask), Streams: streams}, http.StatusAccepted, orderView(p.order),
 				unique(p.order.CustomerID, p.order.ProviderID)...)
 			return err
 		})
@@ -63,6 +64,7 @@ type placement struct {
 	total   domain.Money // what its principal would commit to
 	order   order.State
 	streams []events.StreamAppend // all but the order's own
+	ask     askFunc               // in the transaction of their append; nil for nothing
 }
 
 func (s *Server) placement(ctx context.Context, b NewOrder) (p placement, err error) {
@@ -138,11 +140,11 @@ func (s *Server) placement(ctx context.Context, b NewOrder) (p placement, err er
 		p.streams = append(p.streams, redemption)
 	}
 	if b.RedundancyGroupId != nil {
-		joining, err := s.join(ctx, *b.RedundancyGroupId, evolved(connection.State{}, connection.Evolve, requested), site.EdgeNode, now)
+		joining, ask, err := s.join(ctx, *b.RedundancyGroupId, evolved(connection.State{}, connection.Evolve, requested), site.EdgeNode, now)
 		if err != nil {
 			return p, err
 		}
-		p.streams = append(p.streams, joining)
+		p.streams, p.ask = append(p.streams, joining), ask
 	}
 	return p, nil
 }

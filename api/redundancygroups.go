@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"crossbill/domain/port"
 	"crossbill/domain/redundancygroup"
 	"crossbill/events"
+	"crossbill/provisioning"
 )
 
 // CreateRedundancyGroup makes an empty group.
@@ -72,28 +74,36 @@ func (s *Server) GetRedundancyGroup(ctx context.Context, req GetRedundancyGroupR
 
 // AddToRedundancyGroup takes a connection of the caller's into the group.
 func (s *Server) AddToRedundancyGroup(ctx context.Context, req AddToRedundancyGroupRequestObject) (AddToRedundancyGroupResponseObject, error) {
-	view, position, err := s.changeGroup(ctx, req.RedundancyGroupId, req.Params.IfMatch, func(g group) ([]domain.Event, []member, error) {
+	view, position, err := s.changeGroup(ctx, req.RedundancyGroupId, req.Params.IfMatch, func(g group) (d groupDecision, err error) {
 		const op = "api.AddToRedundancyGroup"
+		beside, err := s.besides(ctx, g, req.Body.ConnectionId) // before where it is, for that may change until it is read
+		if err != nil {
+			return d, err
+		}
 		c, version, err := s.loadConnection(ctx, req.Body.ConnectionId)
 		if err != nil {
-			return nil, nil, err
+			return d, err
 		}
 		if err := onlyFor(ctx, c.CustomerID, "customer of the connection"); err != nil {
-			return nil, nil, err
+			return d, err
 		}
-		if c.Final() {
-			return nil, nil, domain.InState(op, "connection", c.ID, c.State).WithHint("order a new connection into the group")
+		switch {
+		case c.Final():
+			return d, domain.InState(op, "connection", c.ID, c.State).WithHint("order a new connection into the group")
+		case c.Rebuild != nil || c.Leaving != nil:
+			return d, domain.Errorf(domain.Conflict, op, "the connection %s is being moved or rebuilt", c.ID).WithHint("add it when that is done or given up")
 		}
 		on, _, err := events.Load(ctx, s.Log, port.Stream(c.ProviderPortID), port.Evolve)
 		if err != nil {
-			return nil, nil, err
+			return d, err
 		}
 		node, _, err := events.Load(ctx, s.Log, edgenode.Stream(on.EdgeNodeID), edgenode.Evolve)
 		if err != nil {
-			return nil, nil, err
+			return d, err
 		}
-		decided, err := redundancygroup.Decide(g.state, redundancygroup.Add{Member: memberOf(c, node), Ended: g.ended(), At: s.now()})
-		return decided, []member{{c, version}}, err
+		d.beside = []member{{c, version}}
+		d.events, d.ask, err = g.joined(beside, memberOf(c, node), s.now())
+		return d, err
 	})
 	if err != nil {
 		return nil, err
@@ -103,9 +113,10 @@ func (s *Server) AddToRedundancyGroup(ctx context.Context, req AddToRedundancyGr
 
 // RemoveFromRedundancyGroup takes a connection out of the group.
 func (s *Server) RemoveFromRedundancyGroup(ctx context.Context, req RemoveFromRedundancyGroupRequestObject) (RemoveFromRedundancyGroupResponseObject, error) {
-	view, position, err := s.changeGroup(ctx, req.RedundancyGroupId, req.Params.IfMatch, func(g group) ([]domain.Event, []member, error) {
-		decided, err := redundancygroup.Decide(g.state, redundancygroup.Remove{ConnectionID: req.Body.ConnectionId, At: s.now()})
-		return decided, nil, err
+	view, position, err := s.changeGroup(ctx, req.RedundancyGroupId, req.Params.IfMatch, func(g group) (d groupDecision, err error) {
+		d.events, err = redundancygroup.Decide(g.state, redundancygroup.Remove{ConnectionID: req.Body.ConnectionId, At: s.now()})
+		d.ask = provisioning.LeaveGroup(g.state.ID, req.Body.ConnectionId)
+		return d, err
 	})
 	if err != nil {
 		return nil, err
@@ -203,15 +214,6 @@ func (g group) connections() map[string]connection.State {
 	return byID
 }
 
-func (g group) ended() (ids []string) {
-	for _, m := range g.members {
-		if m.state.Final() {
-			ids = append(ids, m.state.ID)
-		}
-	}
-	return ids
-}
-
 func (g group) live() (ids []string) {
 	for _, m := range g.members {
 		if !m.state.Final() {
@@ -249,23 +251,30 @@ func (s *Server) ownGroup(ctx context.Context, id string, ifMatch *string) (grou
 	return g, checkMatch(ifMatch, g.version)
 }
 
-// changeGroup decides on a group and records it. decide also returns connections that the view needs besides the members.
-func (s *Server) changeGroup(ctx context.Context, id string, ifMatch *string, decide func(group) ([]domain.Event, []member, error)) (view RedundancyGroup, position *int64, _ error) {
+// groupDecision is what is to happen to a group.
+type groupDecision struct {
+	events []domain.Event
+	ask    askFunc  // in the transaction of their append
+	beside []member // connections that the view needs besides the members
+}
+
+// changeGroup decides on a group and records it.
+func (s *Server) changeGroup(ctx context.Context, id string, ifMatch *string, decide func(group) (groupDecision, error)) (view RedundancyGroup, position *int64, _ error) {
 	return view, position, again(ifMatch, func() error {
 		g, err := s.ownGroup(ctx, id, ifMatch)
 		if err != nil {
 			return err
 		}
-		decided, more, err := decide(g)
+		d, err := decide(g)
 		if err != nil {
 			return err
 		}
-		g.members = append(g.members, more...)
-		view = groupView(evolved(g.state, redundancygroup.Evolve, decided), g.connections())
-		if len(decided) == 0 {
+		g.members = append(g.members, d.beside...)
+		view = groupView(evolved(g.state, redundancygroup.Evolve, d.events), g.connections())
+		if len(d.events) == 0 {
 			return nil
 		}
-		position, err = s.commit(ctx, events.Append{Streams: []events.StreamAppend{appendTo(redundancygroup.Stream(id), g.version, decided...)}},
+		position, err = s.commit(ctx, events.Append{Streams: []events.StreamAppend{appendTo(redundancygroup.Stream(id), g.version, d.events...)}, Ask: d.ask},
 			http.StatusOK, view, g.state.CustomerID)
 		return err
 	})
@@ -273,36 +282,43 @@ func (s *Server) changeGroup(ctx context.Context, id string, ifMatch *string, de
 
 // join decides on a connection that an order makes in a group. Two orders at once are one after the other: the group's
 // version is in the append.
-func (s *Server) join(ctx context.Context, groupID string, c connection.State, node edgenode.State, now time.Time) (events.StreamAppend, error) {
+func (s *Server) join(ctx context.Context, groupID string, c connection.State, node edgenode.State, now time.Time) (events.StreamAppend, askFunc, error) {
 	g, err := s.loadGroup(ctx, groupID)
 	if domain.CodeOf(err) == domain.NotFound || err == nil && g.state.CustomerID != c.CustomerID {
 		var p domain.Problems
 		p.Add("/redundancy_group_id", "is not a redundancy group of the customer")
-		return events.StreamAppend{}, p.Err("api.join")
+		return events.StreamAppend{}, nil, p.Err("api.join")
 	}
 	if err != nil {
-		return events.StreamAppend{}, err
+		return events.StreamAppend{}, nil, err
 	}
-	decided, err := redundancygroup.Decide(g.state, redundancygroup.Add{Member: memberOf(c, node), Ended: g.ended(), At: now})
+	beside, err := s.besides(ctx, g, c.ID)
 	if err != nil {
-		return events.StreamAppend{}, err
+		return events.StreamAppend{}, nil, err
 	}
-	return seenBy([]string{c.CustomerID}, appendTo(redundancygroup.Stream(groupID), g.version, decided...)), nil
+	decided, ask, err := g.joined(beside, memberOf(c, node), now)
+	if err != nil {
+		return events.StreamAppend{}, nil, err
+	}
+	return seenBy([]string{c.CustomerID}, appendTo(redundancygroup.Stream(groupID), g.version, decided...)), ask, nil
+}
+
+// besides reads what the group's members have, and what the connection does that is to join it.
+func (s *Server) besides(ctx context.Context, g group, connectionID string) (provisioning.Beside, error) {
+	return provisioning.ReadBeside(ctx, s.Pool, s.Log, connectionID, g.state.ID)
+}
+
+// joined decides on a member, and has the decision held to what it was decided by.
+func (g group) joined(beside provisioning.Beside, m redundancygroup.Member, now time.Time) ([]domain.Event, askFunc, error) {
+	decided, err := redundancygroup.Decide(g.state, redundancygroup.Add{Member: m, Others: beside.Of(g.state.ID), At: now})
+	return decided, beside.Join(g.state.Diversity, m), err
 }
 
 func memberOf(c connection.State, node edgenode.State) redundancygroup.Member {
 	return redundancygroup.Member{
 		ConnectionID: c.ID, PortID: c.CustomerPortID, ProviderPortID: c.ProviderPortID, EdgeNodeID: node.ID,
-		Location: buildingOf(node),
+		Location: node.Building(),
 	}
-}
-
-// buildingOf names the building that an edge node is in, the same for all nodes there.
-func buildingOf(node edgenode.State) string {
-	if node.LocationID != "" {
-		return node.LocationID
-	}
-	return node.Metro + ", " + node.Facility
 }
 
 func groupView(g redundancygroup.State, members map[string]connection.State) RedundancyGroup {
@@ -314,7 +330,8 @@ func groupView(g redundancygroup.State, members map[string]connection.State) Red
 	for _, m := range g.Members {
 		c := members[m.ConnectionID]
 		states = append(states, c)
-		v.Connections = append(v.Connections, GroupedConnection{ConnectionId: m.ConnectionID, PortId: m.PortID, EdgeNodeId: m.EdgeNodeID, State: c.State})
+		v.Connections = append(v.Connections, GroupedConnection{
+			ConnectionId: m.ConnectionID, PortId: cmp.Or(c.CustomerPortID, m.PortID), EdgeNodeId: cmp.Or(c.EdgeNodeID, m.EdgeNodeID), State: c.State})
 	}
 	v.State = RedundancyGroupState(g.Health(states))
 	return v

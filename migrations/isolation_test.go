@@ -27,6 +27,7 @@ var unseen = map[string]string{
 	"log_head":              "the size and the root of the log, which everybody is told",
 	"log_tiles":             "hashes, which everybody is told",
 	"read_recurring_prices": "what quotes come to, of which a connection's terms have what its provider may know",
+	"redundancy_members":    "what a move is decided by",
 	"rejected_readings":     "what meters sent that was refused, which operators are told through the platform's own rights (api/rejectedreadings.go)",
 	"reservations":          "what an allocation is decided by",
 	"reserved_keys":         "names that are taken",

@@ -57,9 +57,8 @@ func TestJobsSnoozeUntilTheirTime(t *testing.T) {
 	p := w.provisioner(Options{ProbePause: 20 * time.Second}, nil)
 	far := w.place(wish{manual: true})
 	soon := w.place(wish{manual: true, deadline: now().Add(longestSnooze / 2)})
+	l := w.line(&faulty{next: w.log})
 	delivered := w.place(wish{})
-	f := &faulty{next: w.log}
-	l := w.line(f)
 	l.d = delivered
 	l.jobs = append(l.jobs, AdvanceArgs{OrderID: delivered.order})
 	l.settle(false)
@@ -99,13 +98,13 @@ func TestBackOffDoublesUpToALimit(t *testing.T) {
 func TestCancelledOnTheWayIntoProduction(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	l := w.line(&faulty{next: w.log})
-	l.p.appender = appenderFunc(func(ctx context.Context, a events.Append) (events.Result, error) {
+	var l *line
+	l = w.line(&faulty{next: appenderFunc(func(ctx context.Context, a events.Append) (events.Result, error) {
 		if _, completes := a.Streams[0].Events[0].Event.(order.Completed); completes {
 			w.commandOrder(l.d, order.Cancel{Reason: "changed plans", At: l.clock})
 		}
 		return w.log.Append(ctx, a)
-	})
+	})})
 	l.d = w.place(wish{at: l.clock})
 	l.settle(true)
 	o, c := w.states(l.d)

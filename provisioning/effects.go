@@ -157,7 +157,7 @@ func (p *Provisioner) append(ctx context.Context, s saga, c change) error {
 			return err
 		}
 		decided = append(decided, recovered...)
-		a.Ask = both(a.Ask, forgetFailure(s.order.ID))
+		a.Ask = Both(a.Ask, forgetFailure(s.order.ID))
 	}
 	if len(decided) > 0 {
 		a.Streams = append(a.Streams, s.streamAppend(connection.Stream(s.connection.ID), s.connectionVersion, decided))
@@ -168,10 +168,13 @@ func (p *Provisioner) append(ctx context.Context, s saga, c change) error {
 	return err
 }
 
-// both does two things in an append's transaction, either of which may be nothing.
-func both(first, second func(ctx context.Context, tx pgx.Tx) error) func(ctx context.Context, tx pgx.Tx) error {
-	if first == nil {
+// Both does two things in an append's transaction, either of which may be nothing.
+func Both(first, second func(ctx context.Context, tx pgx.Tx) error) func(ctx context.Context, tx pgx.Tx) error {
+	switch {
+	case first == nil:
 		return second
+	case second == nil:
+		return first
 	}
 	return func(ctx context.Context, tx pgx.Tx) error {
 		if err := first(ctx, tx); err != nil {

@@ -3,6 +3,7 @@ package provisioning
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -21,58 +22,96 @@ import (
 	"crossbill/domain/edgenode"
 	"crossbill/domain/listing"
 	"crossbill/domain/order"
+	"crossbill/domain/port"
+	"crossbill/domain/redundancygroup"
 	"crossbill/events"
 )
 
 var errInjected = errors.New("injected")
 
-// faulty passes appends on, and fails one of them: before it happens, or after, as when the answer gets lost or the
-// process dies with the work done.
+// When an append fails.
+const (
+	before  = "before"  // it does not happen, once
+	after   = "after"   // it happens, and the answer gets lost, or the process dies with the work done
+	lasting = "lasting" // it does not happen, whenever it is tried, until a person has mended what is wrong; of the saga's own
+)
+
+// faulty passes appends on, and has one of them fail, or each in its turn.
 type faulty struct {
 	next  appender
-	at    int // from 1; 0: never
-	after bool
-	// persist is that an append of the saga fails from then on, whenever it is tried, until a person has mended what is wrong.
-	persist bool
-	calls   int
-	stuck   string // what fails now
-	effects []string
+	kind  string // [before], [after] or [lasting]; "" for no fault
+	at    int    // which append, from 1; 0: each of them
+	calls int
+	stuck string         // what fails now, and lasts
+	happy []what         // what happened, in order
+	count map[string]int // how often what happened, by name
+	hit   map[what]bool  // what had its fault
+}
+
+// what is the nth thing that an append does under a name.
+type what struct {
+	name string
+	nth  int
+}
+
+// lasts reports whether a fault there can last: an edge node repeats its reports by itself, and that a person is needed is
+// recorded at some later time.
+func (w what) lasts() bool {
+	return !strings.HasPrefix(w.name, "edge: ") && w.name != recovery && w.name != "connection.step_failed"
 }
 
 func (f *faulty) Append(ctx context.Context, a events.Append) (events.Result, error) {
+	if f.count == nil {
+		f.count, f.hit = map[string]int{}, map[what]bool{}
+	}
 	f.calls++
-	what := effect(a)
-	f.effects = append(f.effects, what)
-	if f.persist && f.calls == f.at {
-		f.stuck = what
-	}
-	if f.stuck != "" && f.stuck == what {
+	name := effect(a)
+	this := what{name, f.count[name]}
+	fails := f.at == f.calls || f.at == 0 && !f.hit[this] && f.kind != ""
+	switch {
+	case f.kind == lasting && fails && this.lasts():
+		f.stuck, f.hit[this] = name, true
 		return events.Result{}, errInjected
-	}
-	if f.persist {
-		return f.next.Append(ctx, a)
-	}
-	if f.calls == f.at && !f.after {
+	case f.stuck == name && name != "":
+		return events.Result{}, errInjected
+	case f.kind == before && fails:
+		f.hit[this] = true
 		return events.Result{}, errInjected
 	}
 	r, err := f.next.Append(ctx, a)
-	if f.calls == f.at && f.after && err == nil {
+	if err != nil {
+		return r, err
+	}
+	f.count[name]++
+	f.happy = append(f.happy, this)
+	if f.kind == after && fails && (name != recovery || this.nth%2 == 0) { // that it goes on is recorded again, with no end else
+		f.hit[this] = true
 		return events.Result{}, errInjected
 	}
-	return r, err
+	return r, nil
 }
 
-// effect names what an append of a saga does, whatever troubles it ends besides; "" for all else.
+// recovery is the name of an append that only says that a trouble is over.
+const recovery = "connection.step_recovered"
+
+// effect names what an append of a saga does, whatever troubles it ends besides, or of an edge node.
 func effect(a events.Append) string {
 	var types []string
+	edge := ""
 	for _, stream := range a.Streams {
 		for _, e := range stream.Events {
-			if e.Metadata.Actor == actor && e.Event.EventType() != "connection.step_recovered" {
+			if e.Metadata.Actor != actor {
+				edge = "edge: "
+			}
+			if e.Event.EventType() != recovery {
 				types = append(types, e.Event.EventType())
 			}
 		}
 	}
-	return strings.Join(types, " ")
+	if len(types) == 0 {
+		return recovery
+	}
+	return edge + strings.Join(types, " ")
 }
 
 // line runs one saga step by step in this goroutine, as the process manager and River would: a job for each event that
@@ -96,10 +135,15 @@ type line struct {
 	undoneAt deal // whose trouble that was
 	steps    *stepsTaken
 	twice    bool // every job is run once more, as after a crash between its last append and its completion
+	read     int  // how many writes there were when the log was read last
+
+	ordered     map[string]order.State      // by stream, as far as the log was read
+	connections map[string]connection.State // likewise
 }
 
 func (w *world) line(f *faulty) *line {
-	l := &line{world: w, clock: now(), faulty: f, steps: &stepsTaken{Handler: slog.DiscardHandler}}
+	l := &line{world: w, clock: now(), faulty: f, steps: &stepsTaken{Handler: slog.DiscardHandler}, read: -1,
+		ordered: map[string]order.State{}, connections: map[string]connection.State{}}
 	p, err := New(Options{Pool: w.pool, Log: w.log, Clock: func() time.Time { return l.clock }, ProbeAttempts: 3, StepAttempts: 3, Logger: slog.New(l.steps)})
 	if err != nil {
 		w.Fatal(err)
@@ -158,7 +202,7 @@ func (l *line) settle(jump bool) {
 // tick has the edge node report of all that it carries.
 func (l *line) tick() (news bool, err error) {
 	for _, d := range append([]deal{l.d}, l.others...) {
-		again, err := l.edge.tick(d)
+		again, err := l.edge.look(l.connections[connection.Stream(d.connection)])
 		if news = news || again; err != nil {
 			return news, err
 		}
@@ -170,11 +214,11 @@ func (l *line) tick() (news bool, err error) {
 func (l *line) answer() bool {
 	l.Helper()
 	l.at = l.d
-	_, c := l.states(l.d)
+	c := l.connections[connection.Stream(l.d.connection)]
 	for _, d := range l.others {
 		if c.Trouble == nil {
 			l.at = d
-			_, c = l.states(d)
+			c = l.connections[connection.Stream(d.connection)]
 		}
 	}
 	t := c.Trouble
@@ -237,7 +281,7 @@ func (l *line) checkUndone() {
 	_, c := l.states(l.at)
 	if ordered.ItemKind() == order.ItemAdd && ordered.State == order.StateCompleted { // a move: no order is of it
 		l.check(l.at, order.StateCompleted, connection.StateProduction)
-		if c.Trouble != nil || c.EdgeNodeID != l.node || c.RebuildFailure == "" {
+		if c.Trouble != nil || c.EdgeNodeID != l.edge.first[c.ID][0] || c.RebuildFailure == "" {
 			l.Errorf("%+v was rolled back to %+v: %v", l.undone, c, l.history(l.at))
 		}
 		return
@@ -281,17 +325,32 @@ func (s *stepsTaken) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// collect reads what is new in the log, as the process manager does.
+// collect reads what is new in the log, as the process manager does. Others' lines may be in the same log.
 func (l *line) collect() {
 	l.Helper()
+	writes := l.writes + l.faulty.calls
+	if writes == l.read {
+		return
+	}
+	l.read = writes
 	page, err := l.log.ReadAll(context.Background(), l.position, events.MaxRead)
 	if err != nil {
 		l.Fatal(err)
 	}
+	if len(page) == events.MaxRead {
+		l.read = -1
+	}
 	for _, r := range page {
 		l.position = r.Position
+		if !l.own[r.Stream] {
+			continue
+		}
+		l.ordered[r.Stream], l.connections[r.Stream] = order.Evolve(l.ordered[r.Stream], r.Event), connection.Evolve(l.connections[r.Stream], r.Event)
 		args, ok := concerned(r)
-		if ok {
+		same := func(job AdvanceArgs) bool {
+			return job.OrderID == args.OrderID && job.ConnectionID == args.ConnectionID && !job.Timer
+		}
+		if ok && !slices.ContainsFunc(l.jobs, same) {
 			l.jobs = append(l.jobs, args)
 		}
 		if deadline := l.p.deadlineSet(r.Event); !deadline.IsZero() {
@@ -504,6 +563,39 @@ func group(l *line) {
 	l.others = append(l.others, other)
 }
 
+// apart is another connection on another edge node, in a group whose members are on nodes of their own.
+func apart(l *line) {
+	l.Helper()
+	node := l.another()
+	other := l.place(wish{at: l.clock, a: l.port(node, 1000), z: l.port(node, 1000)})
+	l.others = append(l.others, other)
+	group := l.id(domain.PrefixRedundancyGroup)
+	l.join(group, l.d)
+	l.join(group, other)
+}
+
+// join takes a connection into a group, as the API does.
+func (w *world) join(group string, d deal) {
+	w.Helper()
+	ctx := context.Background()
+	_, c := w.states(d)
+	beside, err := ReadBeside(ctx, w.pool, w.log, c.ID, group)
+	if err != nil {
+		w.Fatal(err)
+	}
+	on, _, err := events.Load(ctx, w.log, port.Stream(c.CustomerPortID), port.Evolve)
+	if err != nil {
+		w.Fatal(err)
+	}
+	m := redundancygroup.Member{ConnectionID: c.ID, PortID: c.CustomerPortID, ProviderPortID: c.ProviderPortID, EdgeNodeID: on.EdgeNodeID}
+	added := redundancygroup.ConnectionAdded{GroupID: group, Member: m, At: now()}
+	_, err = w.log.Append(ctx, events.Append{Ask: beside.Join(redundancygroup.DiverseEdgeNode, m), Streams: []events.StreamAppend{
+		{Stream: redundancygroup.Stream(group), Expected: events.Any, Events: []events.NewEvent{{Event: added}}}}})
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
 // endGroup ends both connections in one append, as the API ends a redundancy group.
 func endGroup(l *line) {
 	l.Helper()
@@ -519,6 +611,7 @@ func endGroup(l *line) {
 	if _, err := l.log.Append(context.Background(), a); err != nil {
 		l.Fatal(err)
 	}
+	l.writes++
 }
 
 var scenarios = []scenario{
@@ -576,6 +669,27 @@ var scenarios = []scenario{
 	{name: "a leg of two is moved, and then the group ends", acts: []func(*line){quiet, group, move, endGroup},
 		then:  func(l *line) { l.check(l.others[0], order.StateCompleted, connection.StateDecommissioned) },
 		order: order.StateCompleted, connection: connection.StateDecommissioned, appends: 30},
+	{name: "a leg is not moved to the node of the other", acts: []func(*line){quiet, apart, func(l *line) { _, c := l.states(l.others[0]); l.moveTo(c.EdgeNodeID, 1000) }},
+		then: all(standing(false, false, 100, 1), func(l *line) {
+			if _, c := l.states(l.d); !strings.Contains(c.RebuildFailure, "not be kept apart") {
+				l.Errorf("the move was given up because %q", c.RebuildFailure)
+			}
+		}),
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 19},
+	{name: "both legs are moved to one node, and one gets there", acts: []func(*line){quiet, apart, func(l *line) {
+		node, first := l.another(), l.d
+		l.moveTo(node, 1000)
+		l.d = l.others[0]
+		l.moveTo(node, 1000)
+		l.d = first
+	}}, then: func(l *line) { // which of them is, is no matter
+		_, one := l.states(l.d)
+		_, other := l.states(l.others[0])
+		if one.EdgeNodeID == other.EdgeNodeID || (one.RebuildFailure == "") == (other.RebuildFailure == "") {
+			l.Errorf("one leg is on %s (%s), the other on %s (%s)", one.EdgeNodeID, one.RebuildFailure, other.EdgeNodeID, other.RebuildFailure)
+		}
+	},
+		order: order.StateCompleted, connection: connection.StateProduction, appends: 27},
 	{name: "a group ends", acts: []func(*line){quiet, group, endGroup},
 		then:  func(l *line) { l.check(l.others[0], order.StateCompleted, connection.StateDecommissioned) },
 		order: order.StateCompleted, connection: connection.StateDecommissioned, appends: 22},
@@ -750,19 +864,22 @@ func (s scenario) play(w *world, f *faulty, change ...func(l *line)) []StepKind 
 	return l.steps.kinds
 }
 
-// Every story is told once without a fault, once with each job run twice, and for each single append there is, the saga's
-// and the edge reports': once with a fault before it and once with one after it. All must come to the same end. Then, for
-// each of the saga's, with a fault that stays until a person has mended it and has the step tried again, which comes to the
-// same end too, or has it rolled back, which leaves nothing. Between them the stories take every kind of step there is.
+var eachFault = flag.Bool("each-fault", false, "play each story once more for each of its faults alone")
+
+// Every story is told once without a fault, once with each job run twice, and once each with a fault before, after, and until
+// a person has mended it, at every single append there is, the saga's and the edge reports', one after the other: what comes
+// after a fault that was got over is what comes without it. All must come to the same end. Then, for each append of the saga's,
+// with a fault that a person has rolled back, which leaves nothing. Between them the stories take every kind of step there is.
 func TestEveryStoryWithAFaultAtEveryStep(t *testing.T) {
 	t.Parallel()
+	w := newWorld(t)
 	var mu sync.Mutex
 	taken, told := make(map[StepKind]bool), 0
 	t.Run("stories", func(t *testing.T) {
 		for _, s := range scenarios {
 			t.Run(s.name, func(t *testing.T) {
 				t.Parallel()
-				kinds := s.tell(t)
+				kinds := s.tell(w.beside(t))
 				mu.Lock()
 				defer mu.Unlock()
 				told++
@@ -777,41 +894,44 @@ func TestEveryStoryWithAFaultAtEveryStep(t *testing.T) {
 			t.Errorf("no story takes the step %s", kind)
 		}
 	}
+	if orphans := w.orphans(); len(orphans) > 0 {
+		t.Errorf("without an owner: %v", orphans)
+	}
 }
 
-func (s scenario) tell(t *testing.T) []StepKind {
-	w := newWorld(t)
+func (s scenario) tell(w *world) []StepKind {
+	w.Helper()
 	f := &faulty{next: w.log}
 	kinds := s.play(w, f)
 	if f.calls != s.appends {
-		t.Errorf("the story took %d appends, want %d", f.calls, s.appends)
+		w.Errorf("the story took %d appends, want %d", f.calls, s.appends)
 	}
 	s.play(w, &faulty{next: w.log}, func(l *line) { l.twice = true })
-	for at := 1; at <= f.calls; at++ {
-		// An edge node repeats its reports by itself, and that a person is needed is recorded at some later time.
-		lasting := f.effects[at-1] != "" && f.effects[at-1] != "connection.step_failed"
-		for _, broken := range []*faulty{{at: at}, {at: at, after: true}, {at: at, persist: true}} {
-			if broken.persist && !lasting {
-				continue
-			}
-			broken.next = w.log
-			s.play(w, broken)
-			if broken.calls < at {
-				t.Errorf("no fault was injected at %d", at)
-			}
-			if t.Failed() {
-				t.Fatalf("with a fault at append %d, after it: %v, until it is mended: %v", at, broken.after, broken.persist)
+	play := func(broken faulty, change ...func(l *line)) {
+		w.Helper()
+		broken.next = w.log
+		s.play(w, &broken, change...)
+		for i, this := range f.happy {
+			if due := broken.at == i+1 || broken.at == 0; due && !broken.hit[this] && (broken.kind != lasting || this.lasts()) {
+				w.Errorf("no fault was injected at %d, %v", i+1, this)
 			}
 		}
-		if lasting {
-			s.play(w, &faulty{next: w.log, at: at, persist: true}, func(l *line) { l.rollBack = true })
-		}
-		if t.Failed() {
-			t.Fatalf("with a fault at append %d that was rolled back", at)
+		if w.Failed() {
+			w.Fatalf("with a fault %s it, at append %d (0: each), rolled back: %v", broken.kind, broken.at, len(change) > 0)
 		}
 	}
-	if orphans := w.orphans(); len(orphans) > 0 {
-		t.Errorf("without an owner: %v", orphans)
+	for _, kind := range []string{before, after, lasting} {
+		play(faulty{kind: kind})
+		for i, this := range f.happy {
+			if *eachFault && (kind != lasting || this.lasts()) {
+				play(faulty{kind: kind, at: i + 1})
+			}
+		}
+	}
+	for i, this := range f.happy {
+		if this.lasts() {
+			play(faulty{kind: lasting, at: i + 1}, func(l *line) { l.rollBack = true })
+		}
 	}
 	return kinds
 }
@@ -850,6 +970,8 @@ var effects = map[string]string{
 	"release":            "within an append",
 	"releaseBuild":       "within an append",
 	"keepObstacle":       "within an append",
+	"Join":               "within an append",
+	"LeaveGroup":         "within an append",
 	"keepFailure":        "within an append",
 	"forgetFailure":      "within an append",
 	"commit":             "within an append",

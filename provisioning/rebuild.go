@@ -80,6 +80,13 @@ func (p *Provisioner) rebuild(ctx context.Context, s saga, g ground, start conne
 	if err != nil || why != (obstacle{}) {
 		return why, err
 	}
+	beside, err := ReadBeside(ctx, p.options.Pool, p.options.Log, s.connection.ID, "")
+	if err != nil {
+		return obstacle{}, err
+	}
+	if why := beside.crowded(place); why != (obstacle{}) {
+		return why, nil
+	}
 	choice, why, err := p.choose(ctx, s.connection, g, place, races)
 	if err != nil || why != (obstacle{}) {
 		return why, err
@@ -96,7 +103,7 @@ func (p *Provisioner) rebuild(ctx context.Context, s saga, g ground, start conne
 	}
 	return obstacle{}, p.append(ctx, s, change{
 		connection: commands,
-		ask:        func(ctx context.Context, tx pgx.Tx) error { return reserve(ctx, tx, s.connection.ID, choice) },
+		ask:        Both(beside.Stands, func(ctx context.Context, tx pgx.Tx) error { return reserve(ctx, tx, s.connection.ID, choice) }),
 	})
 }
 

@@ -129,10 +129,15 @@ func releaseBuild(ctx context.Context, tx pgx.Tx, connectionID string, gone conn
 	return nil
 }
 
-// release gives back in tx all that the connection holds.
+// release gives back in tx all that the connection holds, its places in redundancy groups too: it has ended.
 func release(ctx context.Context, tx pgx.Tx, connectionID string) error {
-	if _, err := tx.Exec(ctx, `DELETE FROM reservations WHERE owner = $1`, connectionID); err != nil { // index reservations_owner
-		return domain.Errorf(domain.Unavailable, "provisioning.release", "the release failed: %w", err)
+	for _, remove := range []string{
+		`DELETE FROM reservations WHERE owner = $1`,               // index reservations_owner
+		`DELETE FROM redundancy_members WHERE connection_id = $1`, // index redundancy_members_connection
+	} {
+		if _, err := tx.Exec(ctx, remove, connectionID); err != nil {
+			return domain.Errorf(domain.Unavailable, "provisioning.release", "the release failed: %w", err)
+		}
 	}
 	return nil
 }

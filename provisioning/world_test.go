@@ -31,11 +31,14 @@ type world struct {
 	pool *pgxpool.Pool
 	log  *events.Log
 	node string
+
+	own    map[string]bool // streams of orders and connections that were begun here
+	writes int             // how many times anything was recorded here
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{TB: t, pool: pgtest.New(t)}
+	w := &world{TB: t, pool: pgtest.New(t), own: map[string]bool{}}
 	if err := Migrate(t.Context(), w.pool); err != nil {
 		t.Fatal(err)
 	}
@@ -48,6 +51,13 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.log.Close)
+	return w.beside(t)
+}
+
+// beside returns a world of its own, with another edge node, on the same database.
+func (w *world) beside(t testing.TB) *world {
+	t.Helper()
+	w = &world{TB: t, pool: w.pool, log: w.log, own: map[string]bool{}}
 	w.node = w.id(domain.PrefixEdgeNode)
 	w.record(edgenode.Stream(w.node), edgenode.Registered{EdgeNodeID: w.node, Name: "lab", ASN: nodeASN, RouterID: "192.0.2.1", At: now()})
 	return w
@@ -65,6 +75,8 @@ func (w *world) id(prefix string) string {
 
 func (w *world) record(stream string, happened ...domain.Event) {
 	w.Helper()
+	w.own[stream] = true
+	w.writes++
 	a := events.StreamAppend{Stream: stream, Expected: events.Any}
 	for _, e := range happened {
 		a.Events = append(a.Events, events.NewEvent{Event: e})
@@ -118,6 +130,8 @@ func (w *world) place(v wish) deal {
 		approval = listing.ApprovalManual
 	}
 	d := deal{w.id(domain.PrefixOrder), w.id(domain.PrefixConnection)}
+	w.own[order.Stream(d.order)], w.own[connection.Stream(d.connection)] = true, true
+	w.writes++
 	customer, provider := w.id(domain.PrefixOrganisation), w.id(domain.PrefixOrganisation)
 	quote, offer := w.id(domain.PrefixQuote), w.id(domain.PrefixListing)
 	ours, theirs := domain.BGP{ASN: v.asn, Prefixes: []string{"198.51.100.0/24"}}, domain.BGP{ASN: 64602, Prefixes: []string{"203.0.113.0/24"}}
@@ -283,9 +297,14 @@ func (w *world) edge(to appender, now func() time.Time) *scriptedEdge {
 
 // tick has every node that is to do anything for a deal report once, and returns whether that was news.
 func (e *scriptedEdge) tick(d deal) (news bool, err error) {
+	_, c := e.w.states(d)
+	return e.look(c)
+}
+
+// look is a tick for a connection whose state is known.
+func (e *scriptedEdge) look(c connection.State) (news bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	_, c := e.w.states(d)
 	for _, wanted := range c.Desired() {
 		if e.dead[wanted.EdgeNodeID] {
 			continue

@@ -49,6 +49,14 @@ type State struct {
 	SilentUntil *time.Time `json:"silent_until,omitempty"` // the end of its last silence
 }
 
+// Building names the building that the node is in, the same for all nodes there.
+func (s State) Building() string {
+	if s.LocationID != "" {
+		return s.LocationID
+	}
+	return s.Metro + ", " + s.Facility
+}
+
 // Evolve returns the state after the event.
 func Evolve(s State, e domain.Event) State {
 	if e, ok := e.(Registered); ok {

@@ -27,10 +27,19 @@ type Create struct {
 	At         time.Time
 }
 
-// Add takes a connection into the group. The caller sees to it that it is the customer's own and has not ended.
+// Neighbour is a member that has not ended, with all that it has, is to have, or has not left yet: one that is moved has two
+// of each. Those that have ended stand in for nobody, and nothing is shared with them.
+type Neighbour struct {
+	ConnectionID string
+	Ports        []string // of both sides
+	EdgeNodes    []string
+	Locations    []string
+}
+
+// Add takes a connection into the group. The caller sees to it that it is the customer's own, has not ended and is not moved.
 type Add struct {
 	Member Member
-	Ended  []string // those members that have ended: they stand in for nobody, and nothing is shared with them
+	Others []Neighbour // the members beside it
 	At     time.Time
 }
 
@@ -134,42 +143,37 @@ func (c Add) decide(op string, s State) ([]domain.Event, error) {
 	if s.TerminatedAt != nil {
 		return nil, s.terminated(op)
 	}
-	live := 0
-	for _, m := range s.Members {
-		if m.ConnectionID == c.Member.ConnectionID {
-			return nil, nil
-		}
-		if slices.Contains(c.Ended, m.ConnectionID) {
-			continue
-		}
-		live++
-		if pointer, shared := s.shared(m, c.Member); shared != "" {
-			p.Add(pointer, "the connection %s of this group is on the same %s", m.ConnectionID, shared)
+	if slices.ContainsFunc(s.Members, func(m Member) bool { return m.ConnectionID == c.Member.ConnectionID }) {
+		return nil, nil
+	}
+	for _, other := range c.Others {
+		if pointer, shared := Shared(s.Diversity, c.Member, other); shared != "" {
+			p.Add(pointer, "the connection %s of this group is on the same %s", other.ConnectionID, shared)
 		}
 	}
 	if err := p.Err(op); err != nil {
 		return nil, err
 	}
-	if live >= MaxLive || len(s.Members) >= MaxMembers {
+	if len(c.Others) >= MaxLive || len(s.Members) >= MaxMembers {
 		return nil, domain.Errorf(domain.Conflict, op, "the redundancy group %s is full", s.ID).WithHint("create another group")
 	}
 	return []domain.Event{ConnectionAdded{GroupID: s.ID, Member: c.Member, At: domain.Instant(c.At)}}, nil
 }
 
-// shared returns what two members share against the policy, and the field of an order that says so; "" for nothing. A
-// connection is between two ports of one edge node, so what differs in the node differs in the ports.
-func (s State) shared(m, added Member) (pointer, what string) {
+// Shared returns what a member would share with another against a policy, and the field of an order that says so; "" for
+// nothing. A connection is between two ports of one edge node, so what differs in the node differs in the ports.
+func Shared(diversity string, m Member, with Neighbour) (pointer, what string) {
 	const group = "/redundancy_group_id"
 	switch {
-	case m.PortID == added.PortID:
+	case slices.Contains(with.Ports, m.PortID):
 		return "/port_id", "port"
-	case m.ProviderPortID == added.ProviderPortID:
+	case slices.Contains(with.Ports, m.ProviderPortID):
 		return group, "port of the provider"
-	case s.Diversity == DiversePort:
+	case diversity == DiversePort:
 		return "", ""
-	case m.EdgeNodeID == added.EdgeNodeID:
+	case slices.Contains(with.EdgeNodes, m.EdgeNodeID):
 		return group, "edge node"
-	case s.Diversity == DiverseLocation && m.Location == added.Location:
+	case diversity == DiverseLocation && slices.Contains(with.Locations, m.Location):
 		return group, fmt.Sprintf("location, %.100s", m.Location)
 	}
 	return "", ""

@@ -30,7 +30,7 @@ type Created struct {
 	At         time.Time `json:"at"`
 }
 
-// Member is a connection in a group, and where it is.
+// Member is a connection in a group, and where it was when it joined: it may be moved.
 type Member struct {
 	ConnectionID   string `json:"connection_id"`
 	PortID         string `json:"port_id"`          // the customer's

@@ -20,6 +20,12 @@ func member(n int) Member {
 		scenario.ID(domain.PrefixEdgeNode, n), "Hall " + string(rune('A'+n))}
 }
 
+// beside is the n-th connection as the others of its group see it.
+func beside(n int) Neighbour {
+	m := member(n)
+	return Neighbour{m.ConnectionID, []string{m.PortID, m.ProviderPortID}, []string{m.EdgeNodeID}, []string{m.Location}}
+}
+
 func created(diversity string) Created {
 	return Created{groupID, customer, "Amsterdam, both ways", diversity, scenario.Noon}
 }
@@ -35,9 +41,12 @@ func TestGroup(t *testing.T) {
 	like := func(change func(m *Member)) Member { m := member(2); change(&m); return m }
 	terminated := TerminationRequested{groupID, "moved", []string{member(1).ConnectionID}, at}
 	var full []domain.Event
+	var all []Neighbour
 	for n := range MaxLive {
-		full = append(full, added(member(n)))
+		full, all = append(full, added(member(n))), append(all, beside(n))
 	}
+	moving := beside(1) // to where the third is
+	moving.Ports, moving.EdgeNodes, moving.Locations = append(moving.Ports, beside(3).Ports...), append(moving.EdgeNodes, member(3).EdgeNodeID), append(moving.Locations, member(3).Location)
 	samePort := like(func(m *Member) { m.PortID = member(1).PortID })
 	sameTheirs := like(func(m *Member) { m.ProviderPortID = member(1).ProviderPortID })
 	sameNode := like(func(m *Member) { m.EdgeNodeID = member(1).EdgeNodeID })
@@ -52,18 +61,26 @@ func TestGroup(t *testing.T) {
 		{Name: "a long name", When: Create{groupID, customer, strings.Repeat("x", MaxName+1), DiversePort, at}, Code: domain.Invalid, Fields: []string{"/name"}},
 
 		{Name: "add", Given: given(DiversePort), When: Add{member(1), nil, at}, Then: []domain.Event{added(member(1))}},
-		{Name: "add a second", Given: given(DiverseLocation, added(member(1))), When: Add{member(2), nil, at}, Then: []domain.Event{added(member(2))}},
+		{Name: "add a second", Given: given(DiverseLocation, added(member(1))), When: Add{member(2), []Neighbour{beside(1)}, at}, Then: []domain.Event{added(member(2))}},
 		{Name: "add again", Given: given(DiversePort, added(member(1))), When: Add{member(1), nil, at}},
 		{Name: "add again after leaving", Given: given(DiversePort, added(member(1)), ConnectionRemoved{groupID, member(1).ConnectionID, at}), When: Add{member(1), nil, at},
 			Then: []domain.Event{added(member(1))}},
 		{Name: "on the port of one that left", Given: given(DiversePort, added(member(1)), ConnectionRemoved{groupID, member(1).ConnectionID, at}), When: Add{samePort, nil, at},
 			Then: []domain.Event{added(samePort)}},
-		{Name: "on the port of one that has ended", Given: given(DiversePort, added(member(1))), When: Add{samePort, []string{member(1).ConnectionID}, at},
+		{Name: "on the port of one that has ended", Given: given(DiversePort, added(member(1))), When: Add{samePort, nil, at},
 			Then: []domain.Event{added(samePort)}},
-		{Name: "the last one", Given: given(DiversePort, full[1:]...), When: Add{member(0), nil, at}, Then: []domain.Event{added(member(0))}},
-		{Name: "one too many", Given: given(DiversePort, full...), When: Add{member(99), nil, at}, Code: domain.Conflict},
-		{Name: "in the place of one that has ended", Given: given(DiversePort, full...), When: Add{member(99), []string{member(3).ConnectionID}, at},
+		{Name: "the last one", Given: given(DiversePort, full[1:]...), When: Add{member(0), all[1:], at}, Then: []domain.Event{added(member(0))}},
+		{Name: "one too many", Given: given(DiversePort, full...), When: Add{member(99), all, at}, Code: domain.Conflict},
+		{Name: "in the place of one that has ended", Given: given(DiversePort, full...), When: Add{member(99), all[1:], at},
 			Then: []domain.Event{added(member(99))}},
+		{Name: "on the port that one is moved to", Given: given(DiversePort, added(member(1))), When: Add{like(func(m *Member) { m.PortID = member(3).PortID }), []Neighbour{moving}, at},
+			Code: domain.Invalid, Fields: []string{"/port_id"}},
+		{Name: "on the port that one is moved from", Given: given(DiversePort, added(member(1))), When: Add{samePort, []Neighbour{moving}, at},
+			Code: domain.Invalid, Fields: []string{"/port_id"}},
+		{Name: "on the node that one is moved to", Given: given(DiverseEdgeNode, added(member(1))), When: Add{like(func(m *Member) { m.EdgeNodeID = member(3).EdgeNodeID }), []Neighbour{moving}, at},
+			Code: domain.Invalid, Fields: group},
+		{Name: "where one was that is elsewhere now", Given: given(DiverseLocation, added(member(1))), When: Add{samePort, []Neighbour{{member(1).ConnectionID, beside(3).Ports, beside(3).EdgeNodes, beside(3).Locations}}, at},
+			Then: []domain.Event{added(samePort)}},
 		{Name: "add what is nothing", Given: given(DiversePort), When: Add{}, Code: domain.Invalid,
 			Fields: []string{"/connection_id", "/port_id", "/provider_port_id", "/edge_node_id", "/at"}},
 		{Name: "add to what is terminated", Given: given(DiversePort, added(member(1)), terminated), When: Add{member(2), nil, at}, Code: domain.Conflict},
@@ -95,7 +112,7 @@ func TestGroup(t *testing.T) {
 	} {
 		for diversity, fields := range map[string][]string{DiversePort: c.port, DiverseEdgeNode: c.node, DiverseLocation: c.location} {
 			one := scenario.Case[Command]{Name: "sharing " + name + " where " + diversity + "s differ", Given: given(diversity, added(member(1))),
-				When: Add{c.m, nil, at}, Fields: fields, Code: domain.Invalid}
+				When: Add{c.m, []Neighbour{beside(1)}, at}, Fields: fields, Code: domain.Invalid}
 			if fields == nil {
 				one.Code, one.Then = "", []domain.Event{added(c.m)}
 			}
