@@ -443,6 +443,7 @@ func (e EdgeNodeIdentityState) Valid() bool {
 
 // Defines values for ExclusionCauses.
 const (
+	ExclusionCausesChange          ExclusionCauses = "change"
 	ExclusionCausesCustomerSession ExclusionCauses = "customer_session"
 	ExclusionCausesSuspension      ExclusionCauses = "suspension"
 )
@@ -450,6 +451,8 @@ const (
 // Valid indicates whether the value is a known member of the ExclusionCauses enum.
 func (e ExclusionCauses) Valid() bool {
 	switch e {
+	case ExclusionCausesChange:
+		return true
 	case ExclusionCausesCustomerSession:
 		return true
 	case ExclusionCausesSuspension:
@@ -843,6 +846,7 @@ func (e OrganisationState) Valid() bool {
 // Defines values for OutageCauses.
 const (
 	OutageCausesEdgeNode        OutageCauses = "edge_node"
+	OutageCausesMove            OutageCauses = "move"
 	OutageCausesProviderSession OutageCauses = "provider_session"
 )
 
@@ -850,6 +854,8 @@ const (
 func (e OutageCauses) Valid() bool {
 	switch e {
 	case OutageCausesEdgeNode:
+		return true
+	case OutageCausesMove:
 		return true
 	case OutageCausesProviderSession:
 		return true
@@ -2681,7 +2687,7 @@ type ExchangeRatePage struct {
 
 // Exclusion defines model for Exclusion.
 type Exclusion struct {
-	// Causes suspension: the connection was suspended. customer_session: the customer's BGP session was not established, and nothing else was amiss.
+	// Causes suspension: the connection was suspended. change: it was set up anew for a change that was ordered. customer_session: the customer's BGP session was not established, and nothing else was amiss.
 	Causes []ExclusionCauses `json:"causes"`
 	From   time.Time         `json:"from"`
 	To     time.Time         `json:"to"`
@@ -3815,7 +3821,7 @@ type OrganisationWithKey struct {
 
 // Outage defines model for Outage.
 type Outage struct {
-	// Causes provider_session: the provider's BGP session was not established. edge_node: nothing was heard of the edge node's agent.
+	// Causes provider_session: the provider's BGP session was not established. edge_node: nothing was heard of the edge node's agent. move: nothing crossed while the connection was moved to other ports.
 	Causes []OutageCauses `json:"causes"`
 	From   time.Time      `json:"from"`
 

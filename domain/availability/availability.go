@@ -1,8 +1,8 @@
 // Package availability says for how much of a calendar month a connection could be used, as far as the platform observes it.
 //
-// A connection in production is down while its provider's BGP session is not established, in any family that it carries, and
-// while its edge node is silent. Time in which it is suspended, and time in which nothing is amiss but the customer's own
-// session, is neither up nor down: it is out of scope. What nobody observes is not claimed: the platform sends a test packet
+// A connection in production is down while its provider's BGP session is not established, in any family that it carries, while
+// its edge node is silent, and while it is moved and nothing crosses. Time in which it is suspended, or set up anew for a change
+// that was ordered, and time in which nothing is amiss but the customer's own session, is neither up nor down: it is out of scope. What nobody observes is not claimed: the platform sends a test packet
 // across before production and none after it, so a path that loses packets while its sessions stand counts as up, and a session
 // that was lost and came back between two looks of the edge node's agent was never seen to be down.
 //
@@ -25,6 +25,8 @@ import (
 const (
 	CauseProviderSession = "provider_session" // down: the provider's BGP session is not established
 	CauseEdgeNode        = "edge_node"        // down: nothing is heard of the edge node's agent
+	CauseMove            = "move"             // down: nothing crosses while it is set up on other ports of its node
+	CauseChange          = "change"           // out of scope: likewise for a change that the customer ordered, with its outage
 	CauseSuspension      = "suspension"       // out of scope: the gate is closed on purpose
 	CauseCustomerSession = "customer_session" // out of scope: the customer's BGP session is not established, and nothing else is amiss
 )
@@ -66,7 +68,11 @@ func Evolve(s State, e domain.Event) State {
 		now, known := s.Connection.Session(name)
 		was, _ := before.Session(name)
 		if known && (now.State != was.State || !now.Since.Equal(was.Since)) {
-			s = s.set(conditionOf(name), now.State != connection.SessionEstablished, now.Since)
+			since := now.Since
+			if e, ok := e.(connection.Rebuilt); ok { // until then the sessions of the build that it left were the ones
+				since = later(since, e.At)
+			}
+			s = s.set(conditionOf(name), now.State != connection.SessionEstablished, since)
 		}
 	}
 	switch e := e.(type) {
@@ -74,6 +80,18 @@ func Evolve(s State, e domain.Event) State {
 		s = s.set(CauseSuspension, true, e.At)
 	case connection.Resumed:
 		s = s.set(CauseSuspension, false, e.At)
+	case connection.TrafficStopped:
+		if before.Change != nil {
+			s = s.set(CauseChange, true, e.At)
+		} else {
+			s = s.set(CauseMove, true, e.At)
+		}
+	case connection.TrafficRestored:
+		s = s.set(CauseChange, false, e.At).set(CauseMove, false, e.At)
+	case connection.Rebuilt:
+		if s = s.set(CauseChange, false, e.At).set(CauseMove, false, e.At); before.EdgeNodeID != s.Connection.EdgeNodeID {
+			s = s.set(CauseEdgeNode, false, e.At) // that was the other node's silence; this one has just been heard
+		}
 	}
 	if before.OnEdge && !s.Connection.OnEdge && s.Connection.EdgeClosedAt != nil {
 		for _, condition := range slices.Sorted(maps.Keys(s.Holds)) {
@@ -113,7 +131,7 @@ func causeOf(condition string) string {
 // IsDown reports whether a condition makes a connection count as down, and not as out of scope.
 func IsDown(condition string) bool {
 	cause := causeOf(condition)
-	return cause == CauseProviderSession || cause == CauseEdgeNode
+	return cause == CauseProviderSession || cause == CauseEdgeNode || cause == CauseMove
 }
 
 // set says whether a condition holds from an instant on. An instant before what is settled already is not believed: clocks

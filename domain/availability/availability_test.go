@@ -89,6 +89,23 @@ func text(r availability.Report) string {
 	return b.String()
 }
 
+const node2 = "edg_00000000000000000000000002"
+
+// rebuild begins another build, for a move to a node or, with a change, on the same one.
+func rebuild(at time.Time, to string, change bool) []domain.Event {
+	asked := domain.Event(connection.MoveRequested{ConnectionID: con, Reason: "maintenance", At: at})
+	if change {
+		asked = connection.ChangeRequested{ConnectionID: con, OrderID: "ord_2", BandwidthMbps: 200, At: at}
+	}
+	return []domain.Event{asked, connection.RebuildStarted{ConnectionID: con, Build: connection.Build{EdgeNodeID: to, Tag: 2}, Deadline: at.Add(time.Hour), At: at}}
+}
+
+func rebuilt(to string, sessions, at time.Time) []domain.Event {
+	a, z := session(connection.SideA, "", connection.SessionEstablished, sessions), session(connection.SideZ, "", connection.SessionEstablished, sessions)
+	a.Rebuild, z.Rebuild = true, true
+	return []domain.Event{a, z, connection.Rebuilt{ConnectionID: con, EdgeNodeID: to, At: at}}
+}
+
 const day = 24 * 60 * 60
 
 func TestMeasure(t *testing.T) {
@@ -106,6 +123,17 @@ func TestMeasure(t *testing.T) {
 		percent string
 	}{
 		{"all is well", whole, end, fmt.Sprintf("%d in scope, 0 down, 0 excluded", 31*day), "100"},
+		{"moved on its node", with(with(with(whole, rebuild(on(10, 12, 0, 0), node, false)...), connection.TrafficStopped{ConnectionID: con, At: on(10, 12, 0, 1)}),
+			rebuilt(node, on(10, 12, 0, 20), on(10, 12, 0, 31))...), end, "2678400 in scope, 30 down, 0 excluded; 10T12:00:01–10T12:00:31 move", "99.9988"},
+		{"moved on its node in vain", with(with(whole, rebuild(on(10, 12, 0, 0), node, false)...), connection.TrafficStopped{ConnectionID: con, At: on(10, 12, 0, 1)},
+			connection.RebuildAbandoned{ConnectionID: con, Reason: "late", At: on(10, 12, 5, 0)}, connection.TrafficRestored{ConnectionID: con, At: on(10, 12, 5, 1)}), end,
+			"2678400 in scope, 300 down, 0 excluded; 10T12:00:01–10T12:05:01 move", "99.9887"},
+		{"changed by a rebuild", with(with(with(whole, rebuild(on(10, 12, 0, 0), node, true)...), connection.TrafficStopped{ConnectionID: con, At: on(10, 12, 0, 1)}),
+			rebuilt(node, on(10, 12, 0, 20), on(10, 12, 0, 31))...), end, "2678370 in scope, 0 down, 30 excluded; 10T12:00:01–10T12:00:31 change", "100"},
+		{"moved from a silent node", with(with(with(whole, silent(on(10, 12, 0, 0))), rebuild(on(10, 12, 10, 0), node2, false)...), append(rebuilt(node2, on(10, 12, 20, 0), on(10, 12, 30, 0)),
+			heard(on(10, 13, 0, 0)), silent(on(11, 0, 0, 0)))...), end, "2678400 in scope, 1800 down, 0 excluded; 10T12:00:00–10T12:30:00 edge_node", "99.9327"},
+		{"moved with the provider's session down", with(with(with(whole, down(on(10, 12, 0, 0))), rebuild(on(10, 12, 10, 0), node2, false)...), rebuilt(node2, on(10, 12, 20, 0), on(10, 12, 30, 0))...), end,
+			"2678400 in scope, 1800 down, 0 excluded; 10T12:00:00–10T12:30:00 provider_session", "99.9327"},
 		{"never in production", whole[:3], end, "0 in scope, 0 down, 0 excluded", ""},
 		{"from the middle of the month", production(on(11, 0, 0, 0)), end, fmt.Sprintf("%d in scope, 0 down, 0 excluded", 21*day), "100"},
 		{"from the middle of a second", production(on(11, 0, 0, 0).Add(time.Millisecond)), on(11, 0, 1, 0).Add(time.Millisecond), "60 in scope, 0 down, 0 excluded", "100"},

@@ -101,9 +101,12 @@ func (r *Report) sweep(all []Interruption) {
 		case holds[CauseSuspension] > 0:
 			r.Excluded += to - at
 			r.Exclusions = extended(r.Exclusions, at, to, CauseSuspension)
-		case holds[CauseProviderSession] > 0 || holds[CauseEdgeNode] > 0:
+		case holds[CauseChange] > 0:
+			r.Excluded += to - at
+			r.Exclusions = extended(r.Exclusions, at, to, CauseChange)
+		case holds[CauseProviderSession] > 0 || holds[CauseEdgeNode] > 0 || holds[CauseMove] > 0:
 			r.InScope, r.Down = r.InScope+to-at, r.Down+to-at
-			for _, cause := range []string{CauseEdgeNode, CauseProviderSession} {
+			for _, cause := range []string{CauseEdgeNode, CauseMove, CauseProviderSession} {
 				if holds[cause] > 0 {
 					r.Outages = extended(r.Outages, at, to, cause)
 				}
