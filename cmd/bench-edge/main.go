@@ -22,7 +22,10 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	var code int
-	if what := strings.Fields(os.Getenv(asSender)); len(what) > 0 {
+	if task := os.Getenv(asAgent); task != "" {
+		said, err := agentHere(ctx, task)
+		code = bench.Say(os.Stdout, os.Stderr, said, err)
+	} else if what := strings.Fields(os.Getenv(asSender)); len(what) > 0 {
 		if err := sendHere(what); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
@@ -47,6 +50,7 @@ var program = bench.Program[*run]{
 		{Name: "policer", Measure: policer},
 		{Name: "vs_nftables", Measure: vsNftables},
 		{Name: "bgp_scale", Measure: bgpScale},
+		{Name: "agent", Measure: agentLoad},
 	},
 	Open: func(server *bench.Server, rounds int, quick bool) (*run, error) {
 		s := full
@@ -68,11 +72,16 @@ type sizes struct {
 	flood    time.Duration
 	sessions int // of BGP on one node
 	routes   int // all of them together
+
+	connections int           // of one agent
+	metering    time.Duration // for which it is measured
 }
 
 var (
-	full  = sizes{frames: 5_000_000, transfer: 10 * time.Second, rates: []int{10, 100, 1000}, vlans: 1000, flood: 5 * time.Second, sessions: 200, routes: 100_000}
-	small = sizes{frames: 1000, transfer: time.Second, rates: []int{10}, vlans: 4, flood: 200 * time.Millisecond, sessions: 4, routes: 40}
+	full = sizes{frames: 5_000_000, transfer: 10 * time.Second, rates: []int{10, 100, 1000}, vlans: 1000, flood: 5 * time.Second, sessions: 200, routes: 100_000,
+		connections: 4000, metering: time.Minute}
+	small = sizes{frames: 1000, transfer: time.Second, rates: []int{10}, vlans: 4, flood: 200 * time.Millisecond, sessions: 4, routes: 40,
+		connections: 3, metering: 2 * readEvery}
 )
 
 // run is what a bench is given.

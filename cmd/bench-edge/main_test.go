@@ -10,7 +10,7 @@ import (
 
 // TestMain lets the test's binary be the process that sends, and the node.
 func TestMain(m *testing.M) {
-	if os.Getenv(asSender) != "" || os.Getenv(asSpeaker) != "" {
+	if os.Getenv(asSender) != "" || os.Getenv(asSpeaker) != "" || os.Getenv(asAgent) != "" {
 		main()
 	}
 	os.Exit(m.Run())
@@ -21,5 +21,6 @@ func TestQuick(t *testing.T) {
 	if err := lab.Supported(); err != nil {
 		t.Skip(err)
 	}
-	benchtest.Quick(t, program.Run, "meter_in_ns", "meter_look_ns", "meter_out_ns", "tcp_throughput", "policer_10", "vs_nftables", "bgp_scale_ms", "bgp_scale_mib")
+	benchtest.Quick(t, program.Run, "meter_in_ns", "meter_look_ns", "meter_out_ns", "tcp_throughput", "policer_10", "vs_nftables", "bgp_scale_ms", "bgp_scale_mib",
+		"agent_cpu", "agent_memory")
 }
