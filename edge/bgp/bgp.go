@@ -205,11 +205,18 @@ func (s *Speaker) Ensure(ctx context.Context, c Connection) error {
 func (s *Speaker) Remove(tag int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var dropped []*connection
+	var wait sync.WaitGroup
 	for _, k := range keys(tag) {
 		delete(s.restarted, k)
 		if c, ok := s.connections[k]; ok {
-			s.drop(c)
+			wait.Go(c.close)
+			dropped = append(dropped, c)
 		}
+	}
+	wait.Wait()
+	for _, c := range dropped {
+		s.forget(c)
 	}
 }
 
@@ -246,6 +253,11 @@ func (s *Speaker) Stop() {
 
 func (s *Speaker) drop(c *connection) {
 	c.close()
+	s.forget(c)
+}
+
+// forget takes note that a connection is closed.
+func (s *Speaker) forget(c *connection) {
 	delete(s.connections, c.want.key())
 	s.idle = append(s.idle, c.server)
 	s.signal()

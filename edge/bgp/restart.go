@@ -19,7 +19,7 @@ const (
 	DefaultDeferralTime = 60 * time.Second
 	// restartedTime is how long an established session's End-of-RIB is awaited if the router has restarted too. It may wait for
 	// the node's, so RFC 4724 has the node not wait at all; but FRR says so of itself for two minutes after every start.
-	restartedTime = 10 * time.Second
+	restartedTime = 30 * time.Second
 )
 
 // asTrans stands for AS numbers of more than two octets (RFC 6793 section 9).

@@ -524,22 +524,28 @@ func TestRawRestarts(t *testing.T) {
 	})
 }
 
-// TestStopWaitsForNobody removes a connection whose routers are dead: both are waited for at once.
+// TestStopWaitsForNobody stops speakers whose routers are all dead.
 func TestStopWaitsForNobody(t *testing.T) {
 	needsRouters(t)
-	s := newSpeaker(t)
-	a, z := newRouter(t), newRouter(t)
-	ensure(t, s, Connection{Tag: 1, A: session(a, 65001), Z: session(z, 65001)})
-	for _, r := range []*router{a, z} {
-		r.dialAs(t, 90, restarts...)
+	var took time.Duration
+	for range 5 { // as the machine may have been busy with something else
+		s := startSpeaker(t, Options{})
+		for tag := 1; tag <= 2; tag++ {
+			a, z := newRouter(t), newRouter(t)
+			ensure(t, s, Connection{Tag: tag, A: session(a, 65001), Z: session(z, 65001)})
+			for _, r := range []*router{a, z} {
+				r.dialAs(t, 90, restarts...)
+			}
+			awaitEstablished(t, s, tag)
+			for _, r := range []*router{a, z} {
+				r.ip("-n", r.namespace, "link", "set", "node", "down")
+			}
+		}
+		began := time.Now()
+		s.Stop()
+		if took = time.Since(began); took < linger {
+			return
+		}
 	}
-	awaitEstablished(t, s, 1)
-	for _, r := range []*router{a, z} {
-		r.ip("-n", r.namespace, "link", "set", "node", "down")
-	}
-	began := time.Now()
-	s.Remove(1)
-	if took := time.Since(began); took > 3*linger {
-		t.Errorf("it took %v, more than for one router", took)
-	}
+	t.Errorf("it took %v", took)
 }
