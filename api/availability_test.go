@@ -111,3 +111,24 @@ func optionalMonth(t time.Time) *string {
 	month := t.Format("2006-01")
 	return &month
 }
+
+// TestPromise sells a service with a promise: the listing says it, and the quote freezes it.
+func TestPromise(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t).open()
+	ctx := context.Background()
+	percent := domain.MustDecimal
+	terms := m.terms()
+	terms.Sla = &client.SLA{Availability: percent("99.95"), Credits: &[]client.SLACredit{{Below: percent("99.0"), Percent: percent("25")}, {Below: percent("99.9"), Percent: percent("10")}}}
+	m.wants("the mildest last", 422, m.providerKey, "POST", "/v1/listings", terms)
+	terms.Sla.Credits = &[]client.SLACredit{{Below: percent("99.9"), Percent: percent("10")}, {Below: percent("99.0"), Percent: percent("25")}}
+	drafted, _, err := client.Decode[client.Listing](m.provider.CreateListing(ctx, nil, terms))
+	must(t, err)
+	m.listing, _, err = client.Decode[client.Listing](m.provider.PublishListing(ctx, drafted.Id, nil))
+	must(t, err)
+	for what, sla := range map[string]*client.SLA{"listing": m.listing.Terms.Sla, "quote": m.takeQuote().Sla} {
+		if sla == nil || sla.Availability.String() != "99.95" || sla.Credits == nil || len(*sla.Credits) != 2 || (*sla.Credits)[1].Below.String() != "99" || (*sla.Credits)[1].Percent.String() != "25" {
+			t.Errorf("the %s promises %+v", what, sla)
+		}
+	}
+}

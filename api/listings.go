@@ -354,8 +354,20 @@ func termsView(t listing.Terms, toProvider bool) ListingTerms {
 	if toProvider && t.Private() {
 		v.OfferedTo = new(slices.Clone(t.OfferedTo))
 	}
-	if t.SLA != nil {
-		v.Sla = &SLA{Availability: t.SLA.Availability, RepairHours: optional(t.SLA.RepairHours)}
+	v.Sla = slaView(t.SLA)
+	return v
+}
+
+func slaView(s *listing.SLA) *SLA {
+	if s == nil {
+		return nil
+	}
+	v := &SLA{Availability: s.Availability, RepairHours: optional(s.RepairHours)}
+	if len(s.Credits) > 0 {
+		v.Credits = new([]SLACredit)
+		for _, c := range s.Credits {
+			*v.Credits = append(*v.Credits, SLACredit(c))
+		}
 	}
 	return v
 }
@@ -377,6 +389,9 @@ func termsOf(v ListingTerms) listing.Terms {
 	}
 	if v.Sla != nil {
 		t.SLA = &listing.SLA{Availability: v.Sla.Availability, RepairHours: valueOr(v.Sla.RepairHours, 0)}
+		for _, c := range valueOr(v.Sla.Credits, nil) {
+			t.SLA.Credits = append(t.SLA.Credits, listing.Credit(c))
+		}
 	}
 	return t
 }

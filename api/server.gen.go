@@ -4055,6 +4055,9 @@ type Quote struct {
 	Plan       Plan           `json:"plan"`
 	ProviderId OrganisationID `json:"provider_id"`
 
+	// Sla What the provider promises.
+	Sla *SLA `json:"sla,omitempty"`
+
 	// State issued → accepted by an order, or expired, or withdrawn.
 	State QuoteState `json:"state"`
 
@@ -4392,8 +4395,25 @@ type SLA struct {
 	// Example: 99.95
 	Availability domain.Decimal `json:"availability"`
 
+	// Credits What is given back of a calendar month that falls short, the mildest first: each with a lower bound and a higher percentage
+	// than the one before. Without it, nothing. Of a month whose availability is below several bounds the lowest of them holds.
+	Credits *[]SLACredit `json:"credits,omitempty"`
+
 	// RepairHours From a reported fault to its repair.
 	RepairHours *int `json:"repair_hours,omitempty"`
+}
+
+// SLACredit defines model for SLACredit.
+type SLACredit struct {
+	// Below Percent: what the month's availability is below. At most what is promised.
+	//
+	// Example: 99.9
+	Below domain.Decimal `json:"below"`
+
+	// Percent Of what the provider charges for the month by time: its recurring charges and commitments.
+	//
+	// Example: 10
+	Percent domain.Decimal `json:"percent"`
 }
 
 // SecretRotation defines model for SecretRotation.

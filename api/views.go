@@ -55,7 +55,7 @@ func quoteView(s quote.State, now time.Time) Quote {
 	if s.EstimatedMbps.Given() {
 		v.EstimatedMbps = &s.EstimatedMbps
 	}
-	v.FeeTerms = s.FeeTerms
+	v.FeeTerms, v.Sla = s.FeeTerms, slaView(s.SLA)
 	if s.OneTime != nil {
 		v.OneTime = &OneTimePrice{Passthrough: s.OneTime.Passthrough, Fee: s.OneTime.Fee, Total: s.OneTime.Total}
 	}

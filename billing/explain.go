@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"crossbill/domain"
+	"crossbill/domain/availability"
 	"crossbill/domain/billingrun"
 	"crossbill/domain/connection"
 	"crossbill/domain/exchangerate"
@@ -139,6 +140,11 @@ func (r *replay) read(ctx context.Context, log Log) error {
 		}
 		named += tier
 	}
+	settled, err := r.scan(ctx, log, availability.Stream(r.line.ConnectionID), f.addSettled, &f.settled)
+	if err != nil {
+		return err
+	}
+	named += settled
 	other, err := r.readOthers(ctx, log)
 	if err != nil {
 		return err

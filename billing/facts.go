@@ -2,12 +2,14 @@ package billing
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
 	"crossbill/billing/rating"
 	"crossbill/billing/usage"
 	"crossbill/domain"
+	"crossbill/domain/availability"
 	"crossbill/domain/connection"
 	"crossbill/domain/feeallowance"
 	"crossbill/domain/invoice"
@@ -31,11 +33,15 @@ type Facts struct {
 	FreeBefore  pricing.FreeUse
 	freeVersion int64 // of the stream that says so
 
+	// Settled is what the period's availability came to, if it was settled and a quote in force promises credits.
+	Settled *availability.Settled
+
 	Terms       Terms        // of its billing account; zero in a preview
 	Adjustments []Adjustment // of periods that were closed before
 
 	rate                  *conversion // of the plan's currency to the invoice's; nil: they are the same
 	connection, allowance ranges      // the events that said so
+	settled               ranges      // likewise
 	usage                 readings
 	buckets               *rating.Buckets
 }
@@ -94,6 +100,11 @@ func gather(ctx context.Context, log Log, connectionID string, period Period, up
 	}
 	if f.hasFreeTier() {
 		if err := scan(ctx, log, feeallowance.Stream(f.Connection.CustomerID), 1, maxVersion, upTo, f.addAllowance); err != nil {
+			return Facts{}, err
+		}
+	}
+	if f.promisesCredits() {
+		if err := scan(ctx, log, availability.Stream(connectionID), 1, maxVersion, upTo, f.addSettled); err != nil {
 			return Facts{}, err
 		}
 	}
@@ -256,6 +267,33 @@ func (f *Facts) checkQuote(op string, s *Stretch) error {
 // hasFreeTier reports whether anything may be free of the connection's fee.
 func (f *Facts) hasFreeTier() bool {
 	return len(f.Stretches) > 0 && f.last().priced() && f.last().Quote.Fees().HasFreeTier()
+}
+
+// promisesCredits reports whether a quote that is in force in the period gives something back of a month that falls short.
+func (f *Facts) promisesCredits() bool {
+	return slices.ContainsFunc(f.Stretches, func(s Stretch) bool { return s.Quote.SLA != nil && len(s.Quote.SLA.Credits) > 0 })
+}
+
+func (f *Facts) addSettled(e events.Recorded) error {
+	if s, ok := e.Event.(availability.Settled); ok && s.PeriodStart.Equal(f.Period.From) && s.PeriodEnd.Equal(f.Period.To) {
+		f.Settled = &s
+		f.settled.add(e)
+	}
+	return nil
+}
+
+// credit rates what is given back of a stretch's items; ok is false if nothing is.
+func (f *Facts) credit(s *Stretch, in rating.Input, rated []rating.Item) (rating.Item, bool, error) {
+	if f.Settled == nil {
+		return rating.Item{}, false, nil
+	}
+	n := slices.IndexFunc(f.Settled.Credits, func(c availability.Credit) bool { return c.QuoteID == s.Quote.QuoteID })
+	if n < 0 {
+		return rating.Item{}, false, nil
+	}
+	due := f.Settled.Credits[n]
+	percent, _ := availability.PercentOf(f.Settled.InScope, f.Settled.Down)
+	return rating.Credit(in, rated, due.Percent, fmt.Sprintf("down for %d of %d seconds: %s %% available, below %s %%", f.Settled.Down, f.Settled.InScope, percent, due.Below))
 }
 
 func (f *Facts) addAllowance(e events.Recorded) (err error) {
@@ -489,6 +527,13 @@ func (f *Facts) rateItems(used pricing.FreeUse) (items []item, fee item, err err
 		if err != nil {
 			return nil, fee, err
 		}
+		credit, due, err := f.credit(s, in, rated)
+		if err != nil {
+			return nil, fee, err
+		}
+		if due {
+			rated = append(rated, credit)
+		}
 		for _, i := range rated {
 			items = append(items, item{i, s})
 		}
@@ -518,6 +563,9 @@ func (f *Facts) evidenceOf(i item) []invoice.Evidence {
 	evidence := f.connection.evidence()
 	if s := i.stretch; s != nil {
 		evidence = append(evidence, s.quote.evidence()...)
+		if i.ChargeID == pricing.CreditChargeID {
+			evidence = append(evidence, f.settled.evidence()...)
+		}
 		for _, c := range s.Quote.Plan.Charges {
 			if c.ID == i.ChargeID && metered(c, i.Part) {
 				evidence = append(evidence, s.usage.evidence()...)
@@ -534,7 +582,8 @@ func (f *Facts) evidenceOf(i item) []invoice.Evidence {
 	if usage {
 		evidence = append(evidence, f.usage.evidence()...)
 	}
-	return append(append(evidence, f.allowance.evidence()...), f.rateEvidence()...)
+	evidence = append(append(evidence, f.settled.evidence()...), f.allowance.evidence()...)
+	return append(evidence, f.rateEvidence()...)
 }
 
 func (f *Facts) rateEvidence() []invoice.Evidence {

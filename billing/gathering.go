@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"crossbill/billing/usage"
+	"crossbill/domain/availability"
 	"crossbill/domain/billingaccount"
 	"crossbill/domain/billingrun"
 	"crossbill/domain/connection"
@@ -176,7 +177,30 @@ func (s *stock) preload(ctx context.Context, read *preloaded, streams []string) 
 			}
 		}
 	}
-	return read.add(ctx, more)
+	if err := read.add(ctx, more); err != nil {
+		return err
+	}
+	return read.add(ctx, read.promised())
+}
+
+// promised are the streams of what the availability of connections came to whose first quote promises credits. Others, of
+// which a later quote does, are read when they are asked for.
+func (p *preloaded) promised() (streams []string) {
+	for _, e := range p.streams {
+		if len(e) == 0 {
+			continue
+		}
+		requested, ok := e[0].Event.(connection.Requested)
+		if !ok {
+			continue
+		}
+		if quoted := p.streams[quote.Stream(requested.QuoteID)]; len(quoted) > 0 {
+			if q, ok := quoted[0].Event.(quote.Issued); ok && q.SLA != nil && len(q.SLA.Credits) > 0 {
+				streams = append(streams, availability.Stream(requested.ConnectionID))
+			}
+		}
+	}
+	return streams
 }
 
 // dayAfter returns the first midnight that is not before a time.

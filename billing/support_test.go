@@ -13,6 +13,7 @@ import (
 	"crossbill/domain"
 	"crossbill/domain/connection"
 	"crossbill/domain/invoice"
+	"crossbill/domain/listing"
 	"crossbill/domain/pricing"
 	"crossbill/domain/quote"
 	"crossbill/domain/reading"
@@ -84,6 +85,7 @@ type sold struct {
 	basisPoints              int
 	from                     time.Time
 	to                       time.Time // zero: still in production
+	sla                      *listing.SLA
 }
 
 func exampleA() sold {
@@ -94,19 +96,19 @@ func (s sold) id() string { return id(domain.PrefixConnection, s.name) }
 
 // events returns the connection's history, with BGP sessions that came and went in between.
 func (s sold) events() (con, quo []domain.Event) {
-	con0, quoteID, listing := s.id(), id(domain.PrefixQuote, s.name), id(domain.PrefixListing, s.provider)
+	con0, quoteID, offer := s.id(), id(domain.PrefixQuote, s.name), id(domain.PrefixListing, s.provider)
 	customer, provider := id(domain.PrefixOrganisation, s.customer), id(domain.PrefixOrganisation, s.provider)
 	before := s.from.Add(-time.Hour)
 	q := quote.Issued{
-		QuoteID: quoteID, CustomerID: customer, ProviderID: provider, ListingID: listing, ListingVersion: 2, BandwidthMbps: 100,
+		QuoteID: quoteID, CustomerID: customer, ProviderID: provider, ListingID: offer, ListingVersion: 2, BandwidthMbps: 100,
 		Plan: s.plan, FeeScheduleID: id(domain.PrefixFeeSchedule, "fee"), FeeScheduleVersion: 1, BasisPoints: s.basisPoints,
 		Passthrough: domain.Money{Currency: s.plan.Currency}, Fee: domain.Money{Currency: s.plan.Currency}, Total: domain.Money{Currency: s.plan.Currency},
-		ValidUntil: s.from, At: before,
+		ValidUntil: s.from, At: before, SLA: s.sla,
 	}
 	q.Hash = quote.Hash(q)
 	flap := connection.SessionChanged{ConnectionID: con0, Side: "a", State: "established", Since: before, At: before}
 	con = []domain.Event{
-		connection.Requested{ConnectionID: con0, OrderID: id(domain.PrefixOrder, s.name), QuoteID: quoteID, CustomerID: customer, ProviderID: provider, ListingID: listing, ListingVersion: 2, BandwidthMbps: 100, At: before},
+		connection.Requested{ConnectionID: con0, OrderID: id(domain.PrefixOrder, s.name), QuoteID: quoteID, CustomerID: customer, ProviderID: provider, ListingID: offer, ListingVersion: 2, BandwidthMbps: 100, At: before},
 		connection.TestingStarted{ConnectionID: con0, Deadline: s.from, At: before}, flap,
 		connection.Activated{ConnectionID: con0, At: s.from}, flap, flap,
 	}

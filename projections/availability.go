@@ -15,6 +15,8 @@ import (
 	"crossbill/events"
 )
 
+const availabilityModel = "availability"
+
 // MaxInterruptions is how many interruptions of one connection a month can be measured with: a session that is lost and comes
 // back every few seconds.
 const MaxInterruptions = 1_000_000
@@ -170,4 +172,33 @@ func (q Queries) Availability(ctx context.Context, connectionID string, month av
 			WithHint("find out why its sessions come and go")
 	}
 	return state.Measure(month, ended, until), nil
+}
+
+// AvailabilityPosition returns up to where in the log [Queries.Availability] follows. It needs the platform's rights.
+func (q Queries) AvailabilityPosition(ctx context.Context) (position events.Position, err error) {
+	const op = "projections.AvailabilityPosition"
+	rows, err := q.DB.Query(ctx, `SELECT coalesce(max(position), 0) FROM subscriptions WHERE name = $1`, availabilityModel) // primary key
+	if err != nil {
+		return 0, unavailable(op, err)
+	}
+	position, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[events.Position])
+	return position, unavailable(op, err)
+}
+
+// DownConnections returns, in order of their ids, the connections after another that were down in any of [from, to), or may
+// have been: those that had ended by then, or were suspended, are among them.
+func (q Queries) DownConnections(ctx context.Context, from, to time.Time, after string, limit int) ([]string, error) {
+	const op = "projections.DownConnections"
+	rows, err := q.DB.Query(ctx, `
+		SELECT connection_id FROM (
+			SELECT connection_id FROM read_interruptions -- read_interruptions_time
+			 WHERE to_at > $1 AND from_at < $2 AND condition = ANY ($5)
+			UNION
+			SELECT connection_id FROM read_availability WHERE down_since < $2 -- read_availability_down
+		) AS down WHERE connection_id > $3 ORDER BY connection_id LIMIT $4`, from, to, after, limit, availability.DownConditions)
+	if err != nil {
+		return nil, unavailable(op, err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return ids, unavailable(op, err)
 }

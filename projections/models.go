@@ -9,7 +9,7 @@ var models = []Projection{
 	{Name: "service_keys", Apply: applyServiceKeys, Tables: []string{"read_service_keys"}},
 	{Name: "redundancy_groups", Apply: applyRedundancyGroups, Tables: []string{"read_redundancy_groups"}},
 	{Name: "connections", Apply: applyConnections, Tables: []string{"read_connections", "read_edge_revisions"}},
-	{Name: "availability", Apply: applyAvailability, Tables: []string{"read_availability", "read_interruptions"}},
+	{Name: availabilityModel, Apply: applyAvailability, Tables: []string{"read_availability", "read_interruptions"}},
 	{Name: "usage", Apply: applyUsage, Tables: []string{"read_readings", "read_usage"}},
 	{Name: "invoices", Apply: applyInvoices, Tables: []string{"read_invoices"}},
 	{Name: "settlements", Apply: applySettlements, Tables: []string{"read_settlements", "read_revenue"}},

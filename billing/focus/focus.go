@@ -61,7 +61,7 @@ type Settled struct {
 
 // Values of columns that the specification names.
 const (
-	usage, purchase, taxes          = "Usage", "Purchase", "Tax"
+	usage, purchase, credit, taxes  = "Usage", "Purchase", "Credit", "Tax"
 	oneTime, recurring, usageBased  = "One-Time", "Recurring", "Usage-Based"
 	correction, standard            = "Correction", "Standard"
 	networking, connectivity, other = "Networking", "Network Connectivity", "Other (Networking)"

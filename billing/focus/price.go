@@ -143,6 +143,8 @@ func skuOf(l invoice.Line, o Offer) sku {
 	s := sku{id: l.Plan.ListingID + "/" + name, meter: "Connection", unit: unitMonths, category: purchase, frequency: recurring}
 	s.priceID = l.Plan.ListingID + "/" + strconv.Itoa(l.Plan.Version) + "/" + name
 	switch {
+	case l.ChargeID == pricing.CreditChargeID: // below zero: it has no price
+		s.category, s.frequency = credit, oneTime
 	case l.Unit == pricing.UnitOnce:
 		s.frequency, s.unit, s.meter = oneTime, unitUnits, "Connection set-up"
 		s.atBandwidth(o)

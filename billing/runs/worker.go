@@ -12,6 +12,7 @@ import (
 	"crossbill/domain"
 	"crossbill/domain/billingrun"
 	"crossbill/events"
+	"crossbill/projections"
 )
 
 // RunArgs name the run that a job is to carry out.
@@ -83,6 +84,24 @@ func unlock(ctx context.Context, conn *pgxpool.Conn, runID string) {
 
 func lockName(runID string) string { return "billing run " + runID }
 
+// run settles what the month's availability gives back, and bills it.
+func (r *Runner) run(ctx context.Context, watch *progress, request billing.Requested) (billing.RunResult, error) {
+	metadata := events.Metadata{
+		Actor: request.Metadata.Actor, Correlation: request.Metadata.Correlation, Traceparent: request.Metadata.Traceparent,
+		OnBehalfOf: request.Metadata.OnBehalfOf, Reason: request.Metadata.Reason,
+	}
+	at, period := r.now(), billing.Period{From: request.PeriodStart.UTC(), To: request.PeriodEnd.UTC()}
+	grace := time.Duration(request.GraceSeconds) * time.Second
+	if !period.To.Add(grace).After(at) { // while it is open it is not billed either
+		if _, err := billing.SettleAvailability(ctx, r.options.Log, projections.Queries{DB: r.options.Pool}, period, at, metadata); err != nil {
+			return billing.RunResult{}, err
+		}
+	}
+	return billing.Run(ctx, r.options.Log, watch, billing.RunRequest{
+		PeriodStart: request.PeriodStart, PeriodEnd: request.PeriodEnd, Grace: grace, At: at, Metadata: metadata,
+	})
+}
+
 // carryOut bills what is asked for and appends how that ended. An error that it returns is one to try again for; last says
 // that it is not going to be.
 func (r *Runner) carryOut(ctx context.Context, runID string, last bool) error {
@@ -95,13 +114,7 @@ func (r *Runner) carryOut(ctx context.Context, runID string, last bool) error {
 	if err := watch.begin(ctx); err != nil {
 		return err
 	}
-	result, err := billing.Run(ctx, r.options.Log, watch, billing.RunRequest{
-		PeriodStart: request.PeriodStart, PeriodEnd: request.PeriodEnd, Grace: time.Duration(request.GraceSeconds) * time.Second, At: r.now(),
-		Metadata: events.Metadata{
-			Actor: request.Metadata.Actor, Correlation: request.Metadata.Correlation, Traceparent: request.Metadata.Traceparent,
-			OnBehalfOf: request.Metadata.OnBehalfOf, Reason: request.Metadata.Reason,
-		},
-	})
+	result, err := r.run(ctx, watch, request)
 	var command billingrun.RequestCommand
 	switch code := domain.CodeOf(err); {
 	case err == nil, len(result.Problems) > 0: // nothing but problems is an end, too

@@ -128,10 +128,12 @@ func causeOf(condition string) string {
 	return cause
 }
 
+// DownConditions are all that make a connection count as down.
+var DownConditions = []string{CauseEdgeNode, CauseMove, CauseProviderSession, CauseProviderSession + "/" + domain.IPv6}
+
 // IsDown reports whether a condition makes a connection count as down, and not as out of scope.
 func IsDown(condition string) bool {
-	cause := causeOf(condition)
-	return cause == CauseProviderSession || cause == CauseEdgeNode || cause == CauseMove
+	return slices.Contains(DownConditions, condition)
 }
 
 // set says whether a condition holds from an instant on. An instant before what is settled already is not believed: clocks

@@ -13,6 +13,12 @@ type Month struct{ From, To time.Time }
 
 func (m Month) String() string { return m.From.Format("2006-01") }
 
+// Calendar reports whether it is a whole calendar month.
+func (m Month) Calendar() bool {
+	from := m.From.UTC()
+	return from.Equal(time.Date(from.Year(), from.Month(), 1, 0, 0, 0, 0, time.UTC)) && m.To.Equal(from.AddDate(0, 1, 0))
+}
+
 // Span is a time of one kind, [From, To), whole seconds.
 type Span struct {
 	From   time.Time

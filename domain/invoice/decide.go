@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"crossbill/domain"
+	"crossbill/domain/pricing"
 	"crossbill/domain/tax"
 )
 
@@ -230,7 +231,7 @@ func (l Line) check(p *domain.Problems, at string, currency domain.Currency) {
 // number does: halves lie on a currency's digits, all of them before the cut.
 func (l Line) checkAmount(p *domain.Problems, at string, currency domain.Currency) {
 	p.Check(l.Amount.Currency == currency, at+"/amount/currency", "must be the invoice's, %s", currency)
-	p.Check(l.Amount.Minor >= 0 || l.Adjusts != nil, at+"/amount", "must not be negative: a credit is a credit note's")
+	p.Check(l.Amount.Minor >= 0 || l.Adjusts != nil || l.ChargeID == pricing.CreditChargeID, at+"/amount", "must not be negative: a credit is a credit note's, or an SLA's")
 	if a := l.Adjusts; a != nil {
 		p.Check(a.PeriodEnd.After(a.PeriodStart), at+"/adjusts/period_end", "must be after the start")
 		p.Check(a.Billed.Currency == currency, at+"/adjusts/billed/currency", "must be the invoice's, %s", currency)

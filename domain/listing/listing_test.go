@@ -120,6 +120,17 @@ func TestTerms(t *testing.T) {
 		{"SLA", func(d *Draft) { d.Terms.SLA = &SLA{} }, []string{"/sla/availability"}},
 		{"more than always", func(d *Draft) { d.Terms.SLA = &SLA{Availability: domain.MustDecimal("100.1"), RepairHours: -1} }, []string{"/sla/availability", "/sla/repair_hours"}},
 		{"finer SLA", func(d *Draft) { d.Terms.SLA = &SLA{Availability: domain.MustDecimal("99.99999")} }, []string{"/sla/availability"}},
+		{"credits", func(d *Draft) { d.Terms.SLA = sla("99.9", "99.9", "10", "99.0", "25", "90", "100") }, nil},
+		{"a credit for what is kept", func(d *Draft) { d.Terms.SLA = sla("99.9", "99.95", "10") }, []string{"/sla/credits/0/below"}},
+		{"credits the wrong way round", func(d *Draft) { d.Terms.SLA = sla("99.9", "99", "25", "99.9", "10") }, []string{"/sla/credits/1/below", "/sla/credits/1/percent"}},
+		{"one bound twice", func(d *Draft) { d.Terms.SLA = sla("99.9", "99", "10", "99.0", "25") }, []string{"/sla/credits/1/below"}},
+		{"one percentage twice", func(d *Draft) { d.Terms.SLA = sla("99.9", "99", "10", "98", "10.00") }, []string{"/sla/credits/1/percent"}},
+		{"more than everything back", func(d *Draft) { d.Terms.SLA = sla("99.9", "99", "100.01") }, []string{"/sla/credits/0/percent"}},
+		{"nothing back", func(d *Draft) { d.Terms.SLA = sla("99.9", "0", "0") }, []string{"/sla/credits/0/below", "/sla/credits/0/percent"}},
+		{"finer credits", func(d *Draft) { d.Terms.SLA = sla("99.9", "99.00001", "10.001") }, []string{"/sla/credits/0/below", "/sla/credits/0/percent"}},
+		{"too many credits", func(d *Draft) {
+			d.Terms.SLA = &SLA{Availability: domain.MustDecimal("99"), Credits: make([]Credit, MaxCredits+1)}
+		}, []string{"/sla/credits"}},
 		{"an answer within an hour", func(d *Draft) { d.Terms.AnswerHours = 1 }, nil},
 		{"an answer within thirty days", func(d *Draft) { d.Terms.AnswerHours = MaxAnswerHours }, nil},
 		{"an answer later", func(d *Draft) { d.Terms.AnswerHours = MaxAnswerHours + 1 }, []string{"/answer_within_hours"}},
@@ -150,5 +161,38 @@ func TestTerms(t *testing.T) {
 			_, err := Decide(State{}, d)
 			scenario.CheckError(t, err, code, c.fields...)
 		})
+	}
+}
+
+// sla is a promise with credits, in pairs of a bound and a percentage.
+func sla(availability string, credits ...string) *SLA {
+	s := &SLA{Availability: domain.MustDecimal(availability)}
+	for n := 0; n < len(credits); n += 2 {
+		s.Credits = append(s.Credits, Credit{Below: domain.MustDecimal(credits[n]), Percent: domain.MustDecimal(credits[n+1])})
+	}
+	return s
+}
+
+// TestSLA_CreditFor holds months to the second: a month of 31 days has 2 678 400, of which a thousandth is 2678.4.
+func TestSLA_CreditFor(t *testing.T) {
+	t.Parallel()
+	promise := sla("99.95", "99.9", "10", "99.0", "25", "90", "100")
+	for _, c := range []struct {
+		inScope, down int64
+		want          string
+	}{
+		{2_678_400, 0, ""}, {2_678_400, 2678, ""}, {2_678_400, 2679, "10"}, {2_678_400, 26_784, "10"}, {2_678_400, 26_785, "25"},
+		{2_678_400, 267_840, "25"}, {2_678_400, 267_841, "100"}, {2_678_400, 2_678_400, "100"}, {0, 0, ""}, {1, 1, "100"},
+	} {
+		due, ok := promise.CreditFor(c.inScope, c.down)
+		if got := due.Percent.String(); ok != (c.want != "") || ok && got != c.want {
+			t.Errorf("%d of %d seconds down give %s %t back, want %q", c.down, c.inScope, got, ok, c.want)
+		}
+	}
+	if _, ok := (*SLA)(nil).CreditFor(1, 1); ok {
+		t.Error("no promise gives something back")
+	}
+	if _, ok := sla("99").CreditFor(1, 1); ok {
+		t.Error("a promise without credits gives something back")
 	}
 }

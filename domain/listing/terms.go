@@ -21,6 +21,7 @@ const (
 	MaxBandwidths  = 50
 	MaxOfferedTo   = 100 // organisations a private offer names
 	MaxRepairHours = 720 // of an SLA: thirty days
+	MaxCredits     = 10  // of an SLA
 
 	DefaultAnswerHours = 72  // for an answer to an order
 	MaxAnswerHours     = 720 // likewise: thirty days
@@ -108,6 +109,29 @@ type Changes struct {
 type SLA struct {
 	Availability domain.Decimal `json:"availability"`           // percent of a calendar month
 	RepairHours  int            `json:"repair_hours,omitempty"` // from a reported fault to its repair; 0: nothing is promised
+
+	Credits []Credit `json:"credits,omitempty"` // for months that fall short, the mildest first; none: nothing is given back
+}
+
+// Credit is what is given back of a month whose availability is below a bound.
+type Credit struct {
+	Below   domain.Decimal `json:"below"`   // percent
+	Percent domain.Decimal `json:"percent"` // of what the provider charges by the month
+}
+
+// CreditFor returns the credit for a month, in seconds in scope and seconds of them down; ok is false if none is due. It is the
+// one with the lowest bound that the availability is below, compared exactly.
+func (s *SLA) CreditFor(inScope, down int64) (due Credit, ok bool) {
+	if s == nil || inScope <= 0 {
+		return due, false
+	}
+	up, whole := domain.DecimalFromInt(100*(inScope-down)), domain.DecimalFromInt(inScope)
+	for _, c := range s.Credits {
+		if up.Cmp(c.Below.Mul(whole)) < 0 {
+			due, ok = c, true
+		}
+	}
+	return due, ok
 }
 
 // InPlace reports whether a change leaves the circuit up. The edge node can do all of them so, and listings without a
@@ -165,6 +189,7 @@ func (t Terms) clone() Terms {
 	}
 	if t.SLA != nil {
 		sla := *t.SLA
+		sla.Credits = slices.Clone(sla.Credits)
 		t.SLA = &sla
 	}
 	return t
@@ -237,8 +262,11 @@ func (t Terms) checkOfferedTo(p *domain.Problems, providerID string) {
 	}
 }
 
-// availabilityDigits is how finely availability can be promised: 99.9999 percent is under three seconds a month.
-const availabilityDigits = 4
+// How finely an SLA can be said, in digits after the point of a percentage: 99.9999 percent is under three seconds a month.
+const (
+	availabilityDigits = 4
+	creditDigits       = 2
+)
 
 func (s *SLA) check(p *domain.Problems, at string) {
 	if s == nil {
@@ -248,6 +276,24 @@ func (s *SLA) check(p *domain.Problems, at string) {
 	p.Check(s.Availability.Sign() > 0 && s.Availability.Cmp(hundred) <= 0, at+"/availability", "must be above 0 and at most 100 percent")
 	p.Check(s.Availability.Fits(availabilityDigits), at+"/availability", "must have at most %d digits after the point", availabilityDigits)
 	p.Check(s.RepairHours >= 0 && s.RepairHours <= MaxRepairHours, at+"/repair_hours", "must be 0 to %d", MaxRepairHours)
+	p.Check(len(s.Credits) <= MaxCredits, at+"/credits", "must hold at most %d credits", MaxCredits)
+	if len(s.Credits) > MaxCredits {
+		return
+	}
+	for i, c := range s.Credits {
+		here := domain.Pointer(at+"/credits", i)
+		p.Check(c.Below.Sign() > 0 && c.Below.Cmp(hundred) <= 0, here+"/below", "must be above 0 and at most 100 percent")
+		p.Check(c.Below.Fits(availabilityDigits), here+"/below", "must have at most %d digits after the point", availabilityDigits)
+		p.Check(c.Percent.Sign() > 0 && c.Percent.Cmp(hundred) <= 0, here+"/percent", "must be above 0 and at most 100")
+		p.Check(c.Percent.Fits(creditDigits), here+"/percent", "must have at most %d digits after the point", creditDigits)
+		if i == 0 {
+			p.Check(c.Below.Cmp(s.Availability) <= 0, here+"/below", "must be at most the promised availability, %s: nothing is given back for what is kept", s.Availability)
+			continue
+		}
+		before := s.Credits[i-1]
+		p.Check(c.Below.Cmp(before.Below) < 0, here+"/below", "must be below the credit's before, %s: the mildest comes first", before.Below)
+		p.Check(c.Percent.Cmp(before.Percent) > 0, here+"/percent", "must be above the credit's before, %s: less availability gives more back", before.Percent)
+	}
 }
 
 // sameTerms compares what would be recorded, byte for byte. Both have been validated, so both have JSON.

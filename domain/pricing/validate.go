@@ -28,6 +28,10 @@ const (
 // FeeChargeID is the charge id of the platform's fee on quotes and invoices. No plan's charge can have it.
 const FeeChargeID = "platform_fee"
 
+// CreditChargeID is the charge id of what a provider gives back of a month that its SLA was not kept in. No plan's charge can
+// have it.
+const CreditChargeID = "sla_credit"
+
 // Validate returns an Invalid error with everything that is wrong with the plan, by JSON pointer into it.
 func (p Plan) Validate() error {
 	var problems domain.Problems
@@ -98,7 +102,7 @@ var (
 
 func (c Charge) check(p *domain.Problems, at string) {
 	p.Check(validChargeID(c.ID), at+"/id", "must be 1 to %d of a-z, 0-9, _ and -, the first a letter or a digit", MaxChargeID)
-	p.Check(c.ID != FeeChargeID, at+"/id", "%s is the platform's own", FeeChargeID)
+	p.Check(c.ID != FeeChargeID && c.ID != CreditChargeID, at+"/id", "%.40s is the platform's own", c.ID)
 	p.Text(at+"/description", c.Description, MaxDescription)
 	p.OneOf(at+"/kind", c.Kind, KindOneTime, KindRecurring, KindUsage, KindPercentile, KindMinimum)
 	own, known := kindFields[c.Kind]

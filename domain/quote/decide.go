@@ -123,7 +123,7 @@ func (c Issue) decide(op string) ([]domain.Event, error) {
 		QuoteID: c.QuoteID, CustomerID: c.CustomerID, ProviderID: c.Listing.ProviderID, ListingID: c.Listing.ID,
 		ListingVersion: version, BandwidthMbps: c.BandwidthMbps, EstimatedGB: c.EstimatedGB, Plan: terms.Plan,
 		FeeScheduleID: c.Fee.FeeScheduleID, FeeScheduleVersion: c.Fee.Version, BasisPoints: c.Fee.BasisPoints, EstimatedMbps: c.EstimatedMbps,
-		At: domain.Instant(c.At), ValidUntil: domain.Instant(c.At.Add(c.ValidFor)),
+		At: domain.Instant(c.At), ValidUntil: domain.Instant(c.At.Add(c.ValidFor)), SLA: terms.SLA,
 	}
 	if !c.Fee.FeeTerms.None() {
 		q.FeeTerms = &c.Fee.FeeTerms

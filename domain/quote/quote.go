@@ -1,6 +1,6 @@
 // Package quote is a price promised to one customer for a time: the provider's own price and the platform's fee, apart.
 //
-// A quote never changes: it freezes the listing's version, the plan and the fee it was computed from, under a hash that
+// A quote never changes: it freezes the listing's version, the plan, the fee and the SLA it was made from, under a hash that
 // an order repeats. Start reading at [Issued], then [Decide].
 package quote
 
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"crossbill/domain"
+	"crossbill/domain/listing"
 	"crossbill/domain/pricing"
 )
 
@@ -69,6 +70,8 @@ type Issued struct {
 
 	ConnectionID string  `json:"connection_id,omitempty"` // that it changes; absent if it is for a new one
 	Change       *Change `json:"change,omitempty"`        // what it changes; nil if it is for a new connection
+
+	SLA *listing.SLA `json:"sla,omitempty"` // what the provider promises; nil if nothing, or if the quote is from before it was frozen
 }
 
 // Accepted says that an order was placed from the quote.

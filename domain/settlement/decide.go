@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"crossbill/domain"
+	"crossbill/domain/pricing"
 	"crossbill/domain/tax"
 )
 
@@ -136,7 +137,7 @@ func (i Issued) checkLines(p *domain.Problems) {
 			p.Add(at+"/amount/currency", "must be the settlement's, %s", i.Currency)
 			return // amounts of two currencies have no sum
 		}
-		p.Check(l.Amount.Minor >= 0 || l.Adjusts != nil, at+"/amount", "must not be negative: a credit is a credit note's")
+		p.Check(l.Amount.Minor >= 0 || l.Adjusts != nil || l.ChargeID == pricing.CreditChargeID, at+"/amount", "must not be negative: a credit is a credit note's, or an SLA's")
 		p.Check(l.InvoiceLine >= 0, at+"/invoice_line", "must not be negative")
 		var err error
 		if sum, err = sum.Add(l.Amount); err != nil {

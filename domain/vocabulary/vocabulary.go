@@ -10,6 +10,7 @@ import (
 
 	"crossbill/domain"
 	"crossbill/domain/apikey"
+	"crossbill/domain/availability"
 	"crossbill/domain/billingaccount"
 	"crossbill/domain/billingrun"
 	"crossbill/domain/budget"
@@ -45,7 +46,7 @@ import (
 // Events returns one zero value of every event type, grouped by the package it belongs to, as a codec takes them.
 func Events() [][]domain.Event {
 	return [][]domain.Event{
-		organisation.Events(), apikey.Events(), location.Events(), policy.Events(), edgenode.Events(), edgeidentity.Events(), port.Events(), feeschedule.Events(), listing.Events(),
+		organisation.Events(), apikey.Events(), location.Events(), policy.Events(), edgenode.Events(), availability.Events(), edgeidentity.Events(), port.Events(), feeschedule.Events(), listing.Events(),
 		quote.Events(), order.Events(), connection.Events(), reading.Events(), billingrun.Events(), invoice.Events(),
 		settlement.Events(), creditnote.Events(), numberseries.Events(), issuer.Events(), feeallowance.Events(), subject.Events(), webhook.Events(),
 		servicekey.Events(), redundancygroup.Events(),
