@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"net/http"
-	"time"
 
 	"crossbill/domain"
 	"crossbill/domain/connection"
@@ -163,16 +162,12 @@ func (s *Server) quotedListing(ctx context.Context, q quote.State) (listing.Stat
 	return offered, terms, nil
 }
 
-// stuckAfter is how long the platform tries a step of an order by itself (see provisioning), and some more: an order that
-// it should have moved on earlier needs an operator.
-const stuckAfter = 2 * time.Hour
-
 // ListOrders lists the orders the caller's organisation placed or received; an operator sees all.
 func (s *Server) ListOrders(ctx context.Context, req ListOrdersRequestObject) (ListOrdersResponseObject, error) {
 	filter := projections.OrderFilter{State: string(valueOr(req.Params.State, ""))}
 	switch needs := valueOr(req.Params.Needs, ""); needs {
 	case ListOrdersParamsNeedsOperator:
-		filter.StuckSince = s.now().Add(-stuckAfter)
+		filter.Troubled = true
 	default:
 		filter.Needs = string(needs)
 	}

@@ -3,6 +3,7 @@ package projections
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -86,9 +87,9 @@ func (q Queries) OrdersOfConnection(ctx context.Context, connectionID string, af
 
 // OrderFilter narrows a list of orders. Its zero value leaves all in.
 type OrderFilter struct {
-	State      string    // of the order; "" for any
-	Needs      string    // who has to act; "" for anybody or nobody
-	StuckSince time.Time // only those that the platform had to move on before then; zero for all
+	State    string // of the order; "" for any
+	Needs    string // who has to act; "" for anybody or nobody
+	Troubled bool   // only those with which the platform can't go on by itself
 }
 
 // conditions returns what the filter adds to a query whose last parameter so far is number n.
@@ -103,22 +104,15 @@ func (f OrderFilter) conditions(n int) (sql string, args []any) {
 	if f.Needs != "" {
 		add(` AND needs = $%d AND needs <> ''`, f.Needs) // read_orders_…needs
 	}
-	if !f.StuckSince.IsZero() {
-		// read_orders_due. One that ends a connection at a date has nothing to do before; primary key of read_connections.
-		add(` AND due < $%[1]d AND NOT EXISTS (
-			SELECT FROM read_connections AS c
-			 WHERE c.connection_id = o.connection_id AND c.doc ->> 'termination_order_id' = o.order_id
-			   AND coalesce(c.doc -> 'termination' ->> 'effective_at', c.doc ->> 'billing_to')::timestamptz >= $%[1]d)`, f.StuckSince)
+	if f.Troubled { // read_connections_trouble, of which there are few; those that are over need nobody: their connection may
+		sql += ` AND due IS NOT NULL AND order_id IN (
+			SELECT doc -> 'trouble' ->> 'order_id' FROM read_connections WHERE doc -> 'trouble' ->> 'state' = 'operator')`
 	}
 	return sql, args
 }
 
 func (f OrderFilter) key() string {
-	stuck := ""
-	if !f.StuckSince.IsZero() { // the time moves with every page
-		stuck = "stuck"
-	}
-	return strings.Join([]string{f.State, f.Needs, stuck}, "\x00")
+	return strings.Join([]string{f.State, f.Needs, strconv.FormatBool(f.Troubled)}, "\x00")
 }
 
 // OrdersOf returns a page of the orders that the viewer placed or received, newest first, and the token of the next page

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"time"
 
 	"crossbill/domain"
 	"crossbill/domain/connection"
@@ -12,64 +13,52 @@ import (
 	"crossbill/projections"
 )
 
-// TestOrdersOf_Stuck lists the orders that the platform had to move on before a minute: in any state but a final one, and
-// not those that wait for somebody, or for the date that their connection is to end at.
-func TestOrdersOf_Stuck(t *testing.T) {
+// TestOrdersOf_Troubled lists the orders with which the platform can't go on by itself: not those that it tries again, those
+// that another order's trouble keeps back, and those that are over.
+func TestOrdersOf_Troubled(t *testing.T) {
 	t.Parallel()
-	const now = 5000 // in minutes; whoever is asked has 1440
 	b := newBench(t)
+	next := at(60)
+	failed := func(order int, next *time.Time) func(con string) domain.Event {
+		return func(con string) domain.Event {
+			return connection.StepFailed{ConnectionID: con, OrderID: id("ord", order), Step: connection.StepAllocate, Attempts: 3, NextRetryAt: next, At: at(3)}
+		}
+	}
 	orders := []struct {
-		what  string
-		since int // when it was placed
-		item  string
-		rest  func(o, con string, n int) []domain.Event
-		ends  func(o, con string, n int) domain.Event // the connection
-		stuck bool
+		what     string
+		last     domain.Event // of the order
+		troubles []func(con string) domain.Event
+		listed   bool
 	}{
-		{what: "was never begun", since: now - 1, stuck: true, rest: none},
-		{what: "is to be begun", since: now, rest: none},
-		{what: "is being carried out", since: now - 1, stuck: true, rest: accepted},
-		{what: "was accepted now", since: now, rest: accepted},
-		{what: "is being undone", since: now - 1, stuck: true, rest: func(o, con string, n int) []domain.Event {
-			return append(accepted(o, con, n), order.CancellationRequested{OrderID: o, Reason: "changed plans", At: at(n)})
-		}},
-		{what: "failed", since: 1, rest: func(o, _ string, n int) []domain.Event {
-			return []domain.Event{order.Failed{OrderID: o, Reason: "no VLAN", At: at(n)}}
-		}},
-		{what: "is completed", since: 1, rest: func(o, con string, n int) []domain.Event {
-			return append(accepted(o, con, n), order.Completed{OrderID: o, At: at(n)})
-		}},
-		{what: "waits for its provider", since: now - 1440},
-		{what: "was not answered by its provider", since: now - 1441, stuck: true},
-		{what: "waits for its customer", since: now - 1441, rest: asked(now)},
-		{what: "was not answered by its customer", since: now - 1441, rest: asked(now - 1), stuck: true},
-		{what: "ends at a date", since: 1, item: order.ItemRemove, rest: accepted, ends: scheduled(now)},
-		{what: "ended before at a date", since: 1, item: order.ItemRemove, rest: accepted, ends: scheduled(now - 1), stuck: true},
-		{what: "ends at the end of another", since: 1, item: order.ItemRemove, rest: accepted, stuck: true, ends: func(_, con string, n int) domain.Event {
-			return scheduled(now)(id("ord", 99), con, n)
-		}},
-		{what: "is being ended since its date", since: 1, item: order.ItemRemove, rest: accepted, ends: decommissioned(now)},
-		{what: "is being ended for long", since: 1, item: order.ItemRemove, rest: accepted, ends: decommissioned(now - 1), stuck: true},
+		{what: "goes on"},
+		{what: "needs a person", troubles: []func(string) domain.Event{failed(2, nil)}, listed: true},
+		{what: "is tried again", troubles: []func(string) domain.Event{failed(3, &next)}},
+		{what: "is kept back by another's trouble", troubles: []func(string) domain.Event{failed(99, nil)}},
+		{what: "was tried again by a person", troubles: []func(string) domain.Event{failed(5, nil), func(con string) domain.Event {
+			return connection.StepRetried{ConnectionID: con, OrderID: id("ord", 5), Step: connection.StepAllocate, Reason: "mended", At: at(4)}
+		}}},
+		{what: "goes on again", troubles: []func(string) domain.Event{failed(6, nil), func(con string) domain.Event {
+			return connection.StepRecovered{ConnectionID: con, OrderID: id("ord", 6), At: at(4)}
+		}}},
+		{what: "is over", last: order.Completed{OrderID: id("ord", 7), At: at(2)}, troubles: []func(string) domain.Event{failed(7, nil)}},
 	}
 	var want []string
 	for i, o := range orders {
 		n := i + 1
-		orderID, con, p := id("ord", n), id("con", n), placed(n, acme, cloudCo)
-		p.At, p.Deadline, p.Item = at(o.since), at(o.since+1440), o.item
-		if o.rest == nil || o.what == "waits for its customer" || o.what == "was not answered by its customer" {
-			p.Approval = listing.ApprovalManual
-		} else {
-			p.Approval = listing.ApprovalAutomatic
+		con := id("con", n)
+		p := placed(n, acme, cloudCo)
+		p.Approval = listing.ApprovalAutomatic
+		happened := []domain.Event{p, order.Accepted{OrderID: id("ord", n), By: "system", At: at(1)}}
+		if o.last != nil {
+			happened = append(happened, o.last)
 		}
-		events := []domain.Event{p}
-		if o.rest != nil {
-			events = append(events, o.rest(orderID, con, o.since)...)
+		b.record("order-"+id("ord", n), happened...)
+		of := []domain.Event{requested(n, acme, cloudCo)}
+		for _, trouble := range o.troubles {
+			of = append(of, trouble(con))
 		}
-		b.record("order-"+orderID, events...)
-		if o.ends != nil {
-			b.record("connection-"+con, requested(n, acme, cloudCo), allocated(n, node), testingStarted(n), activated(n, at(0)), o.ends(orderID, con, n))
-		}
-		if o.stuck {
+		b.record("connection-"+con, of...)
+		if o.listed {
 			want = append(want, o.what)
 		}
 	}
@@ -77,7 +66,7 @@ func TestOrdersOf_Stuck(t *testing.T) {
 		t.Helper()
 		for name, viewer := range map[string]projections.Viewer{"an operator": projections.Operator(), "the customer": projections.Party(acme)} {
 			q := projections.Queries{DB: projections.Door{Pool: b.pool}}
-			found, _, err := q.OrdersOf(projections.Viewing(t.Context(), viewer), viewer, projections.OrderFilter{StuckSince: at(now)}, 100, "")
+			found, _, err := q.OrdersOf(projections.Viewing(t.Context(), viewer), viewer, projections.OrderFilter{Troubled: true}, 100, "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -96,31 +85,6 @@ func TestOrdersOf_Stuck(t *testing.T) {
 	check("at first")
 	b.rebuildAll()
 	check("after a rebuild")
-}
-
-func none(string, string, int) []domain.Event { return nil }
-
-func accepted(o, _ string, n int) []domain.Event {
-	return []domain.Event{order.Accepted{OrderID: o, By: "system", At: at(n)}}
-}
-
-// asked has the provider ask, for an answer by a minute.
-func asked(by int) func(o, con string, n int) []domain.Event {
-	return func(o, _ string, n int) []domain.Event {
-		return []domain.Event{order.QuestionAsked{OrderID: o, Number: 1, Question: "Which rack?", AnswerBy: at(by), At: at(n)}}
-	}
-}
-
-func scheduled(to int) func(o, con string, n int) domain.Event {
-	return func(o, con string, n int) domain.Event {
-		return connection.TerminationScheduled{ConnectionID: con, OrderID: o, Reason: "moving", EffectiveAt: at(to), At: at(n)}
-	}
-}
-
-func decommissioned(to int) func(o, con string, n int) domain.Event {
-	return func(o, con string, n int) domain.Event {
-		return connection.DecommissionRequested{ConnectionID: con, OrderID: o, Reason: "moving", EffectiveAt: at(to), At: at(n)}
-	}
 }
 
 // TestOrderObstacle: what stood in an order's way is shown to operators, whoever its parties are.

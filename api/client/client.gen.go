@@ -5957,8 +5957,7 @@ type ListOrdersParams struct {
 	State *OrderState `form:"state,omitempty" json:"state,omitempty"`
 
 	// Needs Only orders that wait for somebody: `approval` by a person of the customer's, the `provider`, the `customer`, or an
-	// `operator`, which are those that the platform should have moved on, for longer than it tries by itself: two hours
-	// after they were its to carry out, after nobody answered in time, or after the date that a connection was to end at.
+	// `operator`, which are those that the platform can't go on with by itself: their connection has a `trouble` of theirs.
 	Needs *ListOrdersParamsNeeds `form:"needs,omitempty" json:"needs,omitempty"`
 	Limit *Limit                 `form:"limit,omitempty" json:"limit,omitempty"`
 
