@@ -3,6 +3,7 @@ package bgp
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"crossbill/domain"
+
+	packet "github.com/osrg/gobgp/v3/pkg/packet/bgp"
 )
 
 // eachRestart runs a test against every implementation in each address family.
@@ -548,4 +551,22 @@ func TestStopWaitsForNobody(t *testing.T) {
 		}
 	}
 	t.Errorf("it took %v", took)
+}
+
+// TestOpen reads what the node says of its restarts.
+func TestOpen(t *testing.T) {
+	t.Parallel()
+	for _, deferring := range []bool{false, true} {
+		for _, preserved := range []bool{false, true} {
+			r := &relay{options: Options{ASN: nodeASN, RouterID: netip.MustParseAddr("192.0.2.1"), HoldTime: DefaultHoldTime, RestartTime: DefaultRestartTime},
+				family: packet.RF_IPv6_UC, deferring: deferring, preserved: preserved}
+			g := newGuard(65001, packet.RF_IPv6_UC)
+			if _, err := g.check(r.open()); err != nil {
+				t.Fatal(err)
+			}
+			if g.hasRestarted() != deferring || g.preserved(packet.RF_IPv6_UC) != preserved || g.restartTime() != DefaultRestartTime || !g.refreshes() {
+				t.Errorf("restarted %t, preserved %t: the OPEN says %+v", deferring, preserved, g.restart())
+			}
+		}
+	}
 }
