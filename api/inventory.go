@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"strconv"
 
 	"crossbill/domain"
 	"crossbill/domain/edgenode"
@@ -63,17 +64,23 @@ func (s *Server) CreatePort(ctx context.Context, req CreatePortRequestObject) (C
 	if err != nil {
 		return nil, err
 	}
-	decided, err := port.Decide(port.State{}, port.Register{
+	register := port.Register{
 		PortID: id, EdgeNodeID: b.EdgeNodeId, OrganisationID: b.OrganisationId, Name: b.Name, Interface: b.Interface,
 		CapacityMbps: b.CapacityMbps, At: s.now(),
-	})
+	}
+	taken := b.EdgeNodeId + "/" + b.Interface
+	if b.ServiceVlan != nil {
+		register.ServiceVLAN = *b.ServiceVlan
+		taken += "/" + strconv.Itoa(*b.ServiceVlan)
+	}
+	decided, err := port.Decide(port.State{}, register)
 	if err != nil {
 		return nil, err
 	}
 	answer := portView(evolved(port.State{}, port.Evolve, decided))
 	position, err := s.commit(ctx, events.Append{
 		Streams: []events.StreamAppend{appendTo(port.Stream(id), 0, decided...)},
-		Ask:     reserve("port_interface", b.EdgeNodeId+"/"+b.Interface, id, "/interface"),
+		Ask:     reserve("port_interface", taken, id, "/interface"),
 	}, http.StatusCreated, answer, b.OrganisationId)
 	if err != nil {
 		return nil, err

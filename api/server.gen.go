@@ -2414,7 +2414,10 @@ type DesiredAttachment struct {
 	PeerAsn     ASN      `json:"peer_asn"`
 	PrefixLimit int      `json:"prefix_limit"`
 	Prefixes    []Prefix `json:"prefixes"`
-	Vlan        int      `json:"vlan"`
+
+	// ServiceVlan The outer tag's VLAN, of TPID 0x88a8; absent if there is none.
+	ServiceVlan *int `json:"service_vlan,omitempty"`
+	Vlan        int  `json:"vlan"`
 }
 
 // DesiredConnection defines model for DesiredConnection.
@@ -3509,6 +3512,9 @@ type NewPort struct {
 	Interface      string         `json:"interface"`
 	Name           string         `json:"name"`
 	OrganisationId OrganisationID `json:"organisation_id"`
+
+	// ServiceVlan The port is a service VLAN of the interface (IEEE 802.1ad, TPID 0x88a8), which may have any number of such ports: each connection's VLAN is inside it. Without it, the port is the interface's frames with one tag.
+	ServiceVlan *int `json:"service_vlan,omitempty"`
 }
 
 // NewQualification defines model for NewQualification.
@@ -3926,6 +3932,9 @@ type Port struct {
 	Interface      string         `json:"interface"`
 	Name           string         `json:"name"`
 	OrganisationId OrganisationID `json:"organisation_id"`
+
+	// ServiceVlan The service VLAN of the interface that the port is; absent if it has none.
+	ServiceVlan *int `json:"service_vlan,omitempty"`
 
 	// UsedMbps What connections hold of the capacity at the moment.
 	UsedMbps *int64 `json:"used_mbps,omitempty"`
@@ -4383,6 +4392,9 @@ type RouterAttachment struct {
 	PeerAsn  ASN      `json:"peer_asn"`
 	PortId   PortID   `json:"port_id"`
 	Prefixes []Prefix `json:"prefixes"`
+
+	// ServiceVlan The service VLAN around it, an outer tag (IEEE 802.1ad, TPID 0x88a8); absent if there is none.
+	ServiceVlan *int `json:"service_vlan,omitempty"`
 
 	// Vlan The 802.1Q VLAN its frames carry on the port.
 	Vlan int `json:"vlan"`

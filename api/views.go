@@ -30,7 +30,7 @@ func organisationView(s organisation.State) Organisation {
 func portView(s port.State) Port {
 	return Port{
 		Id: s.ID, EdgeNodeId: s.EdgeNodeID, OrganisationId: s.OrganisationID, Name: s.Name, Interface: s.Interface,
-		CapacityMbps: s.CapacityMbps,
+		CapacityMbps: s.CapacityMbps, ServiceVlan: optional(s.ServiceVLAN),
 	}
 }
 
@@ -143,7 +143,7 @@ func routerView(a *connection.Attachment, edgeASN uint32) *RouterAttachment {
 	if a == nil {
 		return nil
 	}
-	v := &RouterAttachment{PortId: a.PortID, Vlan: a.VLAN, Asn: a.PeerASN, PeerAsn: edgeASN, Prefixes: a.Prefixes}
+	v := &RouterAttachment{PortId: a.PortID, Vlan: a.VLAN, ServiceVlan: optional(a.ServiceVLAN), Asn: a.PeerASN, PeerAsn: edgeASN, Prefixes: a.Prefixes}
 	v.Address, v.PeerAddress = routerLink(a, domain.IPv4)
 	v.Ipv6Address, v.Ipv6PeerAddress = routerLink(a, domain.IPv6)
 	return v
@@ -151,7 +151,7 @@ func routerView(a *connection.Attachment, edgeASN uint32) *RouterAttachment {
 
 func desiredAttachment(a *connection.Attachment) DesiredAttachment {
 	return DesiredAttachment{
-		Interface: a.Interface, Vlan: a.VLAN, Address: optional(a.Address), PeerAddress: optional(a.PeerAddress), PeerAsn: a.PeerASN,
+		Interface: a.Interface, Vlan: a.VLAN, ServiceVlan: optional(a.ServiceVLAN), Address: optional(a.Address), PeerAddress: optional(a.PeerAddress), PeerAsn: a.PeerASN,
 		Ipv6Address: optional(a.IPv6Address), Ipv6PeerAddress: optional(a.IPv6PeerAddress),
 		Prefixes: a.Prefixes, PrefixLimit: connection.DefaultPrefixLimit,
 	}

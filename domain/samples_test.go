@@ -156,7 +156,7 @@ func later() []domain.Event {
 // samples returns events of every type that together set each field: what the golden files are written from. A field that
 // comes later stands in a further sample of its type, after those there are, for a golden file is never changed.
 func samples() []domain.Event {
-	return slices.Concat(marketplaceSamples(), connectionSamples(), bookSamples(), webhookSamples(), later(), financeSamples(), laterListings(), orderSamples(), laterBooks(), moneySamples(), ipv6Samples(), availabilitySamples())
+	return slices.Concat(marketplaceSamples(), connectionSamples(), bookSamples(), webhookSamples(), later(), financeSamples(), laterListings(), orderSamples(), laterBooks(), moneySamples(), ipv6Samples(), qinqSamples(), availabilitySamples())
 }
 
 func edgeCertificate() edgeidentity.Certificate {

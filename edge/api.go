@@ -198,6 +198,9 @@ func desiredState(v client.DesiredState) (DesiredState, error) {
 
 func attachment(problems *domain.Problems, at string, v client.DesiredAttachment) Attachment {
 	a := Attachment{Interface: v.Interface, VLAN: v.Vlan, PeerASN: uint32(v.PeerAsn), PrefixLimit: v.PrefixLimit}
+	if v.ServiceVlan != nil {
+		a.ServiceVLAN = *v.ServiceVlan
+	}
 	if v.Address != nil && v.PeerAddress != nil {
 		a.Address = parsed(problems, at+"/address", *v.Address, netip.ParsePrefix)
 		a.Peer = parsed(problems, at+"/peer_address", *v.PeerAddress, netip.ParseAddr)

@@ -80,6 +80,9 @@ func wireState(d DesiredState) client.DesiredState {
 		ReadingIntervalSeconds: int(d.ReadingInterval / time.Second), Connections: []client.DesiredConnection{}}
 	end := func(a Attachment) client.DesiredAttachment {
 		w := client.DesiredAttachment{Interface: a.Interface, Vlan: a.VLAN, PeerAsn: client.ASN(a.PeerASN), PrefixLimit: a.PrefixLimit}
+		if a.ServiceVLAN != 0 {
+			w.ServiceVlan = &a.ServiceVLAN
+		}
 		for _, link := range []struct {
 			own        netip.Prefix
 			peer       netip.Addr
@@ -154,7 +157,7 @@ func TestAPI(t *testing.T) {
 	}
 	c := desiredConnection(3, Testing)
 	c.BandwidthMbps, c.ProbeID = 100, "prb_1"
-	c.A = Attachment{Interface: "eth1", VLAN: 101, Address: netip.MustParsePrefix("100.64.0.1/30"), Peer: netip.MustParseAddr("100.64.0.2"), PeerASN: 65001,
+	c.A = Attachment{Interface: "eth1", VLAN: 101, ServiceVLAN: 300, Address: netip.MustParsePrefix("100.64.0.1/30"), Peer: netip.MustParseAddr("100.64.0.2"), PeerASN: 65001,
 		Prefixes: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("2001:db8:a::/48")}, PrefixLimit: 10, MD5Secret: "s3cret",
 		IPv6Address: netip.MustParsePrefix("2001:db8::2/127"), IPv6Peer: netip.MustParseAddr("2001:db8::3")}
 	c.Z = Attachment{Interface: "eth2", IPv6Address: netip.MustParsePrefix("2001:db8::4/127"), IPv6Peer: netip.MustParseAddr("2001:db8::5"), PeerASN: 65002, Down: true}

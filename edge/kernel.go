@@ -165,7 +165,7 @@ func adopt(announced, standing []datapath.Route, c DesiredConnection, families [
 }
 
 func attached(a Attachment) datapath.Attachment {
-	return datapath.Attachment{Port: a.Interface, VLAN: a.VLAN, Link: datapath.Link{Address: a.Address, Peer: a.Peer},
+	return datapath.Attachment{Port: a.Interface, VLAN: a.VLAN, ServiceVLAN: a.ServiceVLAN, Link: datapath.Link{Address: a.Address, Peer: a.Peer},
 		IPv6: datapath.Link{Address: a.IPv6Address, Peer: a.IPv6Peer}}
 }
 

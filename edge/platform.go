@@ -67,7 +67,8 @@ type DesiredConnection struct {
 type Attachment struct {
 	Interface   string         `json:"interface"`
 	VLAN        int            `json:"vlan"`
-	Address     netip.Prefix   `json:"address"` // the node's own, of IPv4
+	ServiceVLAN int            `json:"service_vlan,omitempty"` // of a service tag around that of VLAN; 0: none
+	Address     netip.Prefix   `json:"address"`                // the node's own, of IPv4
 	Peer        netip.Addr     `json:"peer"`
 	IPv6Address netip.Prefix   `json:"ipv6_address"`
 	IPv6Peer    netip.Addr     `json:"ipv6_peer"`

@@ -168,7 +168,7 @@ func (p *Provisioner) choose(ctx context.Context, c connection.State, g ground, 
 }
 
 func attachment(on port.State, vlan int, party connection.BGP) connection.Attachment {
-	return connection.Attachment{PortID: on.ID, Interface: on.Interface, VLAN: vlan, PeerASN: party.ASN, Prefixes: party.Prefixes}
+	return connection.Attachment{PortID: on.ID, Interface: on.Interface, VLAN: vlan, ServiceVLAN: on.ServiceVLAN, PeerASN: party.ASN, Prefixes: party.Prefixes}
 }
 
 // address gives both attachments the links of their tag, in each family that the connection carries.

@@ -86,10 +86,13 @@ func (w *world) record(stream string, happened ...domain.Event) {
 	}
 }
 
+// serviceVLAN is that of all ports: their connections' VLANs are inside it.
+const serviceVLAN = 300
+
 func (w *world) port(node string, mbps int) string {
 	id := w.id(domain.PrefixPort)
 	w.record(port.Stream(id), port.Registered{PortID: id, EdgeNodeID: node, OrganisationID: w.id(domain.PrefixOrganisation),
-		Name: "port", Interface: "eth0", CapacityMbps: mbps, At: now()})
+		Name: "port", Interface: "eth0", CapacityMbps: mbps, ServiceVLAN: serviceVLAN, At: now()})
 	return id
 }
 
@@ -233,6 +236,9 @@ func (w *world) check(d deal, wantOrder, wantConnection string) {
 	wantHeld := 0
 	if wantConnection == connection.StateProduction || wantConnection == connection.StateSuspended {
 		wantHeld = 3 // a tag and two VLANs
+	}
+	if c.OnEdge && (c.A.ServiceVLAN != serviceVLAN || c.Z.ServiceVLAN != serviceVLAN) {
+		w.Errorf("the attachments are not in their ports' service VLAN: %+v, %+v", c.A, c.Z)
 	}
 	held := w.held(d.connection)
 	if len(held) != wantHeld {

@@ -38,6 +38,7 @@ func (a Attachment) check(p *domain.Problems, at, portID string, asked BGP, edge
 	p.Check(a.PortID == portID, at+"/port_id", "is not the port that was ordered, %s", portID)
 	p.InterfaceName(at+"/interface", a.Interface)
 	p.Check(a.VLAN >= MinVLAN && a.VLAN <= MaxVLAN, at+"/vlan", "must be %d to %d", MinVLAN, MaxVLAN)
+	p.Check(a.ServiceVLAN == 0 || a.ServiceVLAN >= MinVLAN && a.ServiceVLAN <= MaxVLAN, at+"/service_vlan", "must be %d to %d, or left out", MinVLAN, MaxVLAN)
 	p.Check(a.PeerASN == asked.ASN, at+"/peer_asn", "is not the AS number that was ordered, %d", asked.ASN)
 	// The same AS number would make the session an internal one (RFC 4271 section 1.1), which passes on other routes.
 	p.Check(a.PeerASN != edgeASN, at+"/peer_asn", "is the edge node's own")
@@ -89,6 +90,6 @@ func isHost(subnet netip.Prefix, a netip.Addr) bool {
 }
 
 func (a *Attachment) equal(o Attachment) bool {
-	return a != nil && a.PortID == o.PortID && a.Interface == o.Interface && a.VLAN == o.VLAN && a.Address == o.Address &&
+	return a != nil && a.PortID == o.PortID && a.Interface == o.Interface && a.VLAN == o.VLAN && a.ServiceVLAN == o.ServiceVLAN && a.Address == o.Address &&
 		a.PeerAddress == o.PeerAddress && a.IPv6Address == o.IPv6Address && a.IPv6PeerAddress == o.IPv6PeerAddress && a.PeerASN == o.PeerASN && slices.Equal(a.Prefixes, o.Prefixes)
 }

@@ -73,6 +73,7 @@ type Attachment struct {
 	PortID      string   `json:"port_id"`
 	Interface   string   `json:"interface"`
 	VLAN        int      `json:"vlan"`
+	ServiceVLAN int      `json:"service_vlan,omitempty"` // the port's: a service tag (IEEE 802.1ad) around that of VLAN; 0: none
 	Address     string   `json:"address,omitempty"`      // the node's own, with the length of the link's prefix: "100.64.0.1/30"; "" without IPv4
 	PeerAddress string   `json:"peer_address,omitempty"` // the party's router: "100.64.0.2"
 	PeerASN     uint32   `json:"peer_asn"`

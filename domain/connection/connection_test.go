@@ -235,6 +235,7 @@ func TestAllocation(t *testing.T) {
 			"/z/port_id", "/z/interface", "/z/vlan", "/z/peer_asn", "/z/peer_asn", "/z/prefixes", "/z/address", "/z/vlan", "/at"}},
 		{"tag", func(a *Allocate) { a.Tag = MaxTag + 1 }, []string{"/tag"}},
 		{"VLANs", func(a *Allocate) { a.A.VLAN, a.Z.VLAN = MinVLAN-1, MaxVLAN+1 }, []string{"/a/vlan", "/z/vlan"}},
+		{"service VLANs", func(a *Allocate) { a.A.ServiceVLAN, a.Z.ServiceVLAN = MinVLAN-1, MaxVLAN+1 }, []string{"/a/service_vlan", "/z/service_vlan"}},
 		{"another port", func(a *Allocate) { a.A.PortID = providerPort }, []string{"/a/port_id", "/z/vlan"}},
 		{"another peer", func(a *Allocate) { a.Z.PeerASN = 64503 }, []string{"/z/peer_asn"}},
 		{"the node's own AS", func(a *Allocate) { a.EdgeASN = 64501 }, []string{"/a/peer_asn"}},

@@ -29,8 +29,8 @@ func request() Request {
 func allocate() Allocate {
 	return Allocate{
 		EdgeNodeID: edgeNode, EdgeASN: 64500, Tag: 7,
-		A:  Attachment{customerPort, "eth1", 100, "100.64.0.1/30", "100.64.0.2", 64501, customerBGP.Prefixes, "", ""},
-		Z:  Attachment{providerPort, "eth2", 100, "100.64.0.5/30", "100.64.0.6", 64502, providerBGP.Prefixes, "", ""},
+		A:  Attachment{customerPort, "eth1", 100, 0, "100.64.0.1/30", "100.64.0.2", 64501, customerBGP.Prefixes, "", ""},
+		Z:  Attachment{providerPort, "eth2", 100, 300, "100.64.0.5/30", "100.64.0.6", 64502, providerBGP.Prefixes, "", ""},
 		At: scenario.After(1),
 	}
 }

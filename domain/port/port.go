@@ -18,6 +18,7 @@ type Registered struct {
 	Name           string    `json:"name"`
 	Interface      string    `json:"interface"` // its name on the edge node
 	CapacityMbps   int       `json:"capacity_mbps"`
+	ServiceVLAN    int       `json:"service_vlan,omitempty"` // frames have this service tag (IEEE 802.1ad) around their connection's VLAN; 0: none
 	At             time.Time `json:"at"`
 }
 
@@ -38,6 +39,7 @@ type State struct {
 	Name           string    `json:"name"`
 	Interface      string    `json:"interface"`
 	CapacityMbps   int       `json:"capacity_mbps"`
+	ServiceVLAN    int       `json:"service_vlan,omitempty"`
 	RegisteredAt   time.Time `json:"registered_at"`
 }
 
@@ -46,7 +48,7 @@ func Evolve(s State, e domain.Event) State {
 	if e, ok := e.(Registered); ok {
 		return State{
 			ID: e.PortID, EdgeNodeID: e.EdgeNodeID, OrganisationID: e.OrganisationID, Name: e.Name, Interface: e.Interface,
-			CapacityMbps: e.CapacityMbps, RegisteredAt: e.At,
+			CapacityMbps: e.CapacityMbps, ServiceVLAN: e.ServiceVLAN, RegisteredAt: e.At,
 		}
 	}
 	return s

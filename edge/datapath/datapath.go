@@ -77,8 +77,11 @@ type Connection struct {
 type Attachment struct {
 	Port string // the physical interface's name
 	VLAN int    // 1..MaxVLAN, or 0 for untagged
-	Link        // IPv4, such as 100.64.0.1/30; the zero Link for none
-	IPv6 Link   // such as 2001:db8::2/127; the zero Link for none
+	// ServiceVLAN is 1..MaxVLAN if frames have a service tag (IEEE 802.1ad, TPID 0x88a8) around that of VLAN, or 0. Packets are then as
+	// long as the port's MTU less the 4 bytes that the second tag takes.
+	ServiceVLAN int
+	Link             // IPv4, such as 100.64.0.1/30; the zero Link for none
+	IPv6        Link // such as 2001:db8::2/127; the zero Link for none
 }
 
 // Link is one subnet between the node and the router behind a port.
@@ -140,7 +143,7 @@ func (c Connection) Validate() error {
 	p.Check(c.BandwidthMbps >= 0 && c.BandwidthMbps <= MaxMbps, "/bandwidth_mbps", "must be 0..%d", MaxMbps)
 	c.A.check(&p, "/a")
 	c.Z.check(&p, "/z")
-	p.Check(c.A.Port != c.Z.Port || c.A.VLAN != c.Z.VLAN, "/z/vlan", "is the same port and VLAN as side a")
+	p.Check(c.A.Port != c.Z.Port || c.A.VLAN != c.Z.VLAN || c.A.ServiceVLAN != c.Z.ServiceVLAN, "/z/vlan", "is the same port and VLAN as side a")
 	for _, family := range []struct {
 		field string
 		a, z  Link
@@ -155,6 +158,8 @@ func (c Connection) Validate() error {
 func (a Attachment) check(p *domain.Problems, pointer string) {
 	p.Check(a.Port != "" && len(a.Port) <= 15, pointer+"/interface", "must be an interface name of 1..15 characters")
 	p.Check(a.VLAN >= 0 && a.VLAN <= MaxVLAN, pointer+"/vlan", "must be 0 (untagged) or 1..%d", MaxVLAN)
+	p.Check(a.ServiceVLAN >= 0 && a.ServiceVLAN <= MaxVLAN, pointer+"/service_vlan", "must be 0 (none) or 1..%d", MaxVLAN)
+	p.Check(a.ServiceVLAN == 0 || a.VLAN != 0, pointer+"/vlan", "must be there in a service VLAN")
 	p.Check(len(a.links()) > 0, pointer+"/address", "must be there, for IPv4 or IPv6")
 	if l := a.Link; l != (Link{}) {
 		p.Check(l.Address.IsValid() && l.Address.Addr().Is4() && l.Address.Bits() <= 31, pointer+"/address",

@@ -39,8 +39,9 @@ func TestFramesOfEveryKind(t *testing.T) {
 	t.Parallel()
 	p := newPoP(t)
 	must(t, p.SetMTU(9100))
-	tagged, untagged := connection(21, 100, 100), connection(22, 0, 0)
-	for _, c := range []datapath.Connection{tagged, untagged} {
+	tagged, untagged, service := connection(21, 100, 100), connection(22, 0, 0), connection(23, 400, 400)
+	service.A.ServiceVLAN, service.Z.ServiceVLAN = 300, 300
+	for _, c := range []datapath.Connection{tagged, untagged, service} {
 		must(t, p.Ensure(c))
 	}
 	wire, node := p.sender("a", lab.RouterInterface), p.sender(lab.PoP, lab.PortA)
@@ -60,6 +61,16 @@ func TestFramesOfEveryKind(t *testing.T) {
 		{"service tag", []tag{{0x88a8, 100}}, 0},
 		{"QinQ of the VLAN", []tag{{0x8100, 100}, {0x8100, 7}}, tagged.Tag},
 		{"QinQ of another", []tag{{0x88a8, 7}, {0x8100, 100}}, 0},
+		{"service and customer tag", []tag{{0x88a8, 300}, {0x8100, 400}}, service.Tag},
+		{"with priorities", []tag{{0x88a8, 300 | 7<<13}, {0x8100, 400 | 5<<13}}, service.Tag},
+		{"another customer's VLAN", []tag{{0x88a8, 300}, {0x8100, 401}}, 0},
+		{"another service VLAN", []tag{{0x88a8, 301}, {0x8100, 400}}, 0},
+		{"service tag alone", []tag{{0x88a8, 300}}, 0},
+		{"priority in a service tag", []tag{{0x88a8, 300}, {0x8100, 0}}, 0},
+		{"two service tags", []tag{{0x88a8, 300}, {0x88a8, 400}}, 0},
+		{"two customer tags", []tag{{0x8100, 300}, {0x8100, 400}}, 0},
+		{"the wrong way round", []tag{{0x8100, 400}, {0x88a8, 300}}, 0},
+		{"a third tag", []tag{{0x88a8, 300}, {0x8100, 400}, {0x8100, 8}}, service.Tag},
 		{"three tags", []tag{{0x8100, 100}, {0x88a8, 7}, {0x8100, 8}}, tagged.Tag},
 	} {
 		for _, carried := range []struct {
@@ -84,7 +95,7 @@ func TestFramesOfEveryKind(t *testing.T) {
 // nobody owns is counted where it came in, and never leaves.
 func (p *pop) wantCounted(name string, owner, length int, send func()) {
 	p.t.Helper()
-	before, strays, wire := p.metered(21, 22), p.strays(), p.wire()
+	before, strays, wire := p.metered(21, 22, 23), p.strays(), p.wire()
 	mine := [2]datapath.Counters{}
 	if owner != 0 {
 		mine = p.metered(owner)
@@ -93,7 +104,7 @@ func (p *pop) wantCounted(name string, owner, length int, send func()) {
 	var moved, all [2]datapath.Counters
 	var stray datapath.Counters
 	for range 500 { // until the kernel, which may be busy, has looked at each of them
-		moved, all, stray = minus(p.wire(), wire), minus(p.metered(21, 22), before), p.strays()
+		moved, all, stray = minus(p.wire(), wire), minus(p.metered(21, 22, 23), before), p.strays()
 		if all[0].PacketsIn+all[0].PacketsOut+stray.PacketsIn-strays.PacketsIn+stray.DroppedOut-strays.DroppedOut >= frames {
 			break
 		}

@@ -159,7 +159,7 @@ func (d *Datapath) ensureInterfaces(c Connection, ports map[Side]net.Interface) 
 		return nil, err
 	}
 	for side, a := range c.sides() {
-		if err := d.ensureInterface(interfaces[side], ports[side], c.hasIPv6()); err != nil {
+		if err := d.ensureInterface(interfaces[side], ports[side], a.mtu(ports[side]), c.hasIPv6()); err != nil {
 			return nil, err
 		}
 		if err := d.ensureAddresses(interfaces[side], a.links()); err != nil {
@@ -193,7 +193,17 @@ func (d *Datapath) ensurePair(tag int, ports map[Side]net.Interface) (map[Side]n
 	return nil, fmt.Errorf("the pair %s is being changed by somebody else", InterfaceName(tag, SideA))
 }
 
-func (d *Datapath) ensureInterface(own, port net.Interface, ipv6 bool) error {
+// mtu is how long packets can be at a port.
+func (a Attachment) mtu(port net.Interface) int {
+	if a.ServiceVLAN != 0 {
+		return port.MTU - vlanTagLength
+	}
+	return port.MTU
+}
+
+const vlanTagLength = 4 // IEEE 802.1Q; an interface's MTU leaves room for one tag
+
+func (d *Datapath) ensureInterface(own, port net.Interface, mtu int, ipv6 bool) error {
 	if err := d.attach(own.Index, datapathProgInterfaceEgress); err != nil {
 		return err
 	}
@@ -203,8 +213,8 @@ func (d *Datapath) ensureInterface(own, port net.Interface, ipv6 bool) error {
 	if err := ipv6Sysctls(own.Name, ipv6); err != nil {
 		return err
 	}
-	if own.MTU != port.MTU {
-		if err := d.netlink.LinkSetMTU(handleOf(own), port.MTU); err != nil {
+	if own.MTU != mtu {
+		if err := d.netlink.LinkSetMTU(handleOf(own), mtu); err != nil {
 			return fmt.Errorf("MTU of %s: %w", own.Name, err)
 		}
 	}

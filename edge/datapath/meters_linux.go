@@ -53,7 +53,10 @@ func slotOf(pair uint32, side Side) uint32 {
 // wireOf is how an attachment's frames are known at its port.
 func wireOf(a Attachment, port net.Interface) datapathWire {
 	w := datapathWire{Port: uint32(port.Index), Vlan: uint16(a.VLAN)}
-	if a.VLAN != 0 {
+	switch {
+	case a.ServiceVLAN != 0:
+		w.Vlan, w.Tpid = uint16(a.ServiceVLAN), uint16(a.VLAN)
+	case a.VLAN != 0:
 		w.Tpid = tpid8021Q
 	}
 	return w

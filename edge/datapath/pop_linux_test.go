@@ -31,6 +31,13 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if device := os.Getenv(asCaptor); device != "" {
+		if err := capture(device); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if what := strings.Fields(os.Getenv(asFlood)); len(what) == 4 {
 		if err := flood(what[0], what[1], what[2], what[3]); err != nil {
 			fmt.Fprintln(os.Stderr, err)

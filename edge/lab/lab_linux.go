@@ -131,7 +131,7 @@ func (l *Lab) connect(ctx context.Context, side, port string) error {
 // counters are those of the wire. GRO off also keeps veth's receive counters on the frames that were sent.
 func (l *Lab) offloadsOff(ctx context.Context, place, name string) error {
 	args := []string{"-K", name}
-	for _, feature := range []string{"tso", "gso", "gro", "txvlan", "rxvlan", "tx", "rx", "sg"} {
+	for _, feature := range []string{"tso", "gso", "gro", "txvlan", "rxvlan", "tx-vlan-stag-hw-insert", "rx-vlan-stag-hw-parse", "tx", "rx", "sg"} {
 		args = append(args, feature, "off")
 	}
 	out, err := l.Command(ctx, place, "ethtool", args...).CombinedOutput()

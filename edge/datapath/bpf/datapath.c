@@ -82,8 +82,8 @@ char LICENSE[] SEC("license") = "GPL";
 // wire is how frames of one attachment are known at a port.
 struct wire {
 	__u32 port; // ifindex
-	__u16 vlan; // 0 when untagged
-	__u16 tpid; // 0x8100 or 0x88a8 in host order; 0 when untagged
+	__u16 vlan; // of the outer tag; 0 when untagged
+	__u16 tpid; // 0x8100 or 0x88a8 in host order; 0 when untagged; in a service tag, the customer's VLAN (802.1Q) if there is one
 };
 
 #define ATTACHMENT_OPEN 1u // the gate: packets may cross
@@ -214,12 +214,24 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } nodes SEC(".maps");
 
-// identify reads the outer tag, from the skb's offload field or from the frame. A priority tag (VLAN 0) is no VLAN.
-// It reports whether there is a tag to take off.
+// read_type reads two halfwords of a frame: an ethertype or TPID, and what follows, which is the TCI of a tag.
+static __always_inline int read_type(struct __sk_buff *skb, __u32 at, __u16 type[2])
+{
+	void *data = (void *)(long)skb->data + at, *end = (void *)(long)skb->data_end;
+
+	if (data + 4 > end)
+		return bpf_skb_load_bytes(skb, at, type, 4) == 0;
+	type[0] = ((__u16 *)data)[0];
+	type[1] = ((__u16 *)data)[1];
+	return 1;
+}
+
+// identify reads the tags, the outer one from the skb's offload field or from the frame. A priority tag (VLAN 0) is no VLAN, and
+// in a service tag no customer's. It returns how many tags there are to take off.
 static __always_inline int identify(struct __sk_buff *skb, struct wire *wire)
 {
-	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	__u16 ethernet[2]; // what follows the addresses: ethertype or TPID, then the TCI
+	__u32 at = 2 * ETH_ALEN;
+	__u16 type[2], vlan;
 
 	wire->port = skb->ifindex;
 	wire->vlan = 0;
@@ -228,20 +240,47 @@ static __always_inline int identify(struct __sk_buff *skb, struct wire *wire)
 		wire->vlan = skb->vlan_tci & VLAN_ID_MASK;
 		if (wire->vlan)
 			wire->tpid = bpf_ntohs(skb->vlan_proto);
+	} else {
+		if (!read_type(skb, at, type) || (type[0] != bpf_htons(ETH_P_8021Q) && type[0] != bpf_htons(ETH_P_8021AD)))
+			return 0;
+		at += VLAN_TAG_LEN;
+		wire->vlan = bpf_ntohs(type[1]) & VLAN_ID_MASK;
+		if (wire->vlan)
+			wire->tpid = bpf_ntohs(type[0]);
+	}
+	if (wire->tpid != ETH_P_8021AD || !read_type(skb, at, type) || type[0] != bpf_htons(ETH_P_8021Q))
 		return 1;
-	}
-	if (data + 2 * ETH_ALEN + sizeof(ethernet) <= end) {
-		ethernet[0] = ((__u16 *)data)[ETH_ALEN];
-		ethernet[1] = ((__u16 *)data)[ETH_ALEN + 1];
-	} else if (bpf_skb_load_bytes(skb, 2 * ETH_ALEN, ethernet, sizeof(ethernet)) < 0) {
+	vlan = bpf_ntohs(type[1]) & VLAN_ID_MASK;
+	if (!vlan)
+		return 1;
+	wire->tpid = vlan;
+	return 2;
+}
+
+// strip takes so many tags off. A frame that has more is none of ours: forwarded, it would carry the next one into a VLAN that may be
+// another connection's.
+static __always_inline int strip(struct __sk_buff *skb, int tags)
+{
+	if (tags && bpf_skb_vlan_pop(skb) < 0)
 		return 0;
-	}
-	if (ethernet[0] != bpf_htons(ETH_P_8021Q) && ethernet[0] != bpf_htons(ETH_P_8021AD))
+	if (tags > 1 && bpf_skb_vlan_pop(skb) < 0)
 		return 0;
-	wire->vlan = bpf_ntohs(ethernet[1]) & VLAN_ID_MASK;
-	if (wire->vlan)
-		wire->tpid = bpf_ntohs(ethernet[0]);
-	return 1;
+	return !skb->vlan_present;
+}
+
+// tag gives a frame the tags of a wire.
+static __always_inline int tag(struct __sk_buff *skb, const struct wire *wire)
+{
+	__u16 vlan = wire->vlan, tpid = wire->tpid;
+
+	if (!vlan)
+		return 1;
+	if (tpid <= VLAN_ID_MASK) {
+		if (bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021Q), tpid) < 0)
+			return 0;
+		tpid = ETH_P_8021AD;
+	}
+	return bpf_skb_vlan_push(skb, bpf_htons(tpid), vlan) == 0;
 }
 
 // header_length is how much of a super-packet every wire frame repeats: Ethernet, tags in the frame, IP (IP in IP too)
@@ -562,7 +601,7 @@ static __always_inline int cross(struct __sk_buff *skb, const struct wire *own, 
 	skb->tc_index = OUT | (recent->hairpin ? slot ^ 1 : slot);
 	if (bpf_skb_store_bytes(skb, 0, (__u8 *)head + 2, sizeof(head) - 2, 0) < 0)
 		return refuse(tally);
-	if (wire->vlan && bpf_skb_vlan_push(skb, bpf_htons(wire->tpid), wire->vlan) < 0)
+	if (!tag(skb, wire))
 		return refuse(tally);
 	return bpf_redirect(wire->port, 0);
 }
@@ -577,9 +616,9 @@ int port_ingress(struct __sk_buff *skb)
 	__u64 frames, bytes, ns = 0;
 	enum way way = STOP;
 	__u32 slot;
-	int tagged;
+	int tags;
 
-	tagged = identify(skb, &wire);
+	tags = identify(skb, &wire);
 	measure(skb, &frames, &bytes);
 	attachment = bpf_map_lookup_elem(&sides, &wire);
 	if (!attachment) {
@@ -588,13 +627,13 @@ int port_ingress(struct __sk_buff *skb)
 			stray->packets_in += frames;
 			stray->bytes_in += bytes;
 		}
-		return !tagged && link_protocol(skb) ? VERDICT_NEXT : VERDICT_DROP;
+		return !tags && link_protocol(skb) ? VERDICT_NEXT : VERDICT_DROP;
 	}
 	slot = attachment->slot;
 	tally = bpf_map_lookup_elem(&tallies, &slot);
 	if (!tally)
 		return VERDICT_DROP;
-	if (!tagged || bpf_skb_vlan_pop(skb) == 0)
+	if (strip(skb, tags))
 		way = way_of(skb, attachment);
 	if (way == CROSS) {
 		ns = bpf_ktime_get_coarse_ns(); // to some milliseconds, which the burst and the memory of lookups are long beside
@@ -621,16 +660,16 @@ int port_egress(struct __sk_buff *skb)
 	struct wire wire;
 	__u64 frames, bytes;
 	__u32 slot = skb->tc_index;
-	int tagged;
+	int tags;
 
 	if (slot & OUT) {
 		slot %= OUT;
 		skb->tc_index = 0;
 	} else {
-		tagged = identify(skb, &wire);
+		tags = identify(skb, &wire);
 		attachment = bpf_map_lookup_elem(&sides, &wire);
 		if (!attachment) {
-			int pass = !tagged && link_protocol(skb);
+			int pass = !tags && link_protocol(skb);
 
 			measure(skb, &frames, &bytes);
 			stray = bpf_map_lookup_elem(&strays, &wire.port);
@@ -662,7 +701,7 @@ int interface_egress(struct __sk_buff *skb)
 	wire = bpf_map_lookup_elem(&interfaces, &interface);
 	if (!wire)
 		return VERDICT_DROP;
-	if (wire->vlan && bpf_skb_vlan_push(skb, bpf_htons(wire->tpid), wire->vlan) < 0)
+	if (!tag(skb, wire))
 		return VERDICT_DROP;
 	return bpf_redirect(wire->port, 0);
 }
