@@ -101,7 +101,21 @@ func newWorld(t *testing.T, now time.Time) *world {
 	t.Cleanup(log.Close)
 	w.Log = log
 	must(t, Migrate(t.Context(), w.pool))
+	w.project(slices.DeleteFunc(projections.All(), func(p projections.Projection) bool { return p.Name != "availability" })...) // a month is settled before it is billed
 	return w
+}
+
+// project runs projections until the test ends or stop is called.
+func (w *world) project(all ...projections.Projection) (stop func()) {
+	w.t.Helper()
+	runner, err := projections.NewRunner(projections.RunnerOptions{Pool: w.pool, Log: w.Log, Projections: all})
+	must(w.t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { runner.Run(ctx); close(done) }()
+	stop = sync.OnceFunc(func() { cancel(); <-done })
+	w.t.Cleanup(stop)
+	return stop
 }
 
 func (w *world) now() time.Time    { return time.UnixMicro(w.clock.Load()).UTC() }
@@ -119,13 +133,9 @@ func (w *world) node() (r *Runner, stop func()) {
 	w.t.Helper()
 	r, err := New(Options{Pool: w.pool, Log: w.Log, Clock: w.now, Tick: 24 * time.Hour})
 	must(w.t, err)
-	runner, err := projections.NewRunner(projections.RunnerOptions{Pool: w.pool, Log: w.Log, Projections: []projections.Projection{r.Projection()}})
-	must(w.t, err)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { runner.Run(ctx); close(done) }()
-	must(w.t, r.Start(ctx))
-	stop = sync.OnceFunc(func() { cancel(); <-done; must(w.t, r.Stop(context.Background())) })
+	ended := w.project(r.Projection())
+	must(w.t, r.Start(context.Background()))
+	stop = sync.OnceFunc(func() { ended(); must(w.t, r.Stop(context.Background())) })
 	w.t.Cleanup(stop)
 	return r, stop
 }

@@ -2,9 +2,10 @@
 //
 // A connection in production is down while its provider's BGP session is not established, in any family that it carries, while
 // its edge node is silent, and while it is moved and nothing crosses. Time in which it is suspended, or set up anew for a change
-// that was ordered, and time in which nothing is amiss but the customer's own session, is neither up nor down: it is out of scope. What nobody observes is not claimed: the platform sends a test packet
-// across before production and none after it, so a path that loses packets while its sessions stand counts as up, and a session
-// that was lost and came back between two looks of the edge node's agent was never seen to be down.
+// that was ordered, and time in which nothing is amiss but the customer's own session, is neither up nor down: it is out of
+// scope. What nobody observes is not claimed: the platform sends a test packet across before production and none after it, so
+// a path that loses packets while its sessions stand counts as up, and a session that was lost and came back between two looks
+// of the edge node's agent was never seen to be down.
 //
 // Everything follows from the events of the connection and of its edge node. It knows no prices: what a month that falls short
 // gives back is the listing's promise, and decided elsewhere. Start reading at [State], then [State.Measure].
