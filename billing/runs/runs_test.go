@@ -23,6 +23,7 @@ import (
 	"crossbill/domain/connection"
 	"crossbill/domain/exchangerate"
 	"crossbill/domain/invoice"
+	"crossbill/domain/listing"
 	"crossbill/domain/pricing"
 	"crossbill/domain/quote"
 	"crossbill/domain/settlement"
@@ -89,6 +90,7 @@ type world struct {
 	*events.Log
 	t     *testing.T
 	pool  *pgxpool.Pool
+	sla   *listing.SLA // that what is sold next promises
 	clock atomic.Int64 // Unix microseconds
 }
 
@@ -162,7 +164,7 @@ func (w *world) sell(from time.Time, currency domain.Currency, names ...string) 
 		money := domain.Money{Currency: currency}
 		q := quote.Issued{QuoteID: quo, CustomerID: customer, ProviderID: provider, ListingID: id(domain.PrefixListing, "l"), ListingVersion: 1, BandwidthMbps: 100,
 			Plan:          pricing.Plan{Currency: currency, Charges: []pricing.Charge{{ID: "port", Kind: pricing.KindRecurring, Description: "Port", Amount: domain.MustDecimal("400.00")}}},
-			FeeScheduleID: id(domain.PrefixFeeSchedule, "fee"), FeeScheduleVersion: 1, BasisPoints: 300, Passthrough: money, Fee: money, Total: money, ValidUntil: from, At: before}
+			FeeScheduleID: id(domain.PrefixFeeSchedule, "fee"), FeeScheduleVersion: 1, BasisPoints: 300, Passthrough: money, Fee: money, Total: money, ValidUntil: from, At: before, SLA: w.sla}
 		q.Hash = quote.Hash(q)
 		a.Streams = append(a.Streams,
 			stream(quote.Stream(quo), q, quote.Accepted{QuoteID: quo, OrderID: id(domain.PrefixOrder, name), At: before}),
@@ -279,6 +281,37 @@ func TestRun(t *testing.T) {
 	}
 	if after, counts := w.books(); after != before || counts["billing_run.ended"] != 2 {
 		t.Errorf("then there are %v", counts)
+	}
+}
+
+// TestRunSettlesTheMonth: what a listing promises for a month that falls short is on the month's own invoice, and is said once.
+func TestRunSettlesTheMonth(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, afterward)
+	w.sla = &listing.SLA{Availability: domain.MustDecimal("99.95"), Credits: []listing.Credit{{Below: domain.MustDecimal("99.9"), Percent: domain.MustDecimal("10")}}}
+	w.sell(date(2026, 3, 11), "USD", "a")
+	down := connection.SessionChanged{ConnectionID: id(domain.PrefixConnection, "a"), Side: connection.SideZ, State: connection.SessionIdle, Since: date(2026, 3, 20), At: date(2026, 3, 20)}
+	up := down
+	up.State, up.Since = connection.SessionEstablished, down.Since.Add(2*time.Hour)
+	up.At = up.Since
+	_, err := w.Append(t.Context(), events.Append{Streams: []events.StreamAppend{stream(connection.Stream(down.ConnectionID), down, up)}})
+	must(t, err)
+	w.node()
+	request := w.ended(w.ask(march))
+	if request.Ended == nil || len(request.Ended.Invoices) != 1 {
+		t.Fatalf("it ended with %+v", request)
+	}
+	issued, err := w.ReadStream(t.Context(), invoice.Stream(request.Ended.Invoices[0]), 0, 1)
+	must(t, err)
+	// 21 of March's 31 days at 400.00 are 270.97; a tenth goes back, and the fee is 3 percent of what is left.
+	if i := issued[0].Event.(invoice.Issued); i.Passthrough.Amount() != "243.87" || i.Fee.Amount() != "7.32" || len(i.Lines) != 3 || i.Lines[1].Amount.Amount() != "-27.10" {
+		t.Errorf("the invoice is over %s and %s: %+v", i.Passthrough, i.Fee, i.Lines)
+	}
+	w.ended(w.ask(march))
+	var settled, invoices int
+	must(t, w.pool.QueryRow(t.Context(), `SELECT count(*) FILTER (WHERE type = 'availability.settled'), count(*) FILTER (WHERE type = 'invoice.issued') FROM events`).Scan(&settled, &invoices))
+	if settled != 1 || invoices != 1 {
+		t.Errorf("asked for again, %d months are settled and %d invoices issued", settled, invoices)
 	}
 }
 
