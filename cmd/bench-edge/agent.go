@@ -83,11 +83,19 @@ func (b *run) agent(ctx context.Context, name string, said *agentCost) (err erro
 }
 
 // agentHere is the process that is measured.
-func agentHere(ctx context.Context, task string) (said agentCost, err error) {
+func agentHere(ctx context.Context, task string) error {
 	var r agentRun
 	if err := json.Unmarshal([]byte(task), &r); err != nil {
-		return said, err
+		return err
 	}
+	said, err := measureAgent(ctx, r)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(said)
+}
+
+func measureAgent(ctx context.Context, r agentRun) (said agentCost, err error) {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	node, err := edge.OpenKernelNode(edge.KernelOptions{PinDir: r.PinDir, Logger: log})
 	if err != nil {

@@ -1,6 +1,7 @@
-// Command bench-edge measures an edge node's datapath on one machine: what a frame costs beside a program that does nothing,
-// TCP across the lab beside the kernel's own forwarding, TCP through the policer beside what was ordered, and packets of
-// 1 000 VLANs beside an nftables ruleset that counts and limits the same 1 000. Ours and the limit are measured in turns.
+// Command bench-edge measures an edge node on one machine: what a frame costs beside a program that does nothing, TCP across
+// the lab beside the kernel's own forwarding, TCP through the policer beside what was ordered, packets of 1 000 VLANs beside an
+// nftables ruleset that counts and limits the same 1 000, many BGP sessions and routes, and an agent with thousands of
+// connections. Ours and the limit are measured in turns.
 //
 // It needs root on Linux, works in network namespaces of its own, and removes what it made. What the figures mean is in
 // docs/performance.md. Start reading at [program].
@@ -11,7 +12,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
@@ -22,16 +22,8 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	var code int
-	if task := os.Getenv(asAgent); task != "" {
-		said, err := agentHere(ctx, task)
-		code = bench.Say(os.Stdout, os.Stderr, said, err)
-	} else if what := strings.Fields(os.Getenv(asSender)); len(what) > 0 {
-		if err := sendHere(what); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	} else if what := strings.Fields(os.Getenv(asSpeaker)); len(what) > 0 {
-		if err := speakHere(ctx, what); err != nil {
+	if here, task := startedAs(); here != nil {
+		if err := here(ctx, task); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
@@ -40,6 +32,17 @@ func main() {
 	}
 	stop()
 	os.Exit(code)
+}
+
+// startedAs returns what this program is to do if it was started by itself, in another network namespace or to be measured
+// alone, and what it was told; nil if it was not.
+func startedAs() (here func(ctx context.Context, task string) error, task string) {
+	for variable, here := range map[string]func(context.Context, string) error{asSender: sendHere, asSpeaker: speakHere, asAgent: agentHere} {
+		if task := os.Getenv(variable); task != "" {
+			return here, task
+		}
+	}
+	return nil, ""
 }
 
 var program = bench.Program[*run]{

@@ -8,9 +8,9 @@ import (
 	"crossbill/edge/lab"
 )
 
-// TestMain lets the test's binary be the process that sends, and the node.
+// TestMain lets the test's binary be the processes that the program starts of itself.
 func TestMain(m *testing.M) {
-	if os.Getenv(asSender) != "" || os.Getenv(asSpeaker) != "" || os.Getenv(asAgent) != "" {
+	if here, _ := startedAs(); here != nil {
 		main()
 	}
 	os.Exit(m.Run())

@@ -192,7 +192,8 @@ func peakMiB(pid int) (float64, error) {
 }
 
 // speakHere is the process that is the node. It does what the agent does when a route has changed, for every connection.
-func speakHere(ctx context.Context, what []string) error {
+func speakHere(ctx context.Context, task string) error {
+	what := strings.Fields(task)
 	if len(what) != 3 {
 		return fmt.Errorf("%s: %q", asSpeaker, what)
 	}

@@ -133,7 +133,8 @@ func flood(ctx context.Context, l *lab.Lab, b *run) (float64, error) {
 }
 
 // sendHere is the process that sends.
-func sendHere(what []string) error {
+func sendHere(_ context.Context, task string) error {
+	what := strings.Fields(task)
 	if len(what) != 4 {
 		return fmt.Errorf("%s: %q", asSender, what)
 	}
