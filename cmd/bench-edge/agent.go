@@ -36,7 +36,7 @@ type agentRun struct {
 // agentCost is what it says.
 type agentCost struct {
 	Opened   float64 `json:"opened"` // seconds until all connections were in production, and had been read once
-	CPU      float64 `json:"cpu"`    // ms in a second, from then on
+	CPU      float64 `json:"cpu"`    // µs in a second, from then on
 	Bare     float64 `json:"bare"`   // likewise, of reading the meters and keeping the same readings
 	PeakKB   int64   `json:"peak_kb"`
 	Readings int     `json:"readings"`
@@ -45,7 +45,7 @@ type agentCost struct {
 // agentLoad measures an agent with thousands of connections in production, whose meters are read every 10 seconds, against
 // a loop that reads the same meters and syncs the same readings. Sessions are not wanted: they are measured by bgp_scale.
 func agentLoad(ctx context.Context, b *run) ([]bench.Figure, error) {
-	cpu, memory := bench.Figure{Bench: "agent_cpu", Unit: "ms/s"}, bench.Figure{Bench: "agent_memory", Unit: "MB"}
+	cpu, memory := bench.Figure{Bench: "agent_cpu", Unit: "µs/s"}, bench.Figure{Bench: "agent_memory", Unit: "MB"}
 	for n := range b.rounds {
 		var said agentCost
 		err := b.agent(ctx, fmt.Sprint("agent", n), &said)
@@ -121,7 +121,7 @@ func measureAgent(ctx context.Context, r agentRun) (said agentCost, err error) {
 	said.Opened = time.Since(begun).Seconds()
 	before, used := p.readings(), cpuTime()
 	time.Sleep(r.For)
-	said.CPU = float64((cpuTime() - used).Microseconds()) / 1000 / r.For.Seconds()
+	said.CPU = float64((cpuTime() - used).Microseconds()) / r.For.Seconds()
 	said.Readings = p.readings() - before
 	stop()
 	if err := <-ended; err != nil {
@@ -166,7 +166,7 @@ func bareReading(node *edge.KernelNode, r agentRun) (float64, error) {
 			return 0, err
 		}
 	}
-	return float64((cpuTime() - used).Microseconds()) / 1000 / times / readEvery.Seconds(), nil
+	return float64((cpuTime() - used).Microseconds()) / times / readEvery.Seconds(), nil
 }
 
 // cpuTime is what this process has used of the processors.
