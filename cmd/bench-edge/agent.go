@@ -42,7 +42,7 @@ type agentCost struct {
 	Readings int     `json:"readings"`
 }
 
-// agentLoad measures an agent with thousands of connections in production, whose meters are read every 10 seconds, against
+// agentLoad measures an agent with many connections in production, whose meters are read every 10 seconds, against
 // a loop that reads the same meters and syncs the same readings. Sessions are not wanted: they are measured by bgp_scale.
 func agentLoad(ctx context.Context, b *run) ([]bench.Figure, error) {
 	cpu, memory := bench.Figure{Bench: "agent_cpu", Unit: "µs/s"}, bench.Figure{Bench: "agent_memory", Unit: "MB"}

@@ -1,6 +1,6 @@
 // Command bench-edge measures an edge node on one machine: what a frame costs beside a program that does nothing, TCP across
 // the lab beside the kernel's own forwarding, TCP through the policer beside what was ordered, packets of 1 000 VLANs beside an
-// nftables ruleset that counts and limits the same 1 000, many BGP sessions and routes, and an agent with thousands of
+// nftables ruleset that counts and limits the same 1 000, many BGP sessions and routes, and an agent with many
 // connections. Ours and the limit are measured in turns.
 //
 // It needs root on Linux, works in network namespaces of its own, and removes what it made. What the figures mean is in
@@ -82,7 +82,7 @@ type sizes struct {
 
 var (
 	full = sizes{frames: 5_000_000, transfer: 10 * time.Second, rates: []int{10, 100, 1000}, vlans: 1000, flood: 5 * time.Second, sessions: 200, routes: 100_000,
-		connections: 4000, metering: time.Minute}
+		connections: 500, metering: 30 * time.Second} // of 4 000, which a node is to carry: what they take grows with their square
 	small = sizes{frames: 1000, transfer: time.Second, rates: []int{10}, vlans: 4, flood: 200 * time.Millisecond, sessions: 4, routes: 40,
 		connections: 3, metering: 2 * readEvery}
 )
