@@ -83,6 +83,11 @@ func TestNeutrality(t *testing.T) {
 		VALUES ($1, 'itm_other', $2, $3, 2, 7.00)`, m.invoiceID, m.customerID, m.strangerID)
 	must(t, err)
 	check("with an item of another provider that the invoice does not have,", strings.Replace(credited, "true;", "false;", 1)+"; inv charged 7.00 USD settled <nil> false", credited)
+	operators, _, err := client.Decode[client.Neutrality](m.operator.GetSettlementNeutrality(ctx, m.settlementID, &client.GetSettlementNeutralityParams{}))
+	must(t, err)
+	if got := neutral(operators); got != credited { // though an operator may see the other's
+		t.Errorf("of the provider's settlement an operator sees %s", got)
+	}
 	_, err = m.pool.Exec(ctx, `DELETE FROM read_settled_items WHERE item_id = 'itm_other'`)
 	must(t, err)
 
