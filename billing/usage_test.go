@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"crossbill/billing/usage"
+	"crossbill/domain"
 	"crossbill/domain/connection"
 	"crossbill/domain/invoice"
 	"crossbill/domain/reading"
@@ -66,6 +67,42 @@ func TestTheStoreIsTheReadings(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestStockOfManyConnections: of more connections than the store reads at once each has its own days, in whatever order they
+// are asked for.
+func TestStockOfManyConnections(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var all []sold
+	var some []usage.Billable
+	for n := range 40 {
+		s := sold{name: fmt.Sprint("c", n), customer: "customer", provider: "provider", plan: planA(), basisPoints: 300, from: date(2026, 3, 11)}
+		all = append(all, s)
+		some = append(some, usage.Billable{CustomerID: id(domain.PrefixOrganisation, "customer"), ConnectionID: s.id()})
+	}
+	w.sell(all...)
+	for n, s := range all {
+		if n%7 == 6 {
+			continue // has no days
+		}
+		w.meter(w.reading(s.id(), date(2026, 3, 12), date(2026, 3, 14), int64(n+1)*1e9, 0))
+	}
+	meters := w.meters()
+	must(t, meters.CatchUp(t.Context(), w.head()))
+	stock, err := openStock(t.Context(), w, meters, march, some)
+	must(t, err)
+	defer stock.Close(t.Context())
+	order := rand.New(rand.NewPCG(1, 2)).Perm(len(all))
+	for _, n := range append(order, 0, 1, 38, 39, 2, 17) {
+		raw, err := Gather(t.Context(), w, all[n].id(), march, w.head())
+		must(t, err)
+		kept, _, _, err := stock.facts(t.Context(), all[n].id())
+		must(t, err)
+		if a, b := w.linesOf(raw), w.linesOf(kept); a != b || kept.UsageVersion != raw.UsageVersion {
+			t.Errorf("%d: from the store\n%s\nand from the readings\n%s", n, b, a)
+		}
 	}
 }
 

@@ -29,7 +29,8 @@ type Stock struct {
 }
 
 // maxStocks is how many are open in a process at most. Each holds a connection to PostgreSQL while whoever has it needs
-// another one for what else it reads: a pool has at least 4, so they can't all be held by those that wait for one.
+// another one for what else it reads: a pool must have more than these and what else is held so, a run's lock, or all would
+// be held by those that wait for one.
 const maxStocks = 2
 
 var stocks = make(chan struct{}, maxStocks)
@@ -144,13 +145,15 @@ func (s *Stock) Between(ctx context.Context, connection string, from, to time.Ti
 	if _, ok := s.days[connection]; !ok {
 		n := max(0, slices.Index(s.connections, connection))
 		next := s.connections[n:min(n+perLook, len(s.connections))]
-		s.days, s.room = make(map[string][]Day, len(next)), s.room[:0]
+		days := make(map[string][]Day, len(next))
 		for _, id := range next {
-			s.days[id] = nil
+			days[id] = nil
 		}
-		if err := s.read(ctx, s.days, &s.room, next, s.from, s.to); err != nil {
+		s.days, s.room = nil, s.room[:0]
+		if err := s.read(ctx, days, &s.room, next, s.from, s.to); err != nil {
 			return nil, unavailable("usage.Between", err)
 		}
+		s.days = days
 	}
 	days := s.days[connection]
 	if late := s.late[connection]; late != nil && from.Before(s.from) {
