@@ -21,6 +21,7 @@ type agent struct {
 	journal    *journal
 	reporter   *reporter
 	log        *slog.Logger
+	now        func() instant
 	spoolLimit int
 	cache      string // file of the last desired state
 	fail       context.CancelCauseFunc
@@ -88,12 +89,13 @@ func (a *agent) loop(ctx context.Context) {
 	var interval time.Duration
 	var due time.Time // the boundary at which meters are read next; one that passes during other work is not skipped
 	for {
-		if a.desired != nil && (interval != a.desired.ReadingInterval || due.IsZero()) {
-			interval = a.desired.ReadingInterval
-			due = time.Now().Truncate(interval).Add(interval)
-		}
-		if !due.IsZero() {
-			boundary.Reset(time.Until(due) + afterBoundary)
+		if a.desired != nil {
+			now := a.now().wall
+			next := now.Truncate(a.desired.ReadingInterval).Add(a.desired.ReadingInterval)
+			if interval != a.desired.ReadingInterval || due.IsZero() || next.Before(due) { // the clock was set back
+				interval, due = a.desired.ReadingInterval, next
+			}
+			boundary.Reset(due.Sub(now) + afterBoundary)
 		}
 		work := a.reconcile
 		select {

@@ -76,7 +76,7 @@ func (a *agent) deliverBatch(ctx context.Context, batch []Reading) error {
 			a.log.Error("the platform rejects a reading", "connection", r.Connection, "epoch", r.Epoch, "sequence", r.Sequence,
 				"bytes_in", r.BytesIn, "bytes_out", r.BytesOut, "problem", v.Problem)
 			path := filepath.Join(filepath.Dir(a.cache), rejectedFile)
-			if err := appendLine(path, rejectedReading{At: now(), Problem: v.Problem, Reading: r}); err != nil {
+			if err := appendLine(path, rejectedReading{At: a.now().wall, Problem: v.Problem, Reading: r}); err != nil {
 				return err // it stays in the spool
 			}
 		}

@@ -51,6 +51,8 @@ type Config struct {
 	StateDir   string // the journal, the last desired state, rejected readings; one agent at a time
 	SpoolLimit int    // 0 means DefaultSpoolLimit
 	Logger     *slog.Logger
+
+	clock func() instant // nil means the node's
 }
 
 // Run runs the agent until ctx is done, then returns nil. The node is left as it is: what is in production stays so.
@@ -62,6 +64,9 @@ func Run(ctx context.Context, c Config) error {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
+	}
+	if c.clock == nil {
+		c.clock = nodeClock()
 	}
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		return domain.Errorf(domain.Internal, "edge.Run", "make the state directory: %w", err)
@@ -80,7 +85,7 @@ func Run(ctx context.Context, c Config) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	a := &agent{
-		platform: c.Platform, node: c.Node, journal: journal, log: c.Logger, spoolLimit: c.SpoolLimit,
+		platform: c.Platform, node: c.Node, journal: journal, log: c.Logger, now: c.clock, spoolLimit: c.SpoolLimit,
 		cache:    filepath.Join(c.StateDir, "desired.json"),
 		reporter: newReporter(c.Platform, c.Node.Kind(), c.Logger),
 		news:     make(chan DesiredState), probed: make(chan probed), delivered: make(chan struct{}, 1),
@@ -101,8 +106,21 @@ func Run(ctx context.Context, c Config) error {
 	return nil
 }
 
-// now is the node's clock as it is stored: UTC, microseconds.
-func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+// instant is a moment by the node's clock, as it is stored: UTC, microseconds; and by how long the agent has been running,
+// which nobody can set.
+type instant struct {
+	wall time.Time
+	up   time.Duration
+}
+
+// nodeClock returns the clock of an agent that begins to run.
+func nodeClock() func() instant {
+	began := time.Now()
+	return func() instant {
+		now := time.Now() // with a monotonic clock reading, which the difference is taken of
+		return instant{now.UTC().Truncate(time.Microsecond), now.Sub(began)}
+	}
+}
 
 // backoff is a growing wait between attempts. The zero value is ready.
 type backoff struct{ next time.Duration }

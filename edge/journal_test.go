@@ -19,14 +19,14 @@ func history() []record {
 	for i := range 4 {
 		counters := m.Counters
 		counters.BytesIn += uint64(1000 + i)
-		next, r, _ := m.read(counters, m.ReadTo.Add(time.Minute), EBPF)
+		next, r, _ := m.read(counters, instant{wall: m.ReadTo.Add(time.Minute)}, time.Minute, EBPF)
 		m = next
 		steps = append(steps, record{Meter: ptr(m), Reading: &r})
 		if i == 1 {
 			steps = append(steps, record{Settled: []ReadingID{r.ReadingID}})
 		}
 	}
-	closed, r := m.closeAt(m.Counters, m.ReadTo.Add(time.Second), EBPF)
+	closed, r := m.closeAt(m.Counters, instant{wall: m.ReadTo.Add(time.Second)}, EBPF)
 	return append(steps, record{Meter: &closed, Reading: &r})
 }
 
@@ -184,7 +184,7 @@ func TestJournalCompacts(t *testing.T) {
 		for range perBatch {
 			counters := m.Counters
 			counters.BytesIn++
-			next, r, _ := m.read(counters, m.ReadTo.Add(time.Second), EBPF)
+			next, r, _ := m.read(counters, instant{wall: m.ReadTo.Add(time.Second)}, time.Second, EBPF)
 			m = next
 			records = append(records, record{Meter: ptr(m), Reading: &r})
 			if r.Sequence%100 != 0 { // leave some

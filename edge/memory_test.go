@@ -386,10 +386,16 @@ func (n *memoryNode) total(connection string) int64 {
 // runAgent runs an agent until the returned function is called.
 func runAgent(t *testing.T, p Platform, n Node, dir string) (stop func()) {
 	t.Helper()
+	return runAgentBy(t, nil, p, n, dir)
+}
+
+// runAgentBy runs an agent by a clock of its own.
+func runAgentBy(t *testing.T, clock func() instant, p Platform, n Node, dir string) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- Run(ctx, Config{Platform: p, Node: n, StateDir: dir, Logger: testLogger(t)})
+		done <- Run(ctx, Config{Platform: p, Node: n, StateDir: dir, Logger: testLogger(t), clock: clock})
 	}()
 	var once sync.Once
 	stop = func() {

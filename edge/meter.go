@@ -12,13 +12,15 @@ type Meter struct {
 	Sequence   int64     `json:"sequence"` // of the last reading in this epoch
 	Counters   Counters  `json:"counters"` // as of the last reading, or when the meter was opened
 	OpenedAt   time.Time `json:"opened_at,omitzero"`
-	ReadTo     time.Time `json:"read_to,omitzero"` // where the next reading begins
+	ReadTo     time.Time `json:"read_to,omitzero"` // where the next reading begins; of one that is not open yet, where the last of its former stay ended
 	ClosedAt   time.Time `json:"closed_at,omitzero"`
 
 	Paused      bool      `json:"paused,omitempty"`
 	Rebased     bool      `json:"rebased,omitempty"`     // while it is paused: Counters are those from before the gate opens
 	SuspendedAt time.Time `json:"suspended_at,omitzero"` // of the last suspension
 	ResumedAt   time.Time `json:"resumed_at,omitzero"`   // when traffic last began to cross; zero while it is suspended
+
+	readAt time.Duration // when ReadTo was, by how long this agent has been running: zero of what another one has read
 }
 
 func (m Meter) open() bool   { return !m.OpenedAt.IsZero() && m.ClosedAt.IsZero() }
@@ -26,6 +28,22 @@ func (m Meter) closed() bool { return !m.ClosedAt.IsZero() }
 
 // counts reports whether what the meter counts is the customer's traffic.
 func (m Meter) counts() bool { return m.open() && !m.Paused }
+
+// slew is the part by which a meter's time runs slower than time until a clock that was set back has caught up with it. It is
+// twice what NTP's own is (500 ppm), and of an interval it is less than the platform allows (SpeedSlack in domain/reading).
+const slew = 1000
+
+// at is a moment in the meter's own time, always after its last reading. It is the node's clock's; but when that was set back,
+// as much after the last reading as has passed since. So what is read next is of the time that it was counted in, nearly, and
+// no time is read twice.
+func (m Meter) at(now instant) time.Time {
+	passed := now.up - m.readAt
+	own := m.ReadTo.Add(max(passed-passed/slew, time.Microsecond).Truncate(time.Microsecond))
+	if now.wall.After(own) {
+		return now.wall
+	}
+	return own
+}
 
 // latePart is the share of the interval by which a meter may be read late and the reading still end on the boundary.
 const latePart = 10
@@ -45,13 +63,13 @@ func readingEnd(at time.Time, interval time.Duration) time.Time {
 	return at
 }
 
-// read turns the counters into a reading up to the given end and the meter's next state. Every interval has its reading,
-// also one of zero bytes: it says that the meter was looked at. It reports false if there is no time to cover, as when
-// the clock was set back.
+// read turns the counters into a reading up to now and the meter's next state. Every interval has its reading, also one of
+// zero bytes: it says that the meter was looked at. It reports false if there is no time to cover.
 //
 // Counters of another meter, or such as went back, begin a new epoch at zero: bytes the lost meter had counted after its
 // last reading are gone, but no difference is negative and none is counted twice.
-func (m Meter) read(counters Counters, end time.Time, source Kind) (Meter, Reading, bool) {
+func (m Meter) read(counters Counters, now instant, interval time.Duration, source Kind) (Meter, Reading, bool) {
+	end := readingEnd(m.at(now), interval)
 	if !end.After(m.ReadTo) {
 		return m, Reading{}, false
 	}
@@ -68,21 +86,20 @@ func (m Meter) read(counters Counters, end time.Time, source Kind) (Meter, Readi
 		DroppedIn: int64(counters.DroppedIn - before.DroppedIn), DroppedOut: int64(counters.DroppedOut - before.DroppedOut),
 		Source: source,
 	}
-	m.Counters, m.ReadTo = counters, end
+	m.Counters, m.ReadTo, m.readAt = counters, end, now.up
 	return m, r, true
 }
 
-// closeAt ends the meter with a last reading. The end is later than the last reading's even if the clock was set back,
-// so that nothing that was counted is left out.
-func (m Meter) closeAt(counters Counters, at time.Time, source Kind) (Meter, Reading) {
-	m, r := m.readLast(counters, at, source)
+// closeAt ends the meter with a last reading.
+func (m Meter) closeAt(counters Counters, now instant, source Kind) (Meter, Reading) {
+	m, r := m.readLast(counters, now, source)
 	m.ClosedAt = m.ReadTo
 	return m, r
 }
 
 // pauseAt suspends the meter with a last reading, as closeAt ends it.
-func (m Meter) pauseAt(counters Counters, at time.Time, source Kind) (Meter, Reading) {
-	m, r := m.readLast(counters, at, source)
+func (m Meter) pauseAt(counters Counters, now instant, source Kind) (Meter, Reading) {
+	m, r := m.readLast(counters, now, source)
 	m.Paused, m.Rebased, m.SuspendedAt, m.ResumedAt = true, false, m.ReadTo, time.Time{}
 	return m, r
 }
@@ -93,20 +110,16 @@ func (m Meter) rebase(counters Counters) Meter {
 	return m
 }
 
-// resumeAt counts on, from the time the gate was opened: after the suspension began, even if the clock was set back.
-func (m Meter) resumeAt(at time.Time) Meter {
-	if !at.After(m.ReadTo) {
-		at = m.ReadTo.Add(time.Microsecond)
-	}
-	m.Paused, m.Rebased, m.ResumedAt, m.ReadTo = false, false, at, at
+// resumeAt counts on, from the time the gate was opened.
+func (m Meter) resumeAt(now instant) Meter {
+	m.ResumedAt = m.at(now)
+	m.Paused, m.Rebased, m.ReadTo, m.readAt = false, false, m.ResumedAt, now.up
 	return m
 }
 
-func (m Meter) readLast(counters Counters, at time.Time, source Kind) (Meter, Reading) {
-	if !at.After(m.ReadTo) {
-		at = m.ReadTo.Add(time.Microsecond)
-	}
-	m, r, _ := m.read(counters, at, source)
+// readLast reads up to the very moment.
+func (m Meter) readLast(counters Counters, now instant, source Kind) (Meter, Reading) {
+	m, r, _ := m.read(counters, now, 0, source)
 	return m, r
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"crossbill/domain"
 )
@@ -92,7 +93,7 @@ func (a *agent) closeMeter(ctx context.Context, m Meter) error {
 	if err := a.node.SetGate(m.Tag, false); err != nil && domain.CodeOf(err) != domain.NotFound {
 		return err
 	}
-	closed := now()
+	closed := a.now()
 	if err := a.node.Halt(ctx, m.Tag); err != nil {
 		return err
 	}
@@ -123,7 +124,7 @@ func (a *agent) closePaused(ctx context.Context, m Meter) error {
 		return err
 	}
 	if open && m.Rebased {
-		m = m.resumeAt(now())
+		m = m.resumeAt(a.now())
 		if err := a.append(record{Meter: &m}); err != nil {
 			return err
 		}
@@ -152,16 +153,17 @@ func (a *agent) pauseMeter(c DesiredConnection) error {
 			a.log.Warn("the gate of a suspended connection was open and is closed again", "connection", c.ID)
 			return nil
 		}
-		m = m.resumeAt(now()) // it was resumed, and the agent killed before that was written down
+		m = m.resumeAt(a.now()) // it was resumed, and the agent killed before that was written down
 	}
 	if err := a.node.Pause(c.Tag); err != nil {
 		return err
 	}
-	paused := now()
+	paused := a.now()
 	if !m.open() {
 		// The state directory is new. What was counted before is lost to it; the opening is the platform's to know.
 		a.log.Error("a suspended connection has no meter on record; counting begins when it is resumed", "connection", c.ID)
-		m = Meter{Connection: c.ID, Tag: c.Tag, Epoch: nextEpoch(m.Epoch, paused), OpenedAt: paused, ReadTo: paused, Paused: true, SuspendedAt: paused}
+		m = Meter{Connection: c.ID, Tag: c.Tag, Epoch: nextEpoch(m.Epoch, paused.wall), Paused: true, SuspendedAt: m.at(paused)}
+		m.OpenedAt, m.ReadTo, m.readAt = m.SuspendedAt, m.SuspendedAt, paused.up
 		return a.append(record{Meter: &m})
 	}
 	counters, err := a.node.Counters(m.Tag)
@@ -253,7 +255,7 @@ func (a *agent) openMeter(c DesiredConnection) error {
 		if err != nil {
 			return err
 		}
-		m = Meter{Connection: c.ID, Tag: c.Tag, Epoch: nextEpoch(m.Epoch, now()), Counters: counters}
+		m = Meter{Connection: c.ID, Tag: c.Tag, Epoch: nextEpoch(m.Epoch, a.now().wall), Counters: counters, ReadTo: m.ReadTo, readAt: m.readAt}
 		if err := a.append(record{Meter: &m}); err != nil {
 			return err
 		}
@@ -261,8 +263,9 @@ func (a *agent) openMeter(c DesiredConnection) error {
 	if err := a.node.SetGate(c.Tag, true); err != nil {
 		return err
 	}
-	m.OpenedAt = now()
-	m.ReadTo = m.OpenedAt
+	opened := a.now()
+	m.OpenedAt = m.at(opened) // after what it may have carried here before
+	m.ReadTo, m.readAt = m.OpenedAt, opened.up
 	m.ResumedAt = m.OpenedAt // a suspension that this agent has no memory of is over too
 	if err := a.append(record{Meter: &m}); err != nil {
 		return err
@@ -286,7 +289,7 @@ func (a *agent) resumeMeter(c DesiredConnection, m Meter, open bool) error {
 	if err := a.node.SetGate(c.Tag, true); err != nil {
 		return err
 	}
-	m = m.resumeAt(now())
+	m = m.resumeAt(a.now())
 	if err := a.append(record{Meter: &m}); err != nil {
 		return err
 	}
@@ -316,7 +319,7 @@ func (a *agent) readMeters(context.Context) error {
 			failed = append(failed, fmt.Errorf("read the meter of %s: %w", id, err))
 			continue
 		}
-		m, r, ok := m.read(counters, readingEnd(now(), a.desired.ReadingInterval), a.node.Kind())
+		m, r, ok := m.read(counters, a.now(), a.desired.ReadingInterval, a.node.Kind())
 		if !ok {
 			continue
 		}
@@ -339,16 +342,23 @@ func (a *agent) observeAll(ctx context.Context, failures map[string]error) error
 	if err != nil {
 		return err
 	}
+	now := a.now().wall
+	past := func(t time.Time) time.Time { // what a meter whose clock was set back has yet to come to, the platform would refuse
+		if t.After(now) {
+			return time.Time{}
+		}
+		return t
+	}
 	var all []Observation
 	for _, c := range a.desired.Connections {
 		m := a.journal.Meter(c.ID)
-		o := Observation{ConnectionID: c.ID, OpenedAt: m.OpenedAt, ClosedAt: m.ClosedAt, ResumedAt: m.ResumedAt}
+		o := Observation{ConnectionID: c.ID, OpenedAt: m.OpenedAt, ClosedAt: past(m.ClosedAt), ResumedAt: past(m.ResumedAt)}
 		if m.Paused && !m.closed() {
-			o.SuspendedAt = m.SuspendedAt
+			o.SuspendedAt = past(m.SuspendedAt)
 		}
 		if c.Phase == Absent {
 			undelivered, _ := a.journal.Undelivered(c.ID)
-			o.Removed = a.fresh && undelivered == 0 && !m.open() && !slices.Contains(tags, c.Tag)
+			o.Removed = a.fresh && undelivered == 0 && !m.open() && o.ClosedAt.Equal(m.ClosedAt) && !slices.Contains(tags, c.Tag)
 		} else {
 			sessions, message, err := a.node.Sessions(ctx, c.Tag)
 			if err != nil {

@@ -73,7 +73,7 @@ type SoftwareAddresses struct {
 // NewSoftwareNode returns a node without connections.
 func NewSoftwareNode(o SoftwareOptions) *SoftwareNode {
 	return &SoftwareNode{file: filepath.Join(o.StateDir, "software-edge.json"), base: cmp.Or(o.BasePort, DefaultSoftwarePort),
-		began: now(), changes: make(chan struct{}), relays: map[int]*relay{}}
+		began: time.Now().UTC().Truncate(time.Microsecond), changes: make(chan struct{}), relays: map[int]*relay{}}
 }
 
 // Addresses returns the addresses of the connection with the given tag: the listener on port base + 2·tag, the target on

@@ -40,7 +40,7 @@ func TestSpoolOfADay(t *testing.T) {
 			counters := m.Counters
 			counters.BytesIn += 748_113_000
 			counters.PacketsIn += 561_000
-			next, r, ok := m.read(counters, opened.Add(time.Duration(b+1)*5*time.Minute), EBPF)
+			next, r, ok := m.read(counters, instant{wall: opened.Add(time.Duration(b+1) * 5 * time.Minute)}, 5*time.Minute, EBPF)
 			if !ok {
 				t.Fatal("a meter was not read")
 			}
@@ -104,43 +104,53 @@ func TestSpoolOfADay(t *testing.T) {
 }
 
 // TestClockSteps sets the node's clock forward and back at random while a meter is read, paused and closed: what was counted
-// is in the readings exactly, none is negative or empty of time, and they neither overlap nor leave a gap but for pauses.
+// is in the readings exactly, none is negative or of less time than it was counted in, and they neither overlap nor leave a gap but
+// for pauses.
 func TestClockSteps(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(300) {
 		choose := rand.New(rand.NewPCG(seed, 1))
-		clock := at("12:00:00")
-		m := Meter{Connection: "con_1", Tag: 1, Epoch: 1, OpenedAt: clock, ReadTo: clock, Counters: Counters{Meter: 1}}
-		counters, last := m.Counters, clock
+		clock := instant{wall: at("12:00:00")}
+		m := Meter{Connection: "con_1", Tag: 1, Epoch: 1, OpenedAt: clock.wall, ReadTo: clock.wall, Counters: Counters{Meter: 1}}
+		counters, last, lastUp := m.Counters, clock.wall, clock.up
 		var counted, read uint64
 		take := func(r Reading) {
 			if r.From.Before(last) || !r.To.After(r.From) || r.BytesIn < 0 {
 				t.Fatalf("seed %d: after %v comes %+v", seed, last, r)
 			}
-			last, read = r.To, read+uint64(r.BytesIn)
+			if counted := clock.up - lastUp; r.To.Sub(r.From) < counted-counted/slew-maxLate-time.Microsecond {
+				t.Fatalf("seed %d: what was counted in %v is in %+v", seed, counted, r)
+			}
+			if most := last.Add(clock.up - lastUp + time.Microsecond); r.To.After(most) && r.To.After(clock.wall) {
+				t.Fatalf("seed %d: at %v and at most %v comes %+v", seed, clock.wall, most, r)
+			}
+			last, lastUp, read = r.To, clock.up, read+uint64(r.BytesIn)
 		}
 		for range 60 {
 			n := uint64(choose.IntN(1_000_000))
 			counters.BytesIn, counted = counters.BytesIn+n, counted+n
-			switch clock = clock.Add(time.Duration(choose.Int64N(int64(10 * time.Minute)))); choose.IntN(8) {
+			passed := time.Duration(choose.Int64N(int64(10 * time.Minute)))
+			clock.wall, clock.up = clock.wall.Add(passed), clock.up+passed
+			switch choose.IntN(8) {
 			case 0:
-				clock = clock.Add(time.Duration(choose.Int64N(int64(48 * time.Hour)))) // NTP, a first time
+				clock.wall = clock.wall.Add(time.Duration(choose.Int64N(int64(48 * time.Hour)))) // NTP, a first time
 			case 1:
-				clock = clock.Add(-time.Duration(choose.Int64N(int64(48 * time.Hour))))
+				clock.wall = clock.wall.Add(-time.Duration(choose.Int64N(int64(48 * time.Hour))))
 			}
 			if choose.IntN(10) == 0 {
 				var r Reading
 				m, r = m.pauseAt(counters, clock, EBPF)
 				take(r)
 				counters.BytesIn += 7 // what is counted while it is paused is nobody's
+				clock.wall, clock.up = clock.wall.Add(time.Hour), clock.up+time.Hour
 				m = m.rebase(counters).resumeAt(clock)
-				last = m.ReadTo
+				last, lastUp = m.ReadTo, clock.up
 				continue
 			}
 			before := m
-			next, r, ok := m.read(counters, readingEnd(clock, 5*time.Minute), EBPF)
+			next, r, ok := m.read(counters, clock, 5*time.Minute, EBPF)
 			if m = next; !ok { // no time to cover: it counts on, and the next reading has it
-				if m != before {
+				if m != before || clock.up-lastUp > maxLate+time.Millisecond {
 					t.Fatalf("seed %d: nothing was read, and the meter went from %+v to %+v", seed, before, m)
 				}
 				continue

@@ -18,6 +18,10 @@ const (
 	// SpeedSlack is added to the span when its bytes are held against the port's speed: the counters are not read in the
 	// instant the boundary passes, and a queue may drain into a short reading.
 	SpeedSlack = time.Second
+
+	// MaxEarly bounds how far in the future a reading of an edge node may end and be sent again when its time has come: the node's
+	// clock was wrong, and what it counted is not. It is what a node keeps readings for.
+	MaxEarly = 24 * time.Hour
 )
 
 // Command is what can be asked of the readings of a connection.
@@ -57,7 +61,8 @@ func (RecordUsage) command() {}
 //
 // It returns an Invalid error for wrong fields, with pointers into the reading, among them a time before billing began or
 // after the edge node closed the connection; NotFound for a connection that does not exist or is not on the edge node;
-// and Unavailable when the edge node has opened the gate, as it was asked to, and only has not reported it yet.
+// and Unavailable when the edge node has opened the gate, as it was asked to, and only has not reported it yet, or when all that
+// is wrong with its reading is that it ends in the future, by at most [MaxEarly].
 func Decide(_ State, c Command) ([]domain.Event, error) {
 	const op = "reading.Decide"
 	switch c := c.(type) {
@@ -89,6 +94,14 @@ func (c Record) decide(op string) ([]domain.Event, error) {
 	p.Check(r.Epoch >= 1, "/epoch", "must be at least 1")
 	p.Check(r.Sequence >= 1, "/sequence", "must be at least 1")
 	p.OneOf("/source", r.Source, SourceEBPF, SourceSoftware)
+	if early := r.To.Sub(c.At); early > domain.MaxClockSkew && early <= MaxEarly {
+		then := c
+		then.At = r.To
+		if _, err := then.check(op, p, r); err == nil {
+			return nil, domain.Errorf(domain.Unavailable, op, "the reading of the connection %s ends at %s, which is yet to come", conn.ID, r.To.Format(time.RFC3339)).
+				WithHint("set the edge node's clock, and send the reading again then")
+		}
+	}
 	return c.check(op, p, r)
 }
 
