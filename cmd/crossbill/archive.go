@@ -10,17 +10,10 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"crossbill/cmd/internal/platform"
 	"crossbill/domain"
 	"crossbill/events"
 )
-
-// archiveDir is where the log's archives are: as told, or in the data directory.
-func archiveDir(told, dataDir string) string {
-	if told != "" {
-		return told
-	}
-	return filepath.Join(dataDir, "archive")
-}
 
 func addArchiveDir(flags *pflag.FlagSet, dir *string) {
 	flags.StringVar(dir, "archive-dir", "", "directory of the log's archives, the same for all nodes (default: archive in the data directory)")
@@ -48,7 +41,7 @@ func archiveCommand() *cobra.Command {
 			if cmd.Flags().Changed("before") && before < 1 {
 				return domain.Errorf(domain.Invalid, "log archive", "--before takes a position, which is from 1 on").WithHint("the head's position is in the log's checkpoint")
 			}
-			dir := archiveDir(f.archiveDir, f.dataDir)
+			dir := platform.ArchiveDir(f.archiveDir, f.dataDir)
 			return f.with(ctx, func(pool *pgxpool.Pool) error {
 				done, err := events.Archive(ctx, pool, events.ArchiveOptions{
 					Dir: dir, Before: events.Position(before), KeepPartitions: keep,

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"crossbill/api/client"
+	"crossbill/cmd/internal/platform"
 	"crossbill/events/pgtest"
 )
 
@@ -47,7 +48,7 @@ func TestLogArchive(t *testing.T) {
 		t.Errorf("archive says %q", said)
 	}
 
-	p, err := startPlatform(t.Context(), platformConfig{DataDir: l.dir, DatabaseURL: l.url, Listen: []string{"127.0.0.1:0"}, Logger: slog.New(slog.DiscardHandler)})
+	p, err := platform.Start(t.Context(), platform.Config{DataDir: l.dir, DatabaseURL: l.url, Listen: []string{"127.0.0.1:0"}, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

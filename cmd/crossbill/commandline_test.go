@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"crossbill/cmd/internal/platform"
 	"crossbill/events/pgtest"
 )
 
@@ -88,7 +89,7 @@ func TestCommandLine(t *testing.T) {
 	url := serve(t, filepath.Join(dir, "data"))
 	s := shell{t, dir}
 
-	s.ok("profiles", "set", "operator", "--url", url, "--api-key-file", filepath.Join(dir, "data", operatorKeyFile))
+	s.ok("profiles", "set", "operator", "--url", url, "--api-key-file", filepath.Join(dir, "data", platform.OperatorKeyFile))
 	if info, err := os.Stat(filepath.Join(dir, "profiles.json")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the profiles' file: %v %v", info.Mode(), err)
 	}
@@ -173,7 +174,7 @@ func TestWatch(t *testing.T) {
 	dir := t.TempDir()
 	url := serve(t, filepath.Join(dir, "data"))
 	s := shell{t, dir}
-	s.ok("profiles", "set", "operator", "--url", url, "--api-key-file", filepath.Join(dir, "data", operatorKeyFile))
+	s.ok("profiles", "set", "operator", "--url", url, "--api-key-file", filepath.Join(dir, "data", platform.OperatorKeyFile))
 
 	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
 	defer stop()

@@ -14,13 +14,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"crossbill/cmd/internal/platform"
 	"crossbill/domain"
 	"crossbill/edge"
 	"crossbill/events/postgres"
 )
 
 func serveCommand() *cobra.Command {
-	c := platformConfig{
+	c := platform.Config{
 		DatabaseURL: os.Getenv("DATABASE_URL"), StripeKey: os.Getenv("STRIPE_API_KEY"), StripeURL: os.Getenv("STRIPE_API_URL"),
 		StripeSecret: os.Getenv("STRIPE_WEBHOOK_SECRET"),
 	}
@@ -34,11 +35,11 @@ func serveCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-			p, err := startPlatform(cmd.Context(), c)
+			p, err := platform.Start(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "crossbill serves %s\noperator key in %s\n", strings.Join(p.URLs, " "), filepath.Join(c.DataDir, operatorKeyFile))
+			fmt.Fprintf(cmd.OutOrStdout(), "crossbill serves %s\noperator key in %s\n", strings.Join(p.URLs, " "), filepath.Join(c.DataDir, platform.OperatorKeyFile))
 			if len(p.EdgeURLs) > 0 {
 				fmt.Fprintf(cmd.OutOrStdout(), "edge nodes reach it at %s\n", strings.Join(p.EdgeURLs, " "))
 			}

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/pflag"
 
+	"crossbill/cmd/internal/platform"
 	"crossbill/domain"
 	"crossbill/domain/vocabulary"
 	"crossbill/events"
@@ -66,11 +67,11 @@ func (f *databaseFlags) openLog(ctx context.Context, pool *pgxpool.Pool) (_ *eve
 	if err != nil {
 		return nil, nil, err
 	}
-	keys, err := vault.Open(ctx, pool, masterKeySource(f.dataDir), vault.Options{})
+	keys, err := vault.Open(ctx, pool, platform.MasterKeySource(f.dataDir), vault.Options{})
 	if err != nil {
 		return nil, nil, err
 	}
-	log, err := events.Open(ctx, pool, codec, events.Options{Vault: keys, ArchiveDir: archiveDir(f.archiveDir, f.dataDir)})
+	log, err := events.Open(ctx, pool, codec, events.Options{Vault: keys, ArchiveDir: platform.ArchiveDir(f.archiveDir, f.dataDir)})
 	if err != nil {
 		keys.Close()
 		return nil, nil, err

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"crossbill/api/client"
+	"crossbill/cmd/internal/platform"
 	"crossbill/domain"
 	"crossbill/domain/pricing"
 )
@@ -73,7 +74,7 @@ type demoResult struct {
 // scene is the system with its actors: what demo plays through and what run leaves standing.
 type scene struct {
 	story    *story
-	platform *platform
+	platform *platform.Platform
 	network  demoNetwork
 	outDir   string
 

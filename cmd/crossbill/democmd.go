@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"crossbill/cmd/internal/platform"
 	"crossbill/domain"
 	"crossbill/events/postgres"
 )
@@ -87,16 +88,16 @@ func demo(ctx context.Context, o demoOptions) (err error) {
 	if o.Listen != "" {
 		listen[0] = o.Listen
 	}
-	platform, err := startPlatform(ctx, platformConfig{
+	p, err := platform.Start(ctx, platform.Config{
 		DataDir: dataDir, Listen: listen, EdgeListen: []string{network.listenOn() + ":0"}, ReadingInterval: demoReadingInterval, Logger: logger,
 	})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, platform.Stop()) }()
-	story.say("Platform", "serves %s on a private PostgreSQL", platform.URL)
+	defer func() { err = errors.Join(err, p.Stop()) }()
+	story.say("Platform", "serves %s on a private PostgreSQL", p.URL)
 
-	d := &scene{story: story, platform: platform, network: network, outDir: outDir}
+	d := &scene{story: story, platform: p, network: network, outDir: outDir}
 	if err := d.play(ctx, o); err != nil {
 		return fmt.Errorf("%w (the run's log is %s)", err, logFile.Name())
 	}

@@ -15,23 +15,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
+	"crossbill/cmd/internal/platform"
 	"crossbill/domain"
 	"crossbill/domain/subject"
 	"crossbill/domain/vocabulary"
 	"crossbill/events"
 	"crossbill/events/vault"
 )
-
-// masterKeyFile is where the master key is kept, in the data directory, unless the environment has it.
-const masterKeyFile = "vault.key"
-
-// masterKeySource says where the master key is: in the environment if it is there, else in the data directory.
-func masterKeySource(dataDir string) vault.Source {
-	if keys := os.Getenv(vault.MasterKeyVariable); keys != "" {
-		return vault.Keys(keys)
-	}
-	return vault.KeyFile(filepath.Join(dataDir, masterKeyFile))
-}
 
 func eraseCommand() *cobra.Command {
 	var db databaseFlags
@@ -53,7 +43,7 @@ func eraseCommand() *cobra.Command {
 				}
 			}
 			return db.with(cmd.Context(), func(pool *pgxpool.Pool) error {
-				return erase(cmd.Context(), pool, archiveDir(db.archiveDir, db.dataDir), command, unknown, cmd.OutOrStdout())
+				return erase(cmd.Context(), pool, platform.ArchiveDir(db.archiveDir, db.dataDir), command, unknown, cmd.OutOrStdout())
 			})
 		},
 	}
@@ -111,7 +101,7 @@ func keysCommand() *cobra.Command {
 	db.add(cmd.PersistentFlags())
 	open := func(ctx context.Context, run func(*vault.Vault) error) error {
 		return db.with(ctx, func(pool *pgxpool.Pool) error {
-			v, err := vault.Open(ctx, pool, masterKeySource(db.dataDir), vault.Options{})
+			v, err := vault.Open(ctx, pool, platform.MasterKeySource(db.dataDir), vault.Options{})
 			if err != nil {
 				return err
 			}

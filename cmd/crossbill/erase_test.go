@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"crossbill/api"
+	"crossbill/cmd/internal/platform"
 	"crossbill/domain"
 	"crossbill/domain/apikey"
 	"crossbill/domain/subject"
@@ -102,9 +103,9 @@ func TestEraseCommand(t *testing.T) {
 	os.Chmod(dir, 0o711) // the server's account has to pass through
 	k := &keeper{t, filepath.Join(dir, "data"), domain.DeriveID(domain.PrefixOrganisation, time.Unix(0, 0), "org")}
 	backup := filepath.Join(dir, "keys.backup")
-	config := platformConfig{DataDir: k.dir, Listen: []string{"127.0.0.1:0"}, ReadingInterval: time.Minute, Logger: slog.New(slog.DiscardHandler)}
+	config := platform.Config{DataDir: k.dir, Listen: []string{"127.0.0.1:0"}, ReadingInterval: time.Minute, Logger: slog.New(slog.DiscardHandler)}
 	k.run("", "no data directory", "erase", "org/ada", "--yes")
-	p, err := startPlatform(t.Context(), config)
+	p, err := platform.Start(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,13 +115,13 @@ func TestEraseCommand(t *testing.T) {
 			p.Stop()
 		}
 	})
-	if info, err := os.Stat(filepath.Join(k.dir, masterKeyFile)); err != nil || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(filepath.Join(k.dir, platform.MasterKeyFile)); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the master key: %v, %v", info, err)
 	}
 	ada, bob := k.issue(p.Log, "ada", "Ada Lovelace"), k.issue(p.Log, "bob", "Bob Builder")
 	adas, bobs := subject.Of(k.org, "ada"), subject.Of(k.org, "bob")
 
-	master, err := os.ReadFile(filepath.Join(k.dir, masterKeyFile))
+	master, err := os.ReadFile(filepath.Join(k.dir, platform.MasterKeyFile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +155,7 @@ func TestEraseCommand(t *testing.T) {
 
 	k.run("erased "+bobs, "", "erase", bobs, "--yes", "--reason", subject.ReasonOrder)
 	k.run("verified", "", "log", "verify")
-	if p, err = startPlatform(t.Context(), config); err != nil {
+	if p, err = platform.Start(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
 	stopped = false

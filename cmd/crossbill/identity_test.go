@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"crossbill/api/client"
+	"crossbill/cmd/internal/platform"
 	"crossbill/domain"
 	"crossbill/domain/edgeidentity"
 	"crossbill/edge"
@@ -28,7 +29,7 @@ const identityWait = 3 * time.Minute
 type identityTest struct {
 	t        *testing.T
 	dir, url string // of the data, and of the database
-	platform *platform
+	platform *platform.Platform
 	operator *client.Client
 	node     string
 }
@@ -46,9 +47,9 @@ func newIdentityTest(t *testing.T, life time.Duration) *identityTest {
 }
 
 // start starts a node of the platform with its secrets in the directory.
-func (i *identityTest) start(dir string, life time.Duration) *platform {
+func (i *identityTest) start(dir string, life time.Duration) *platform.Platform {
 	i.t.Helper()
-	p, err := startPlatform(i.t.Context(), platformConfig{DataDir: dir, DatabaseURL: i.url, Listen: []string{"127.0.0.1:0"}, EdgeListen: []string{"127.0.0.1:0"},
+	p, err := platform.Start(i.t.Context(), platform.Config{DataDir: dir, DatabaseURL: i.url, Listen: []string{"127.0.0.1:0"}, EdgeListen: []string{"127.0.0.1:0"},
 		CertificateLife: life, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		i.t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"crossbill/api/client"
+	"crossbill/cmd/internal/platform"
 	"crossbill/edge/lab"
 )
 
@@ -57,7 +58,7 @@ func (n *labNetwork) ports() (customer, provider string) { return lab.PortA, lab
 func (n *labNetwork) listenOn() string                   { return n.lab.ManagementHost.String() }
 
 // startAgent joins and starts `crossbill edge` inside the PoP's namespace, as it would run on a node.
-func (n *labNetwork) startAgent(ctx context.Context, p *platform, token string) error {
+func (n *labNetwork) startAgent(ctx context.Context, p *platform.Platform, token string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err

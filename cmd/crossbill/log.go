@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"crossbill/billing"
+	"crossbill/cmd/internal/platform"
 	"crossbill/domain"
 	"crossbill/domain/invoice"
 	"crossbill/domain/vocabulary"
@@ -25,9 +26,6 @@ import (
 	"crossbill/events/proof"
 	"crossbill/events/wholefile"
 )
-
-// logKeyFile is where the key that signs checkpoints is kept, in the data directory.
-const logKeyFile = "log.key"
 
 func logCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "log", Short: "Look after the log"}
@@ -103,7 +101,7 @@ func readFile(name string) ([]byte, error) {
 }
 
 func verifyDatabase(ctx context.Context, out io.Writer, pool *pgxpool.Pool, f databaseFlags, kept []byte, key string) error {
-	records := events.ArchivedRecordsIn(pool, archiveDir(f.archiveDir, f.dataDir))
+	records := events.ArchivedRecordsIn(pool, platform.ArchiveDir(f.archiveDir, f.dataDir))
 	proven, err := events.VerifyRecords(ctx, pool, records, kept, key)
 	if err != nil {
 		return err
@@ -225,7 +223,7 @@ func exportCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return database.with(cmd.Context(), func(pool *pgxpool.Pool) error {
-				records := events.ArchivedRecordsIn(pool, archiveDir(database.archiveDir, database.dataDir))
+				records := events.ArchivedRecordsIn(pool, platform.ArchiveDir(database.archiveDir, database.dataDir))
 				return o.export(cmd.Context(), cmd.OutOrStdout(), pool, records, database.dataDir)
 			})
 		},
@@ -305,14 +303,14 @@ func (o exportOptions) trusted(ctx context.Context, pool *pgxpool.Pool, dataDir 
 	if x.Key, err = readKey(o.key); err != nil {
 		return x, err
 	}
-	path := filepath.Join(dataDir, logKeyFile)
+	path := filepath.Join(dataDir, platform.LogKeyFile)
 	_, err = os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) && (o.key == "" || o.checkpoint == "") {
 		return x, domain.Errorf(domain.NotFound, op, "the log's key is not at %s", path).
 			WithHint("name the data directory with --data-dir, or give a --checkpoint (GET /v1/log/checkpoint) and the --key it is signed with")
 	}
 	if err == nil && (o.key == "" || o.checkpoint == "") {
-		signer, err := events.LoadOrCreateSigner(path, logOrigin)
+		signer, err := events.LoadOrCreateSigner(path, platform.LogOrigin)
 		if err != nil {
 			return x, err
 		}

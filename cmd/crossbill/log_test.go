@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"crossbill/api/client"
+	"crossbill/cmd/internal/platform"
 	"crossbill/events/pgtest"
 )
 
@@ -27,7 +28,7 @@ type logTest struct {
 func newLogTest(t *testing.T) *logTest {
 	t.Helper()
 	l := &logTest{t: t, url: pgtest.URL(t), dir: t.TempDir()}
-	p, err := startPlatform(t.Context(), platformConfig{DataDir: l.dir, DatabaseURL: l.url, Listen: []string{"127.0.0.1:0"}, Logger: slog.New(slog.DiscardHandler)})
+	p, err := platform.Start(t.Context(), platform.Config{DataDir: l.dir, DatabaseURL: l.url, Listen: []string{"127.0.0.1:0"}, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

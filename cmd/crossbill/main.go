@@ -1,7 +1,7 @@
-// Command crossbill is the platform, the edge agent and the operator's tools in one binary. It is the only place where
-// the rooms are wired together; it decides nothing itself.
+// Command crossbill is the platform, the edge agent and the operator's tools in one binary. With
+// cmd/internal/platform it is the only place where the rooms are wired together; it decides nothing itself.
 //
-// Start reading at startPlatform in platform.go; demo.go plays the main job through the public API.
+// Start reading at [platform.Start]; demo.go plays the main job through the public API.
 package main
 
 import (

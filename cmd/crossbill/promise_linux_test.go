@@ -28,6 +28,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"crossbill/api/client"
+	"crossbill/cmd/internal/platform"
 	"crossbill/domain/reading"
 	"crossbill/edge"
 	"crossbill/edge/datapath"
@@ -365,7 +366,7 @@ type promiseNetwork struct {
 	promise *promise
 }
 
-func (n *promiseNetwork) startAgent(ctx context.Context, _ *platform, token string) error {
+func (n *promiseNetwork) startAgent(ctx context.Context, _ *platform.Platform, token string) error {
 	p := n.promise
 	self, err := os.Executable()
 	if err != nil {
@@ -391,9 +392,9 @@ func (p *promise) stateDir() string { return filepath.Join(p.dir, "agent") }
 func (p *promise) provision() {
 	t, ctx := p.t, p.t.Context()
 	p.must("serving", p.healthy)
-	key, err := os.ReadFile(filepath.Join(p.dir, "data", operatorKeyFile))
+	key, err := os.ReadFile(filepath.Join(p.dir, "data", platform.OperatorKeyFile))
 	p.fatal(err, "the operator's key")
-	d := &scene{story: newStory(io.Discard), platform: &platform{URL: p.url(), OperatorKey: strings.TrimSpace(string(key))}, outDir: p.dir}
+	d := &scene{story: newStory(io.Discard), platform: &platform.Platform{URL: p.url(), OperatorKey: strings.TrimSpace(string(key))}, outDir: p.dir}
 	d.network = &promiseNetwork{labNetwork{lab: p.lab}, p}
 	p.scene = d
 	p.fatal(d.stageInventory(ctx), "inventory")

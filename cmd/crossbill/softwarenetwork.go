@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"crossbill/api/client"
+	"crossbill/cmd/internal/platform"
 	"crossbill/edge"
 )
 
@@ -46,7 +47,7 @@ func (n *softwareNetwork) learned(context.Context) (customer, provider []netip.P
 func (n *softwareNetwork) ports() (customer, provider string) { return "software-a", "software-z" }
 func (n *softwareNetwork) listenOn() string                   { return "127.0.0.1" }
 
-func (n *softwareNetwork) startAgent(ctx context.Context, p *platform, token string) error {
+func (n *softwareNetwork) startAgent(ctx context.Context, p *platform.Platform, token string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err

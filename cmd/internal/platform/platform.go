@@ -1,4 +1,6 @@
-package main
+// Package platform runs a node of the platform: database, log, read models, sagas, billing runs and the API. `crossbill serve`
+// is little else, and what measures a platform as a whole runs the same one. Start reading at [Start].
+package platform
 
 import (
 	"context"
@@ -35,14 +37,20 @@ import (
 	"crossbill/provisioning"
 )
 
-// operatorKeyFile is where the operator's API key is kept, in the data directory.
-const operatorKeyFile = "operator.key"
+// OperatorKeyFile is where the operator's API key is kept, in the data directory.
+const OperatorKeyFile = "operator.key"
+
+// LogKeyFile is where the key that signs checkpoints is kept, in the data directory.
+const LogKeyFile = "log.key"
+
+// MasterKeyFile is where the master key is kept, in the data directory, unless the environment has it.
+const MasterKeyFile = "vault.key"
 
 // edgeAuthorityFile is where the key is kept, in the data directory, that edge nodes' certificates are signed with.
 const edgeAuthorityFile = "edge-authority.pem"
 
-// logOrigin names the log in its checkpoints (C2SP tlog-checkpoint); it has the form of a host's URL without scheme.
-const logOrigin = "crossbill.example/log"
+// LogOrigin names the log in its checkpoints (C2SP tlog-checkpoint); it has the form of a host's URL without scheme.
+const LogOrigin = "crossbill.example/log"
 
 // Limits of a node.
 const (
@@ -51,8 +59,8 @@ const (
 	shutdownTimeout   = 10 * time.Second // for what is under way when the node stops
 )
 
-// platformConfig is what `crossbill serve` is told.
-type platformConfig struct {
+// Config is what `crossbill serve` is told.
+type Config struct {
 	DataDir         string   // keys, and the private PostgreSQL if there is one
 	ArchiveDir      string   // of the log's archives; "": DataDir/archive
 	DatabaseURL     string   // "" starts a private PostgreSQL
@@ -69,8 +77,8 @@ type platformConfig struct {
 	Logger           *slog.Logger
 }
 
-// platform is a running node. Its parts are stopped in the reverse of the order they were started in.
-type platform struct {
+// Platform is a running node. Its parts are stopped in the reverse of the order they were started in.
+type Platform struct {
 	URL         string   // of the first address
 	URLs        []string // of all addresses, in the order they were given
 	EdgeURLs    []string // of those for edge nodes
@@ -82,9 +90,9 @@ type platform struct {
 	stops       []func(context.Context) error
 }
 
-// startPlatform starts a node: database, migrations, log, projections, provisioning, HTTP.
-func startPlatform(ctx context.Context, c platformConfig) (_ *platform, err error) {
-	p := &platform{}
+// Start starts a node: database, migrations, log, projections, provisioning, HTTP.
+func Start(ctx context.Context, c Config) (_ *Platform, err error) {
+	p := &Platform{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.Stop())
@@ -140,7 +148,7 @@ func startPlatform(ctx context.Context, c platformConfig) (_ *platform, err erro
 	budgets := billing.BudgetWatch{Pool: p.Pool, Log: p.Log, Meters: usage.Store{Pool: p.Pool, Log: p.Log}, Queries: projections.Queries{DB: p.Pool}, Logger: c.Logger}
 	p.background(budgets.Run)
 	p.background(func(ctx context.Context) error { return usage.Store{Pool: p.Pool, Log: p.Log}.Run(ctx, c.Logger) })
-	if p.OperatorKey, err = operatorKey(ctx, p.Log, filepath.Join(c.DataDir, operatorKeyFile)); err != nil {
+	if p.OperatorKey, err = operatorKey(ctx, p.Log, filepath.Join(c.DataDir, OperatorKeyFile)); err != nil {
 		return nil, err
 	}
 	prover := proof.NewProver(p.Pool, p.Log.Records())
@@ -170,7 +178,7 @@ func startPlatform(ctx context.Context, c platformConfig) (_ *platform, err erro
 }
 
 // moneyWorker returns what moves money through Stripe, nil if there is no key.
-func moneyWorker(c platformConfig, log *events.Log, pool *pgxpool.Pool) (*stripe.Worker, error) {
+func moneyWorker(c Config, log *events.Log, pool *pgxpool.Pool) (*stripe.Worker, error) {
 	if c.StripeKey == "" {
 		return nil, nil
 	}
@@ -192,7 +200,7 @@ var vanished = map[string]string{
 func poolConfig(url string) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, domain.Errorf(domain.Invalid, "crossbill.serve", "the database URL can't be read: %w", err).
+		return nil, domain.Errorf(domain.Invalid, "platform.Start", "the database URL can't be read: %w", err).
 			WithHint("it has the form postgres://user:password@host/database")
 	}
 	config.MaxConns = maxConnections
@@ -205,13 +213,13 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 }
 
 // openLog connects, migrates and opens the log with its signing key.
-func (p *platform) openLog(ctx context.Context, url string, c platformConfig) error {
+func (p *Platform) openLog(ctx context.Context, url string, c Config) error {
 	config, err := poolConfig(url)
 	if err != nil {
 		return err
 	}
 	if p.Pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
-		return domain.Errorf(domain.Unavailable, "crossbill.serve", "can't connect to the database: %w", err)
+		return domain.Errorf(domain.Unavailable, "platform.Start", "can't connect to the database: %w", err)
 	}
 	p.stops = append(p.stops, func(context.Context) error { p.Pool.Close(); return nil })
 	if err := migrations.Apply(ctx, p.Pool); err != nil {
@@ -224,17 +232,17 @@ func (p *platform) openLog(ctx context.Context, url string, c platformConfig) er
 	if err != nil {
 		return err
 	}
-	signer, err := events.LoadOrCreateSigner(filepath.Join(c.DataDir, logKeyFile), logOrigin)
+	signer, err := events.LoadOrCreateSigner(filepath.Join(c.DataDir, LogKeyFile), LogOrigin)
 	if err != nil {
 		return err
 	}
 	p.verifierKey = signer.VerifierKey()
-	keys, err := vault.Open(ctx, p.Pool, masterKeySource(c.DataDir), vault.Options{Logger: c.Logger})
+	keys, err := vault.Open(ctx, p.Pool, MasterKeySource(c.DataDir), vault.Options{Logger: c.Logger})
 	if err != nil {
 		return err
 	}
 	p.stops = append(p.stops, func(context.Context) error { keys.Close(); return nil })
-	if p.Log, err = events.Open(ctx, p.Pool, codec, events.Options{Signer: signer, Logger: c.Logger, Vault: keys, ArchiveDir: archiveDir(c.ArchiveDir, c.DataDir)}); err != nil {
+	if p.Log, err = events.Open(ctx, p.Pool, codec, events.Options{Signer: signer, Logger: c.Logger, Vault: keys, ArchiveDir: ArchiveDir(c.ArchiveDir, c.DataDir)}); err != nil {
 		return err
 	}
 	p.stops = append(p.stops, func(context.Context) error { p.Log.Close(); return nil })
@@ -242,7 +250,7 @@ func (p *platform) openLog(ctx context.Context, url string, c platformConfig) er
 }
 
 // background runs f until the platform stops.
-func (p *platform) background(f func(context.Context) error) {
+func (p *Platform) background(f func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f(ctx) }()
@@ -255,7 +263,7 @@ func (p *platform) background(f func(context.Context) error) {
 	})
 }
 
-func (p *platform) serve(handler http.Handler, edges *authority.Authority, c platformConfig) error {
+func (p *Platform) serve(handler http.Handler, edges *authority.Authority, c Config) error {
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: readHeaderTimeout, ErrorLog: slog.NewLogLogger(c.Logger.Handler(), slog.LevelWarn)}
 	// Streams and long polls end with this context, so that a stop need not wait for them.
 	base, cancel := context.WithCancel(context.Background())
@@ -267,7 +275,7 @@ func (p *platform) serve(handler http.Handler, edges *authority.Authority, c pla
 	listen := func(address, flag string) (net.Listener, error) {
 		listener, err := net.Listen("tcp", address)
 		if err != nil {
-			return nil, domain.Errorf(domain.Unavailable, "crossbill.serve", "can't listen on %s: %w", address, err).
+			return nil, domain.Errorf(domain.Unavailable, "platform.Start", "can't listen on %s: %w", address, err).
 				WithHint("choose another with %s", flag)
 		}
 		return listener, nil
@@ -298,7 +306,7 @@ func (p *platform) serve(handler http.Handler, edges *authority.Authority, c pla
 }
 
 // Stop stops every part, the last started first.
-func (p *platform) Stop() error {
+func (p *Platform) Stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 	defer cancel()
 	var errs []error
@@ -339,4 +347,20 @@ func operatorKey(ctx context.Context, log *events.Log, path string) (string, err
 		return "", err
 	}
 	return token, os.WriteFile(path, []byte(token+"\n"), 0o600)
+}
+
+// MasterKeySource says where the master key is: in the environment if it is there, else in the data directory.
+func MasterKeySource(dataDir string) vault.Source {
+	if keys := os.Getenv(vault.MasterKeyVariable); keys != "" {
+		return vault.Keys(keys)
+	}
+	return vault.KeyFile(filepath.Join(dataDir, MasterKeyFile))
+}
+
+// ArchiveDir is where the log's archives are: as told, or in the data directory.
+func ArchiveDir(told, dataDir string) string {
+	if told != "" {
+		return told
+	}
+	return filepath.Join(dataDir, "archive")
 }
