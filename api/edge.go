@@ -46,11 +46,15 @@ func (s *Server) GetDesiredState(ctx context.Context, req GetDesiredStateRequest
 		if err := s.Waiter.WaitFor(wait, head.Position, connectionsModel); err != nil && wait.Err() == nil {
 			return nil, err
 		}
-		desired, err := s.Queries.EdgeState(ctx, node.ID)
+		after := events.Position(valueOr(req.Params.AfterRevision, 0))
+		if wait.Err() != nil { // then as it is
+			after = 0
+		}
+		desired, err := s.Queries.EdgeState(ctx, node.ID, after)
 		if err != nil {
 			return nil, err
 		}
-		if desired.Revision > events.Position(valueOr(req.Params.AfterRevision, 0)) || wait.Err() != nil {
+		if desired.Revision > after {
 			state, err := s.desiredState(ctx, node, desired.Revision, desired.Connections)
 			return GetDesiredState200JSONResponse(state), err
 		}

@@ -40,7 +40,7 @@ func (s *Server) GetEdgeNode(ctx context.Context, req GetEdgeNodeRequestObject) 
 	if err != nil {
 		return nil, err
 	}
-	desired, err := s.Queries.EdgeState(ctx, node.ID)
+	desired, err := s.Queries.EdgeState(ctx, node.ID, 0)
 	if err != nil {
 		return nil, err
 	}

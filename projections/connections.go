@@ -179,20 +179,20 @@ type EdgeState struct {
 	Connections []connection.State // those with a desired phase, in order of id
 }
 
-// EdgeState returns the desired state of an edge node, or a NotFound error if there is no such node. It is never shown
-// in part: a node that runs more connections than one answer may hold (MaxEdgeConnections) is an Internal error.
-func (q Queries) EdgeState(ctx context.Context, edgeNodeID string) (EdgeState, error) {
+// EdgeState returns the desired state of an edge node, or a NotFound error if there is no such node. One that is no newer than a
+// revision comes without its connections, which are not read then; else it is never shown in part: a node that runs more connections than one answer may hold (MaxEdgeConnections) is an Internal error.
+func (q Queries) EdgeState(ctx context.Context, edgeNodeID string, after events.Position) (EdgeState, error) {
 	const op = "projections.EdgeState"
 	// One statement, hence one snapshot: a revision never stands beside the connections of another.
 	rows, err := q.DB.Query(ctx, `
 		SELECT r.revision, c.doc
 		FROM read_edge_revisions AS r
 		LEFT JOIN LATERAL (
-			SELECT connection_id, doc FROM read_connections WHERE edge_node_id = r.edge_node_id -- read_connections_edge_node
+			SELECT connection_id, doc FROM read_connections WHERE edge_node_id = r.edge_node_id AND r.revision > $3 -- read_connections_edge_node
 			UNION ALL
-			SELECT connection_id, doc FROM read_connections WHERE other_edge_node_id = r.edge_node_id -- read_connections_other_edge_node
+			SELECT connection_id, doc FROM read_connections WHERE other_edge_node_id = r.edge_node_id AND r.revision > $3 -- read_connections_other_edge_node
 		) AS c ON true
-		WHERE r.edge_node_id = $1 ORDER BY c.connection_id LIMIT $2`, edgeNodeID, MaxEdgeConnections+1)
+		WHERE r.edge_node_id = $1 ORDER BY c.connection_id LIMIT $2`, edgeNodeID, MaxEdgeConnections+1, after)
 	if err != nil {
 		return EdgeState{}, unavailable(op, err)
 	}

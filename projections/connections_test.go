@@ -38,7 +38,7 @@ func TestEdgeState(t *testing.T) {
 	}
 	b := newBench(t)
 	b.project()
-	if _, err := b.q.EdgeState(t.Context(), node); domain.CodeOf(err) != domain.NotFound {
+	if _, err := b.q.EdgeState(t.Context(), node, 0); domain.CodeOf(err) != domain.NotFound {
 		t.Errorf("a node nobody registered: got %v, want NotFound", err)
 	}
 	revision := b.record("edge_node-"+node, nodeRegistered(node))
@@ -51,7 +51,7 @@ func TestEdgeState(t *testing.T) {
 		}
 		b.record("order-"+id("ord", int(position)), placed(int(position), acme, cloudCo)) // of no concern to the node
 		b.project()
-		got, err := b.q.EdgeState(t.Context(), node)
+		got, err := b.q.EdgeState(t.Context(), node, 0)
 		if err != nil {
 			t.Fatalf("%s: %v", step.name, err)
 		}
@@ -75,7 +75,7 @@ func TestEdgeState(t *testing.T) {
 			t.Errorf("%s: the probe is %+v, want %q pending", step.name, c.LastProbe, step.probe)
 		}
 	}
-	if got, err := b.q.EdgeState(t.Context(), other); err != nil || got.Revision != otherRevision || len(got.Connections) != 0 {
+	if got, err := b.q.EdgeState(t.Context(), other, 0); err != nil || got.Revision != otherRevision || len(got.Connections) != 0 {
 		t.Errorf("another node: %+v, %v", got, err)
 	}
 }
@@ -93,8 +93,14 @@ func TestEdgeState_Whole(t *testing.T) {
 		last = b.record("connection-"+id("con", n), requested(n, acme, cloudCo), allocated(n, nodes[n%2]), testingStarted(n))
 	}
 	b.project()
-	got, err := b.q.EdgeState(t.Context(), nodes[1])
+	got, err := b.q.EdgeState(t.Context(), nodes[1], 0)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if none, err := b.q.EdgeState(t.Context(), nodes[1], last); err != nil || none.Revision != last || len(none.Connections) > 0 {
+		t.Errorf("whoever has revision %d is told of %d connections at %d, %v", last, len(none.Connections), none.Revision, err)
+	}
+	if got, err = b.q.EdgeState(t.Context(), nodes[1], last-1); err != nil {
 		t.Fatal(err)
 	}
 	told := ids(got.Connections, func(s connection.State) string { return s.ID })

@@ -237,10 +237,10 @@ func TestQueriesNameNobody(t *testing.T) {
 	if _, err := q.Port(ctx, id("prt", 1)); err == nil {
 		t.Error("a stranger sees a port")
 	}
-	if _, err := q.EdgeState(ctx, node); err == nil {
+	if _, err := q.EdgeState(ctx, node, 0); err == nil {
 		t.Error("a stranger sees an edge node's desired state")
 	}
-	if s, err := q.EdgeState(projections.Viewing(ctx, projections.Node(node)), node); err != nil || len(s.Connections) == 0 {
+	if s, err := q.EdgeState(projections.Viewing(ctx, projections.Node(node)), node, 0); err != nil || len(s.Connections) == 0 {
 		t.Errorf("the node sees %d connections, %v", len(s.Connections), err)
 	}
 }

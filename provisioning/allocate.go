@@ -77,7 +77,9 @@ func (p *Provisioner) allocate(ctx context.Context, s saga, races int) error {
 	}
 	var choice built
 	if why == (obstacle{}) {
-		choice, why, err = p.choose(ctx, c, g, place, races)
+		claim := p.claim()
+		defer claim.release()
+		choice, why, err = p.choose(ctx, c, g, place, races, claim)
 	}
 	if err != nil {
 		return err
@@ -122,7 +124,7 @@ func (p *Provisioner) site(ctx context.Context, g ground) (place site, why obsta
 }
 
 // choose picks what is free now. skip is how many free ones to leave to others.
-func (p *Provisioner) choose(ctx context.Context, c connection.State, g ground, place site, skip int) (choice built, why obstacle, err error) {
+func (p *Provisioner) choose(ctx context.Context, c connection.State, g ground, place site, skip int, claim *claim) (choice built, why obstacle, err error) {
 	const op = "provisioning.choose"
 	db, onePort := p.options.Pool, place.a.ID == place.z.ID
 	choice.mbps = g.more(c)
@@ -139,23 +141,16 @@ func (p *Provisioner) choose(ctx context.Context, c connection.State, g ground, 
 			return choice, full(parties[i], side, load, wanted), nil
 		}
 	}
-	tag, ok, err := firstFree(ctx, db, reservedTag, place.node.ID, connection.MinTag, connection.MaxTag, skip)
+	tag, ok, err := claim.firstFree(ctx, db, reservedTag, place.node.ID, connection.MinTag, connection.MaxTag, skip)
 	if err != nil || !ok {
 		return choice, obstacle{"the edge node has no room for another connection", fmt.Sprintf("the edge node %s (%s)", place.node.ID, place.node.Name)}, err
 	}
-	vlanA, ok, err := firstFree(ctx, db, reservedVLAN, place.a.ID, connection.MinVLAN, connection.MaxVLAN, skip)
+	vlanA, ok, err := claim.firstFree(ctx, db, reservedVLAN, place.a.ID, connection.MinVLAN, connection.MaxVLAN, skip)
 	if err != nil || !ok {
 		return choice, noVLAN(parties[0], place.a), err
 	}
-	skipZ := skip
-	if onePort {
-		skipZ++
-	}
-	vlanZ, ok, err := firstFree(ctx, db, reservedVLAN, place.z.ID, connection.MinVLAN, connection.MaxVLAN, skipZ)
-	if onePort && vlanZ == vlanA && skip > 0 { // so few are left that there is nothing to skip
-		return p.choose(ctx, c, g, place, 0)
-	}
-	if err != nil || !ok || onePort && vlanZ == vlanA {
+	vlanZ, ok, err := claim.firstFree(ctx, db, reservedVLAN, place.z.ID, connection.MinVLAN, connection.MaxVLAN, skip)
+	if err != nil || !ok {
 		return choice, noVLAN(parties[1], place.z), err
 	}
 	choice.Build = connection.Build{

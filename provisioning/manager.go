@@ -25,7 +25,7 @@ func (p *Provisioner) Projection() projections.Projection {
 	return projections.Projection{Name: ProjectionName, Apply: p.start}
 }
 
-// start inserts one job for each order or connection that batch says something new of, and one more for each deadline
+// start inserts one job for each order or connection that batch says something new of, one for both of a new order, and one more for each deadline
 // that batch sets, to run when it is reached.
 func (p *Provisioner) start(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error {
 	var jobs []river.InsertManyParams
@@ -35,10 +35,14 @@ func (p *Provisioner) start(ctx context.Context, tx pgx.Tx, batch []events.Recor
 		if !ok {
 			continue
 		}
-		if i, again := queued[recorded.Stream]; again { // the later event is the better cause to name
+		stream := recorded.Stream
+		if placed, ok := recorded.Event.(order.Placed); ok && placed.Item == "" { // its connection is requested in the same append
+			stream = connection.Stream(placed.ConnectionID)
+		}
+		if i, again := queued[stream]; again { // the later event is the better cause to name
 			jobs[i].Args = args
 		} else {
-			queued[recorded.Stream] = len(jobs)
+			queued[stream] = len(jobs)
 			jobs = append(jobs, river.InsertManyParams{Args: args, InsertOpts: insertOpts(time.Time{})})
 		}
 		if deadline := p.deadlineSet(recorded.Event); !deadline.IsZero() {

@@ -81,7 +81,10 @@ type Provisioner struct {
 	appender appender
 	client   *river.Client[pgx.Tx]
 	backOff  func(attempt int) time.Duration
+	claims   claims
 }
+
+func (p *Provisioner) claim() *claim { return &claim{of: &p.claims} }
 
 // Migrate brings River's own tables to the version this build needs. It is safe to call from several nodes at once.
 func Migrate(ctx context.Context, pool *pgxpool.Pool) error {
@@ -127,7 +130,7 @@ func New(o Options) (*Provisioner, error) {
 	o.StepAttempts = min(defaulted(o.StepAttempts, maxAttempts), maxAttempts)
 	o.Workers = defaulted(o.Workers, DefaultWorkers)
 
-	p := &Provisioner{options: o, appender: o.Log, backOff: backOff, policy: Policy{
+	p := &Provisioner{options: o, appender: o.Log, backOff: backOff, claims: claims{held: map[number]*claim{}}, policy: Policy{
 		ProbeAttempts: o.ProbeAttempts,
 		ProbePause:    o.ProbePause,
 		ChangeWithin:  o.ChangeWithin,

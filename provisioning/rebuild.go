@@ -87,7 +87,9 @@ func (p *Provisioner) rebuild(ctx context.Context, s saga, g ground, start conne
 	if why := beside.crowded(place); why != (obstacle{}) {
 		return why, nil
 	}
-	choice, why, err := p.choose(ctx, s.connection, g, place, races)
+	claim := p.claim()
+	defer claim.release()
+	choice, why, err := p.choose(ctx, s.connection, g, place, races, claim)
 	if err != nil || why != (obstacle{}) {
 		return why, err
 	}

@@ -2,7 +2,7 @@ package provisioning
 
 import (
 	"context"
-	"errors"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 
@@ -31,25 +31,79 @@ type Reservation struct {
 	Mbps   int    // taken from the port's capacity
 }
 
-// firstFree returns the (skip+1)-th free number of a scope in [lowest, highest], or ok false when none is left.
-// Sagas that lost a race skip further than the winners did, so that a crowd needs few rounds.
-func firstFree(ctx context.Context, db querier, kind, scope string, lowest, highest, skip int) (number int, ok bool, err error) {
-	// The anti-join reads the scope's rows by the primary key.
+// claims are the numbers that jobs of this process have chosen and may not have reserved yet: a crowd of orders would otherwise choose
+// the same ones, and all but one of them do it again. Other processes do not know of them; the reservation decides.
+type claims struct {
+	mu   sync.Mutex
+	held map[number]*claim
+}
+
+// number is one of a scope's numbers, such as a port's VLANs.
+type number struct {
+	kind, scope string
+	n           int
+}
+
+// claim is what one job has chosen. Whoever makes one releases it.
+type claim struct {
+	of   *claims
+	held []number
+}
+
+func (c *claim) release() {
+	c.of.mu.Lock()
+	defer c.of.mu.Unlock()
+	for _, n := range c.held {
+		delete(c.of.held, n)
+	}
+	c.held = nil
+}
+
+// hold adds a number to the claim. The caller has the lock.
+func (c *claim) hold(n number) int {
+	c.of.held[n] = c
+	c.held = append(c.held, n)
+	return n.n
+}
+
+// firstFree chooses the (skip+1)-th free number of a scope in [lowest, highest] that is in no claim, and claims it. When all are
+// claimed it is one of another's, who may yet not get it; ok is false when none is left. Sagas that lost a race skip further than the winners did, so that a crowd needs few rounds.
+func (c *claim) firstFree(ctx context.Context, db querier, kind, scope string, lowest, highest, skip int) (chosen int, ok bool, err error) {
+	c.of.mu.Lock()
+	most := skip + 1 + len(c.of.held)
+	c.of.mu.Unlock()
+	// So many free ones are among the first that are as many more than there are rows. The anti-join reads these by the primary key.
 	const query = `
-		WITH free AS (
-			SELECT n, row_number() OVER (ORDER BY n) - 1 AS rank
-			FROM generate_series($3::integer, $4::integer) AS n
-			WHERE NOT EXISTS (SELECT FROM reservations r WHERE r.kind = $1 AND r.scope = $2 AND r.number = n)
-			ORDER BY n LIMIT $5 + 1)
-		SELECT n FROM free WHERE rank <= $5 ORDER BY n DESC LIMIT 1`
-	err = db.QueryRow(ctx, query, kind, scope, lowest, highest, skip).Scan(&number)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return 0, false, nil
-	case err != nil:
+		SELECT n FROM generate_series($3::integer, least($4, $3 + $5 - 1 + (SELECT count(*) FROM reservations WHERE kind = $1 AND scope = $2))::integer) AS n
+		WHERE NOT EXISTS (SELECT FROM reservations r WHERE r.kind = $1 AND r.scope = $2 AND r.number = n)
+		ORDER BY n LIMIT $5`
+	rows, err := db.Query(ctx, query, kind, scope, lowest, highest, most)
+	var free []int
+	if err == nil {
+		free, err = pgx.CollectRows(rows, pgx.RowTo[int])
+	}
+	if err != nil {
 		return 0, false, domain.Errorf(domain.Unavailable, "provisioning.firstFree", "the reservations could not be read: %w", err)
 	}
-	return number, true, nil
+	c.of.mu.Lock()
+	defer c.of.mu.Unlock()
+	contested := 0
+	for _, n := range free {
+		switch c.of.held[number{kind, scope, n}] {
+		case nil:
+			if chosen, ok = n, true; skip == 0 {
+				return c.hold(number{kind, scope, chosen}), true, nil
+			}
+			skip--
+		case c:
+		default:
+			contested = n
+		}
+	}
+	if ok {
+		return c.hold(number{kind, scope, chosen}), true, nil
+	}
+	return contested, contested != 0, nil
 }
 
 // portLoad returns the bandwidth that live connections hold on a port.
