@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"reflect"
+	"slices"
 	"time"
 )
 
@@ -30,16 +32,22 @@ type agent struct {
 	probed    chan probed
 	delivered chan struct{}
 
-	desired *DesiredState     // nil until the first one is known
-	fresh   bool              // the platform gave it to this agent; it is not from the cache
-	probes  map[string]*Probe // by probe id; nil while it runs
-	full    bool              // the spool is; said once
+	desired *DesiredState // nil until the first one is known
+	// What the next look at the node is at: the connections that are touched, or everything. That others are as they were left
+	// is made sure of by a look at everything every resyncEvery.
+	touched    map[string]bool
+	everything bool
+	seen       map[string]Observation // of every connection, as last looked at
+
+	fresh  bool              // the platform gave it to this agent; it is not from the cache
+	probes map[string]*Probe // by probe id; nil while it runs
+	full   bool              // the spool is; said once
 }
 
 // probed is the end of a probe.
 type probed struct {
-	id     string
-	result Probe
+	id, connection string
+	result         Probe
 }
 
 // watch keeps asking for the desired state and hands each answer to loop.
@@ -84,7 +92,7 @@ func (a *agent) loop(ctx context.Context) {
 	resync := time.NewTicker(resyncEvery)
 	defer resync.Stop()
 	var retry backoff
-	again := time.NewTimer(0)
+	again, retrying := time.NewTimer(0), true
 	boundary := time.NewTimer(time.Hour)
 	var interval time.Duration
 	var due time.Time // the boundary at which meters are read next; one that passes during other work is not skipped
@@ -102,17 +110,21 @@ func (a *agent) loop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case d := <-a.news:
-			a.desired, a.fresh = &d, true
+			a.take(d)
 			if err := a.remember(d); err != nil {
 				a.log.Warn("the desired state cannot be kept for a restart", "error", err)
 			}
 		case p := <-a.probed:
 			a.probes[p.id] = &p.result
+			a.touched[p.connection] = true
 			work = a.observe
 		case <-a.node.Changes():
-		case <-a.delivered:
+			a.touchTags(a.node.Changed())
+		case <-a.delivered: // what was closed may be forgotten now
 		case <-resync.C:
+			a.everything = true
 		case <-again.C:
+			a.everything, retrying = true, false
 		case <-boundary.C:
 			work, due = a.readMeters, time.Time{}
 		}
@@ -121,11 +133,58 @@ func (a *agent) loop(ctx context.Context) {
 		}
 		if err := work(ctx); err != nil && ctx.Err() == nil {
 			a.log.Warn("the node is not yet as it should be", "error", err)
-			again.Reset(retry.after())
+			a.everything = true
+			if !retrying { // what fails more often than that must not put it off
+				again.Reset(retry.after())
+				retrying = true
+			}
 			continue
 		}
+		clear(a.touched)
 		retry.reset()
 	}
+}
+
+// take takes over a desired state. If only some connections are another in it, they alone are touched; one that is to go
+// leaves something for others to take, which concerns everything.
+func (a *agent) take(d DesiredState) {
+	before := a.desired
+	known := a.fresh && before.ASN == d.ASN && before.RouterID == d.RouterID
+	a.desired, a.fresh = &d, true
+	if !known {
+		a.everything = true
+		return
+	}
+	was := make(map[string]DesiredConnection, len(before.Connections))
+	for _, c := range before.Connections {
+		was[c.ID] = c
+	}
+	for _, c := range d.Connections {
+		if old, listed := was[c.ID]; !listed || !reflect.DeepEqual(old, c) {
+			a.touched[c.ID] = true
+			a.everything = a.everything || c.Phase == Absent || listed && old.Tag != c.Tag
+		}
+		delete(was, c.ID)
+	}
+	a.everything = a.everything || len(was) > 0
+}
+
+// touchTags touches the connections of some tags.
+func (a *agent) touchTags(tags []int) {
+	if a.desired == nil || len(tags) == 0 {
+		return
+	}
+	for _, c := range a.desired.Connections {
+		if _, changed := slices.BinarySearch(tags, c.Tag); changed {
+			a.touched[c.ID] = true
+		}
+	}
+}
+
+// concerns reports whether the next look is at a connection.
+func (a *agent) concerns(c DesiredConnection) bool {
+	_, seen := a.seen[c.ID]
+	return a.everything || a.touched[c.ID] || !seen
 }
 
 // cached returns the desired state of the last run: a node whose platform cannot be reached carries on with it.

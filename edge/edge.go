@@ -89,7 +89,7 @@ func Run(ctx context.Context, c Config) error {
 		cache:    filepath.Join(c.StateDir, "desired.json"),
 		reporter: newReporter(c.Platform, c.Node.Kind(), c.Logger),
 		news:     make(chan DesiredState), probed: make(chan probed), delivered: make(chan struct{}, 1),
-		probes: map[string]*Probe{}, fail: cancel,
+		probes: map[string]*Probe{}, touched: map[string]bool{}, everything: true, seen: map[string]Observation{}, fail: cancel,
 	}
 	var wait sync.WaitGroup
 	parts := []func(context.Context){a.watch, a.deliver, a.reporter.run, a.loop}

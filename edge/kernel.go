@@ -255,6 +255,15 @@ func (n *KernelNode) List() ([]int, error) {
 // Changes is signalled when a session or an accepted route has changed.
 func (n *KernelNode) Changes() <-chan struct{} { return n.changes }
 
+// Changed returns the tags of which that is so since it was last asked.
+func (n *KernelNode) Changed() []int {
+	speaker, err := n.sessions()
+	if err != nil {
+		return nil
+	}
+	return speaker.Changed()
+}
+
 // Probe pings the provider's router from the node's address on the customer's side and the other way round, in each family:
 // each answer comes only if routes have crossed and the far router has taken them.
 func (n *KernelNode) Probe(ctx context.Context, c DesiredConnection) (bool, string) {

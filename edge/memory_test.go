@@ -271,6 +271,11 @@ func (n *memoryNode) Kind() Kind                                    { return EBP
 func (n *memoryNode) Configure(context.Context, DesiredState) error { return nil }
 func (n *memoryNode) Changes() <-chan struct{}                      { return n.changes }
 
+func (n *memoryNode) Changed() []int {
+	tags, _ := n.List()
+	return tags
+}
+
 func (n *memoryNode) Ensure(_ context.Context, c DesiredConnection) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -36,6 +36,8 @@ type Node interface {
 	List() ([]int, error)
 	// Changes is signalled when a session or a route has changed.
 	Changes() <-chan struct{}
+	// Changed returns the tags of which that is so since it was last asked.
+	Changed() []int
 }
 
 // Counters are the totals of a meter since it was made.

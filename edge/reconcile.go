@@ -10,7 +10,7 @@ import (
 	"crossbill/domain"
 )
 
-// reconcile compares the node with the desired state and does what is missing. What should not be there goes first: its
+// reconcile compares the node with the desired state, in what is touched or in everything, and does what is missing. What should not be there goes first: its
 // tags, VLANs and addresses may be wanted anew. One connection's failure does not keep the others back; the errors are
 // returned together, and reported one by one with the connection.
 func (a *agent) reconcile(ctx context.Context) error {
@@ -28,10 +28,13 @@ func (a *agent) reconcile(ctx context.Context) error {
 	if err := a.closeMeters(ctx, wanted, failures); err != nil {
 		return err
 	}
-	if a.fresh { // a stale state must not take down what has been ordered since
+	if a.everything && a.fresh { // a stale state must not take down what has been ordered since
 		rest = append(rest, a.removeOthers(ctx, wanted))
 	}
 	for _, c := range a.desired.Connections {
+		if !a.concerns(c) {
+			continue
+		}
 		if c.Phase == Suspended && failures[c.ID] == nil {
 			failures[c.ID] = a.pauseMeter(c)
 		}
@@ -45,7 +48,11 @@ func (a *agent) reconcile(ctx context.Context) error {
 			rest = append(rest, fmt.Errorf("%s: %w", id, err))
 		}
 	}
-	return errors.Join(rest...)
+	err := errors.Join(rest...)
+	if err == nil {
+		a.everything = false
+	}
+	return err
 }
 
 // closeMeters ends the metering of every connection that should carry traffic no more. A connection the platform no
@@ -336,27 +343,41 @@ func (a *agent) readMeters(context.Context) error {
 // observe refreshes what is reported, without touching the node.
 func (a *agent) observe(ctx context.Context) error { return a.observeAll(ctx, nil) }
 
-// observeAll tells the reporter what is seen of every connection of the desired state.
+// observeAll tells the reporter what is seen of every connection of the desired state, having looked at those concerned and
+// at those that are to go.
 func (a *agent) observeAll(ctx context.Context, failures map[string]error) error {
-	tags, err := a.node.List()
-	if err != nil {
-		return err
-	}
-	now := a.now().wall
+	now, early := a.now().wall, false
 	past := func(t time.Time) time.Time { // what a meter whose clock was set back has yet to come to, the platform would refuse
 		if t.After(now) {
+			early = true
 			return time.Time{}
 		}
 		return t
 	}
+	var tags []int // on the node
+	listed := false
 	var all []Observation
+	seen := make(map[string]Observation, len(a.desired.Connections))
 	for _, c := range a.desired.Connections {
+		if c.Phase != Absent && failures[c.ID] == nil && !a.concerns(c) {
+			seen[c.ID] = a.seen[c.ID]
+			all = append(all, a.seen[c.ID])
+			continue
+		}
+		early = false
 		m := a.journal.Meter(c.ID)
 		o := Observation{ConnectionID: c.ID, OpenedAt: m.OpenedAt, ClosedAt: past(m.ClosedAt), ResumedAt: past(m.ResumedAt)}
 		if m.Paused && !m.closed() {
 			o.SuspendedAt = past(m.SuspendedAt)
 		}
 		if c.Phase == Absent {
+			if !listed {
+				var err error
+				if tags, err = a.node.List(); err != nil {
+					return err
+				}
+				listed = true
+			}
 			undelivered, _ := a.journal.Undelivered(c.ID)
 			o.Removed = a.fresh && undelivered == 0 && !m.open() && o.ClosedAt.Equal(m.ClosedAt) && !slices.Contains(tags, c.Tag)
 		} else {
@@ -376,8 +397,12 @@ func (a *agent) observeAll(ctx context.Context, failures map[string]error) error
 			o.Message = err.Error()
 		}
 		o.Message = shorten(o.Message, maxMessage)
+		if !early { // else it is looked at again
+			seen[c.ID] = o
+		}
 		all = append(all, o)
 	}
+	a.seen = seen
 	a.reporter.set(a.desired.Revision, all)
 	a.forgetProbes()
 	return nil
@@ -394,7 +419,7 @@ func (a *agent) startProbe(ctx context.Context, c DesiredConnection) {
 		defer cancel()
 		passed, detail := a.node.Probe(limited, c)
 		select {
-		case a.probed <- probed{c.ProbeID, Probe{ID: c.ProbeID, Passed: passed, Detail: shorten(detail, maxMessage)}}:
+		case a.probed <- probed{c.ProbeID, c.ID, Probe{ID: c.ProbeID, Passed: passed, Detail: shorten(detail, maxMessage)}}:
 		case <-ctx.Done():
 		}
 	}()

@@ -236,6 +236,9 @@ func (n *SoftwareNode) List() ([]int, error) {
 // Changes is never signalled: nothing changes by itself.
 func (n *SoftwareNode) Changes() <-chan struct{} { return n.changes }
 
+// Changed returns none.
+func (n *SoftwareNode) Changed() []int { return nil }
+
 func (n *SoftwareNode) relay(tag int) *relay {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -45,6 +45,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -128,6 +129,9 @@ type Speaker struct {
 	options Options
 	changes chan struct{}
 
+	noting sync.Mutex
+	noted  map[int]bool // tags of which something has changed; see Changed
+
 	mu          sync.Mutex // also serialises Ensure and Remove
 	connections map[key]*connection
 	restarted   map[key]bool       // see Options; until the connection is there
@@ -167,7 +171,7 @@ func Start(options Options) (*Speaker, error) {
 			restarted[k] = true
 		}
 	}
-	return &Speaker{options: options, changes: make(chan struct{}, 1), connections: map[key]*connection{}, restarted: restarted}, nil
+	return &Speaker{options: options, changes: make(chan struct{}, 1), connections: map[key]*connection{}, restarted: restarted, noted: map[int]bool{}}, nil
 }
 
 // Ensure makes the sessions of one connection what c says, and does nothing if they are. New prefixes and limits are
@@ -260,7 +264,7 @@ func (s *Speaker) drop(c *connection) {
 func (s *Speaker) forget(c *connection) {
 	delete(s.connections, c.want.key())
 	s.idle = append(s.idle, c.server)
-	s.signal()
+	s.signal(c.want.Tag)
 }
 
 // acquire returns a GoBGP server that is not in use. GoBGP has no way to end a server's goroutine, so stopped servers
@@ -276,7 +280,19 @@ func (s *Speaker) acquire() *gobgp.BgpServer {
 	return server
 }
 
-func (s *Speaker) signal() {
+// Changed returns the tags of the connections of which a session or an accepted route has changed since it was last asked.
+func (s *Speaker) Changed() []int {
+	s.noting.Lock()
+	defer s.noting.Unlock()
+	tags := slices.Sorted(maps.Keys(s.noted))
+	clear(s.noted)
+	return tags
+}
+
+func (s *Speaker) signal(tag int) {
+	s.noting.Lock()
+	s.noted[tag] = true
+	s.noting.Unlock()
 	select {
 	case s.changes <- struct{}{}:
 	default:

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -42,9 +43,16 @@ func session(r *router, asn uint32, prefixes ...string) Session {
 
 func ensure(t testing.TB, s *Speaker, c Connection) {
 	t.Helper()
-	if err := s.Ensure(t.Context(), c); err != nil {
-		t.Fatal(err)
-	}
+	eventually(t, patience, func() string { // a process that another test starts has a listener that was closed until its exec
+		err := s.Ensure(t.Context(), c)
+		if err != nil && strings.Contains(err.Error(), syscall.EADDRINUSE.Error()) {
+			return err.Error()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ""
+	})
 }
 
 func states(t testing.TB, s *Speaker, tag int) (pair [2]SessionStatus) {

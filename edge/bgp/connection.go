@@ -75,8 +75,9 @@ const startAttempts = 100
 func (s *Speaker) start(ctx context.Context, c Connection) (*connection, error) {
 	const op = "bgp.Ensure"
 	server := s.acquire()
+	signal := func() { s.signal(c.Tag) }
 	watch, unwatch := context.WithCancel(context.Background())
-	conn := &connection{server: server, options: s.options, want: c, unwatch: unwatch, signal: s.signal, sessions: map[Side]*observed{}, deferring: s.restarted[c.key()]}
+	conn := &connection{server: server, options: s.options, want: c, unwatch: unwatch, signal: signal, sessions: map[Side]*observed{}, deferring: s.restarted[c.key()]}
 	conn.deferral = time.AfterFunc(s.options.DeferralTime, func() {
 		conn.settle(true)
 		conn.signal()
@@ -103,7 +104,7 @@ func (s *Speaker) start(ctx context.Context, c Connection) (*connection, error) 
 	}
 	if err := server.WatchEvent(watch, request, func(event *api.WatchEventResponse) {
 		conn.observe(event, time.Now())
-		s.signal()
+		signal()
 	}); err != nil {
 		return fail(domain.Internal, "watch", err)
 	}

@@ -184,16 +184,16 @@ func (r *relay) accept() {
 }
 
 func (r *relay) run(ctx context.Context) {
-	retry := r.options.ConnectRetry
+	retry := time.Duration(0) // the first call is made at once (RFC 4271 section 8.2.2, ManualStart)
 	for r.awaitReady(ctx) {
 		c, failed := r.nextCall(ctx, retry)
 		switch {
 		case failed:
-			retry = min(2*retry, max(maxConnectRetry, r.options.ConnectRetry))
+			retry = max(r.options.ConnectRetry, min(2*retry, maxConnectRetry))
 		case c != nil && r.carry(ctx, c):
 			retry = r.options.ConnectRetry
 		case c != nil:
-			retry = min(2*retry, max(maxConnectRetry, r.options.ConnectRetry))
+			retry = max(r.options.ConnectRetry, min(2*retry, maxConnectRetry))
 			r.pause(ctx)
 		}
 	}
