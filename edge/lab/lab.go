@@ -28,6 +28,7 @@ type Options struct {
 // RouterConfig is one BIRD router.
 type RouterConfig struct {
 	VLAN         int          // the tag its frames carry on the wire; 0 for none
+	ServiceVLAN  int          // of an 802.1ad tag around that one; 0 for none. Needs a further router: its MTU is four bytes less
 	Address      netip.Prefix // its address on the link, such as 100.64.0.2/30
 	Peer         netip.Addr   // the edge's address
 	IPv6Address  netip.Prefix // as Address, such as 2001:db8::3/127; either may be missing

@@ -50,6 +50,12 @@ func (l *Lab) StartRouter(context.Context, string, RouterConfig) error { return 
 // JoinNetwork returns an Unavailable error.
 func (l *Lab) JoinNetwork(context.Context, string, RouterConfig) error { return Supported() }
 
+// AddInterface returns an Unavailable error.
+func (l *Lab) AddInterface(context.Context, string, string, netip.Prefix) error { return Supported() }
+
+// SetVLAN returns an Unavailable error.
+func (l *Lab) SetVLAN(string, string, int) error { return Supported() }
+
 // StopRouter does nothing.
 func (l *Lab) StopRouter(string) error { return nil }
 

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,16 +66,17 @@ func inNamespace(path string, f func() error) error {
 func linkNamespaces(pathA, nameA, pathB, nameB string) error {
 	veth := &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs(), PeerName: nameB}
 	veth.Name = nameA
-	for path, field := range map[string]*any{pathA: &veth.Namespace, pathB: &veth.PeerNamespace} {
-		if path == "" {
-			path = "/proc/thread-self/ns/net"
-		}
+	for _, end := range []struct {
+		path  string
+		field *any
+	}{{pathA, &veth.Namespace}, {pathB, &veth.PeerNamespace}} {
+		path := cmp.Or(end.path, "/proc/thread-self/ns/net")
 		ns, err := netns.GetFromPath(path)
 		if err != nil {
 			return fmt.Errorf("namespace %s: %w", path, err)
 		}
 		defer ns.Close()
-		*field = netlink.NsFd(int(ns))
+		*end.field = netlink.NsFd(int(ns))
 	}
 	if err := netlink.LinkAdd(veth); err != nil {
 		return fmt.Errorf("link %s to %s: %w", nameA, nameB, err)
@@ -103,6 +105,14 @@ func linkUp(name string) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return netlink.LinkSetUp(link)
+}
+
+func setMTU(name string, mtu int) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return netlink.LinkSetMTU(link, mtu)
 }
 
 // configureAddress sets an interface of the current namespace up, with the address. IPv6 is let speak where it has one.

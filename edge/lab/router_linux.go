@@ -67,6 +67,12 @@ type family struct {
 	Networks []netip.Prefix
 }
 
+// Links of Ethernet have room for one tag above their MTU (IEEE 802.3 clause 3.2.7), which is their packets', in bytes.
+const (
+	ethernetMTU = 1500
+	vlanTag     = 4
+)
+
 // Families returns the address families that the router has a link in.
 func (c RouterConfig) Families() (all []family) {
 	for _, f := range []family{{"ipv4", "edge", c.Address, c.Peer, nil}, {"ipv6", "edge6", c.IPv6Address, c.IPv6Peer, nil}} {
@@ -189,10 +195,18 @@ func (l *Lab) joinNetwork(ctx context.Context, place string, c RouterConfig) err
 			}
 		}
 	}
-	if err := l.trunks[side].assign(c.VLAN, branch); err != nil {
+	if c.ServiceVLAN > 0 && !further {
+		return errors.New("a service VLAN needs a further router")
+	}
+	if err := l.trunks[side].assign(c.ServiceVLAN, c.VLAN, branch); err != nil {
 		return err
 	}
 	return inNamespace(l.Namespace(place), func() error {
+		if c.ServiceVLAN > 0 {
+			if err := setMTU(RouterInterface, ethernetMTU-vlanTag); err != nil {
+				return err
+			}
+		}
 		for _, family := range c.Families() {
 			if err := configureAddress(RouterInterface, family.Address); err != nil {
 				return err
@@ -206,6 +220,33 @@ func (l *Lab) joinNetwork(ctx context.Context, place string, c RouterConfig) err
 		}
 		return nil
 	})
+}
+
+// AddInterface gives a side's main namespace an interface with an address, for a router of the caller's own that has many links.
+// Nothing passes it before [Lab.SetVLAN].
+func (l *Lab) AddInterface(ctx context.Context, side, name string, address netip.Prefix) error {
+	space, branch := l.Namespace(side), "br-"+name
+	err := linkNamespaces(space, branch, space, name)
+	if err == nil {
+		err = errors.Join(l.offloadsOff(ctx, side, branch), l.offloadsOff(ctx, side, name))
+	}
+	if err == nil {
+		err = inNamespace(space, func() error { return errors.Join(linkUp(branch), configureAddress(name, address)) })
+	}
+	if err != nil {
+		return domain.Errorf(domain.Unavailable, "lab.AddInterface", "side %s can't have an interface %s: %w", side, name, err)
+	}
+	return nil
+}
+
+// SetVLAN says which VLAN of the side's port the frames of an interface from AddInterface are in.
+func (l *Lab) SetVLAN(side, name string, vlan int) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.trunks[side].assign(0, vlan, "br-"+name); err != nil {
+		return domain.Errorf(domain.Unavailable, "lab.SetVLAN", "the VLAN of %s on side %s can't be set: %w", name, side, err)
+	}
+	return nil
 }
 
 func (r *router) waitReady(ctx context.Context) error {

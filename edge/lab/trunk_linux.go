@@ -61,8 +61,12 @@ func (t *trunk) attach(ifindex int, program *ebpf.Program, where ebpf.AttachType
 	return nil
 }
 
-// assign gives a VLAN to the main router (branch "") or to the router behind a branch.
-func (t *trunk) assign(vlan int, branch string) error {
+// serviceShift is where the tagger has the service VLAN in the number of a VLAN.
+const serviceShift = 16
+
+// assign gives a VLAN, in a service VLAN or 0, to the main router (branch "") or to the router behind a branch.
+func (t *trunk) assign(serviceVLAN, vlan int, branch string) error {
+	tags := uint32(serviceVLAN<<serviceShift | vlan)
 	return inNamespace(t.namespace, func() error {
 		sender, receiver := t.ifindex, 0
 		if branch != "" {
@@ -82,8 +86,8 @@ func (t *trunk) assign(vlan int, branch string) error {
 			_ = t.objects.Vlans.Delete(old) // the router had another VLAN before
 		}
 		return errors.Join(
-			t.objects.Vlans.Put(uint32(vlan), uint32(receiver)),
-			t.objects.Senders.Put(uint32(sender), uint32(vlan)))
+			t.objects.Vlans.Put(tags, uint32(receiver)),
+			t.objects.Senders.Put(uint32(sender), tags))
 	})
 }
 

@@ -9,7 +9,10 @@
 //	trunk_egress    tags what the main router sends
 //	branch_ingress  tags what another router sends and puts it on the trunk
 //
-// A frame of no known VLAN is dropped, and before its VLAN is known a router cannot send: the wire stays silent.
+// A VLAN may be inside a service VLAN (IEEE 802.1ad): its frames carry two tags, of TPID 0x88a8 and within it 0x8100.
+//
+// A frame of no known VLAN is dropped, as is one with a tag too many or of another TPID, and before its VLAN is known a
+// router cannot send: the wire stays silent.
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -23,8 +26,11 @@ char LICENSE[] SEC("license") = "GPL";
 #define VERDICT_DROP 2
 #define VLAN_ID_MASK 0x0fff
 #define MAX_ROUTERS 256
+#define SERVICE_SHIFT 16
 
-// vlans: a VLAN, 0 for untagged, to the branch's ifindex, 0 for the main router.
+// A VLAN is a number: its identifier, and that of the service VLAN around it, 0 for none, shifted; 0 for untagged.
+
+// vlans: a VLAN to the branch's ifindex, 0 for the main router.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, __u32);
@@ -42,15 +48,35 @@ struct {
 
 volatile const __u32 trunk;
 
+// push gives a frame the tags of a VLAN.
+static __always_inline int push(struct __sk_buff *skb, __u32 vlan)
+{
+	if (vlan & VLAN_ID_MASK && bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021Q), vlan & VLAN_ID_MASK) < 0)
+		return -1;
+	if (vlan >> SERVICE_SHIFT && bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021AD), vlan >> SERVICE_SHIFT) < 0)
+		return -1;
+	return 0;
+}
+
 SEC("tcx/ingress")
 int trunk_ingress(struct __sk_buff *skb)
 {
-	__u32 vlan = skb->vlan_present ? skb->vlan_tci & VLAN_ID_MASK : 0;
-	__u32 *branch = bpf_map_lookup_elem(&vlans, &vlan);
+	__u32 vlan = 0, *branch;
 
+	if (skb->vlan_present && skb->vlan_proto == bpf_htons(ETH_P_8021AD)) {
+		vlan = (skb->vlan_tci & VLAN_ID_MASK) << SERVICE_SHIFT;
+		if (bpf_skb_vlan_pop(skb) < 0 || !skb->vlan_present) // the tag within is in its place now
+			return VERDICT_DROP;
+	}
+	if (skb->vlan_present) {
+		if (skb->vlan_proto != bpf_htons(ETH_P_8021Q))
+			return VERDICT_DROP;
+		vlan |= skb->vlan_tci & VLAN_ID_MASK;
+		if (bpf_skb_vlan_pop(skb) < 0 || skb->vlan_present)
+			return VERDICT_DROP;
+	}
+	branch = bpf_map_lookup_elem(&vlans, &vlan);
 	if (!branch)
-		return VERDICT_DROP;
-	if (skb->vlan_present && bpf_skb_vlan_pop(skb) < 0)
 		return VERDICT_DROP;
 	return *branch ? bpf_redirect(*branch, 0) : VERDICT_NEXT;
 }
@@ -66,7 +92,7 @@ int trunk_egress(struct __sk_buff *skb)
 	vlan = bpf_map_lookup_elem(&senders, &interface);
 	if (!vlan)
 		return VERDICT_DROP;
-	if (*vlan && bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021Q), *vlan) < 0)
+	if (push(skb, *vlan) < 0)
 		return VERDICT_DROP;
 	return VERDICT_NEXT;
 }
@@ -79,7 +105,7 @@ int branch_ingress(struct __sk_buff *skb)
 
 	if (!vlan)
 		return VERDICT_DROP;
-	if (*vlan && bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021Q), *vlan) < 0)
+	if (push(skb, *vlan) < 0)
 		return VERDICT_DROP;
 	return bpf_redirect(trunk, 0);
 }
