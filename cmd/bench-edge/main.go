@@ -1,7 +1,7 @@
 // Command bench-edge measures an edge node on one machine: what a frame costs beside a program that does nothing, TCP across
 // the lab beside the kernel's own forwarding, TCP through the policer beside what was ordered, packets of 1 000 VLANs beside an
-// nftables ruleset that counts and limits the same 1 000, many BGP sessions and routes, and an agent with many
-// connections. Ours and the limit are measured in turns.
+// nftables ruleset that counts and limits the same 1 000, many BGP sessions and routes, an agent with many
+// connections, and orders until they are in production. Ours and the limit are measured in turns.
 //
 // It needs root on Linux, works in network namespaces of its own, and removes what it made. What the figures mean is in
 // docs/performance.md. Start reading at [program].
@@ -37,7 +37,7 @@ func main() {
 // startedAs returns what this program is to do if it was started by itself, in another network namespace or to be measured
 // alone, and what it was told; nil if it was not.
 func startedAs() (here func(ctx context.Context, task string) error, task string) {
-	for variable, here := range map[string]func(context.Context, string) error{asSender: sendHere, asSpeaker: speakHere, asAgent: agentHere} {
+	for variable, here := range map[string]func(context.Context, string) error{asSender: sendHere, asSpeaker: speakHere, asAgent: agentHere, asNode: nodeHere, asBare: bareHere} {
 		if task := os.Getenv(variable); task != "" {
 			return here, task
 		}
@@ -54,6 +54,7 @@ var program = bench.Program[*run]{
 		{Name: "vs_nftables", Measure: vsNftables},
 		{Name: "bgp_scale", Measure: bgpScale},
 		{Name: "agent", Measure: agentLoad},
+		{Name: "order_overhead", Measure: orderOverhead},
 	},
 	Open: func(server *bench.Server, rounds int, quick bool) (*run, error) {
 		s := full
@@ -78,13 +79,15 @@ type sizes struct {
 
 	connections int           // of one agent
 	metering    time.Duration // for which it is measured
+
+	orders []int // that are placed at once
 }
 
 var (
 	full = sizes{frames: 5_000_000, transfer: 10 * time.Second, rates: []int{10, 100, 1000}, vlans: 1000, flood: 5 * time.Second, sessions: 200, routes: 100_000,
-		connections: 500, metering: 30 * time.Second} // of 4 000, which a node is to carry: what they take grows with their square
+		connections: 500, metering: 30 * time.Second, orders: []int{1, 100}} // of 4 000, which a node is to carry: what they take grows with their square
 	small = sizes{frames: 1000, transfer: time.Second, rates: []int{10}, vlans: 4, flood: 200 * time.Millisecond, sessions: 4, routes: 40,
-		connections: 3, metering: 2 * readEvery}
+		connections: 3, metering: 2 * readEvery, orders: []int{1, 3}}
 )
 
 // run is what a bench is given.

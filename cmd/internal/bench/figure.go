@@ -42,7 +42,7 @@ func Alternate(f Figure, rounds int, ours, limit func() (float64, error)) (Figur
 }
 
 // Ratio is that of the medians: one round that the machine was busy elsewhere must not decide.
-func (f Figure) Ratio() float64 { return median(f.Ours) / median(f.Limit) }
+func (f Figure) Ratio() float64 { return Median(f.Ours) / Median(f.Limit) }
 
 func (f Figure) met() bool {
 	return f.Ratio() >= f.Floor && (f.Ceiling == 0 || f.Ratio() <= f.Ceiling)
@@ -57,7 +57,8 @@ func (f Figure) spread() (lowest, highest float64) {
 	return slices.Min(ratios), slices.Max(ratios)
 }
 
-func median(values []float64) float64 {
+// Median is the middle of some values.
+func Median(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	n := len(sorted)
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
@@ -84,7 +85,7 @@ func report(out io.Writer, figures []Figure) (missed int, err error) {
 		}
 		lowest, highest := f.spread()
 		fmt.Fprintf(table, "%s\t%.0f\t%.0f\t%s\t%.2f\t%s\t%d\t%.2f .. %.2f\t%s\n",
-			f.Bench, median(f.Ours), median(f.Limit), f.Unit, f.Ratio(), asked, len(f.Ours), lowest, highest, verdict)
+			f.Bench, Median(f.Ours), Median(f.Limit), f.Unit, f.Ratio(), asked, len(f.Ours), lowest, highest, verdict)
 	}
 	if err := table.Flush(); err != nil {
 		return missed, err
@@ -96,7 +97,7 @@ func report(out io.Writer, figures []Figure) (missed int, err error) {
 			Ours  float64 `json:"ours"`
 			Limit float64 `json:"limit"`
 			Ratio float64 `json:"ratio"`
-		}{f.Bench, round(median(f.Ours), 1), round(median(f.Limit), 1), round(f.Ratio(), 1000)})
+		}{f.Bench, round(Median(f.Ours), 1), round(Median(f.Limit), 1), round(f.Ratio(), 1000)})
 		if err != nil {
 			return missed, err
 		}
