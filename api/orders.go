@@ -189,7 +189,7 @@ func (s *Server) GetOrder(ctx context.Context, req GetOrderRequestObject) (GetOr
 		return nil, err
 	}
 	view := orderView(state)
-	if callerFrom(ctx).Operator() {
+	if callerFrom(ctx).Operator() && state.State != order.StateCompleted { // of one that is, it would be of a move that was rolled back
 		detail, err := s.Queries.OrderObstacle(ctx, state.ID)
 		if err != nil {
 			return nil, err

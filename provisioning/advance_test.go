@@ -84,6 +84,42 @@ func TestJobsSnoozeUntilTheirTime(t *testing.T) {
 	w.check(delivered, order.StateCompleted, connection.StateProduction)
 }
 
+// Whatever is waited for has a timer of its own: those of what came before it may have run out.
+func TestEveryWaitHasATimer(t *testing.T) {
+	t.Parallel()
+	p, err := New(Options{Pool: newWorld(t).pool, Log: new(events.Log), ChangeWithin: time.Hour, EdgeWithin: 3 * time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, by := now(), now().Add(time.Minute)
+	for e, want := range map[domain.Event]time.Time{
+		order.Approved{Deadline: by}:                     by,
+		order.QuestionAsked{AnswerBy: by}:                by,
+		order.QuestionAnswered{Deadline: by}:             by,
+		connection.TestingStarted{Deadline: by}:          by,
+		connection.ChangeRequested{At: at}:               at.Add(time.Hour),
+		connection.RebuildAbandoned{At: at}:              at.Add(3 * time.Hour),
+		connection.Rebuilt{At: at}:                       at.Add(3 * time.Hour),
+		connection.TerminationScheduled{EffectiveAt: by}: by,
+		connection.SuspensionRequested{At: at}:           at.Add(3 * time.Hour),
+		connection.ResumptionRequested{At: at}:           at.Add(3 * time.Hour),
+		connection.DecommissionRequested{At: at}:         at.Add(3 * time.Hour),
+		connection.CancellationRequested{At: at}:         at.Add(3 * time.Hour),
+		connection.StepRetried{At: at}:                   at.Add(3 * time.Hour),
+		connection.Suspended{At: at}:                     {},
+	} {
+		if got := p.deadlineSet(e); !got.Equal(want) {
+			t.Errorf("%T has a timer at %s, want %s", e, got, want)
+		}
+	}
+	if got := p.deadlineSet(order.Placed{Deadline: by}); !got.Equal(by) { // not comparable, as the next
+		t.Errorf("an order has a timer at %s, want %s", got, by)
+	}
+	if got := p.deadlineSet(connection.RebuildStarted{Deadline: by}); !got.Equal(by) {
+		t.Errorf("a rebuild has a timer at %s, want %s", got, by)
+	}
+}
+
 func TestBackOffDoublesUpToALimit(t *testing.T) {
 	t.Parallel()
 	for attempt, want := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 5: 16 * time.Second, 9: 256 * time.Second, 10: maxBackOff, maxAttempts: maxBackOff} {

@@ -157,6 +157,8 @@ func (p *Provisioner) append(ctx context.Context, s saga, c change) error {
 			return err
 		}
 		decided = append(decided, recovered...)
+	}
+	if s.order.State != order.StateFailed { // of one that was rolled back it is why; a trouble may also have ended with another state
 		a.Ask = Both(a.Ask, forgetFailure(s.order.ID))
 	}
 	if len(decided) > 0 {

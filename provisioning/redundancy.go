@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"crossbill/domain"
+	"crossbill/domain/connection"
 	"crossbill/domain/edgenode"
 	"crossbill/domain/redundancygroup"
 	"crossbill/events"
@@ -27,7 +28,8 @@ type Group struct {
 	Others        []redundancygroup.Neighbour
 }
 
-// heldInGroup is one thing that a member of a group has, or is to have: a port (kind vlan) or an edge node (kind tag).
+// heldInGroup is one thing that a member of a group has, or is to have: a port (kind vlan) or an edge node (kind tag). Of the
+// connection itself it is also what version it has: one that ended meanwhile must not join, or nothing would free its place.
 type heldInGroup struct{ Group, Diversity, Connection, Kind, Scope string }
 
 // ReadBeside reads what stands beside a connection in all redundancy groups that it is in, and in one that it is to join ("" for
@@ -73,7 +75,7 @@ func (b Beside) Of(groupID string) []redundancygroup.Neighbour {
 	return nil
 }
 
-// heldBeside lists what a connection holds, and what all other members of its groups do: what is reserved for them, also for a
+// heldBeside lists what a connection holds and its version, and what all other members of its groups do: what is reserved for them, also for a
 // build that they leave, or what they were ordered on before anything is.
 func heldBeside(ctx context.Context, db querier, connectionID, joining string) ([]heldInGroup, error) {
 	const op = "provisioning.heldBeside"
@@ -89,7 +91,9 @@ func heldBeside(ctx context.Context, db querier, connectionID, joining string) (
 			   AND m.group_id IN (SELECT group_id FROM redundancy_members WHERE connection_id = $1 UNION ALL SELECT $2) -- redundancy_members_connection
 			UNION
 			SELECT '', '', owner, kind, scope FROM reservations WHERE owner = $1
-		) AS held ORDER BY 1, 3, 4, 5`, connectionID, joining)
+			UNION
+			SELECT '', '', $1, 'version', version::text FROM streams WHERE stream = $3 -- primary key
+		) AS held ORDER BY 1, 3, 4, 5`, connectionID, joining, connection.Stream(connectionID))
 	if err != nil {
 		return nil, domain.Errorf(domain.Unavailable, op, "what redundancy groups hold can't be read: %w", err)
 	}
@@ -108,7 +112,7 @@ func (b Beside) Stands(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	if !slices.Equal(held, b.held) {
-		return domain.Errorf(domain.Conflict, "provisioning.Stands", "a redundancy group of the connection %s has changed just now", b.connectionID).
+		return domain.Errorf(domain.Conflict, "provisioning.Stands", "the connection %s or a redundancy group of it has changed just now", b.connectionID).
 			WithHint("send the request again")
 	}
 	return nil

@@ -76,6 +76,25 @@ func TestMovesRaceWithGroups(t *testing.T) {
 	}
 }
 
+// A connection that ends between the look at it and the append does not join: nothing would free its place.
+func TestWhatHasEndedDoesNotJoin(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	l := w.line(&faulty{next: w.log})
+	l.d = l.place(wish{manual: true, at: l.clock})
+	l.settle(false)
+	group := l.id(domain.PrefixRedundancyGroup)
+	err := l.tryJoin(group, l.d, func() {
+		l.commandOrder(l.d, order.Reject{Reason: "no fibre there", At: l.clock})
+		l.settle(false)
+	})
+	l.check(l.d, order.StateRejected, connection.StateCancelled)
+	beside, read := ReadBeside(t.Context(), w.pool, w.log, l.id(domain.PrefixConnection), group)
+	if err == nil || read != nil || len(beside.Of(group)) > 0 {
+		t.Errorf("the group has %+v (%v, %v)", beside.Of(group), err, read)
+	}
+}
+
 // Where a member is counts from the reservations for it on, and where it was ordered before: until nothing is left of it there.
 func TestReadBeside(t *testing.T) {
 	t.Parallel()

@@ -311,13 +311,20 @@ func (e *scriptedEdge) tick(d deal) (news bool, err error) {
 func (e *scriptedEdge) look(c connection.State) (news bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	told := map[string]bool{}
 	for _, wanted := range c.Desired() {
+		told[wanted.EdgeNodeID] = true
 		if e.dead[wanted.EdgeNodeID] {
 			continue
 		}
 		again, err := e.report(c, wanted)
 		if news = news || again; err != nil {
 			return news, err
+		}
+	}
+	for key := range e.meters { // a node removes what it is told nothing of any more
+		if key[1] == c.ID && !told[key[0]] && !e.dead[key[0]] && !e.noRemoval {
+			delete(e.meters, key)
 		}
 	}
 	return news, nil

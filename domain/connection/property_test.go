@@ -156,6 +156,7 @@ func (w *walk) do(c Command) {
 	w.checkSold()
 	w.checkEdge()
 	w.checkRebuild()
+	w.checkGates(before, events)
 	w.checkTrouble(before)
 	if again, err := Decide(w.state, c); err != nil || again != nil {
 		w.t.Fatalf("seed %d: %T again on %q gave %v and %v", w.seed, c, w.state.State, again, err)
@@ -273,6 +274,11 @@ func (w *walk) checkRebuild() {
 			fail("a node is told of what it must not report on")
 		}
 	}
+	if s.rebuilding() && s.Change != nil {
+		if d, _ := s.DesiredOn(s.Rebuild.Build.EdgeNodeID); d.Mbps != s.Change.BandwidthMbps {
+			fail("the new build is not of the bandwidth that was ordered")
+		}
+	}
 	if r := s.Rebuild; r != nil {
 		switch {
 		case s.Leaving != nil:
@@ -286,6 +292,31 @@ func (w *walk) checkRebuild() {
 	for _, node := range s.Awaited() {
 		if !nodes[node] {
 			fail("a node is waited for that is told nothing")
+		}
+	}
+}
+
+// checkGates holds what a node says of its gates to the rebuild that is under way: what it says of an earlier one, or of the old
+// build, is none of the new one's.
+func (w *walk) checkGates(before State, happened []domain.Event) {
+	w.t.Helper()
+	r := before.Rebuild
+	for _, e := range happened {
+		var at, least time.Time
+		switch e := e.(type) {
+		case TrafficStopped:
+			at, least = e.At, r.RequestedAt.Add(-domain.MaxClockSkew)
+		case Rebuilt:
+			if at, least = e.At, r.RequestedAt.Add(-domain.MaxClockSkew); r.StoppedAt != nil {
+				least = r.StoppedAt.Add(time.Microsecond)
+			}
+		case TrafficRestored:
+			if at = e.At; r.StoppedAt != nil {
+				least = r.StoppedAt.Add(time.Microsecond)
+			}
+		}
+		if at.Before(least) {
+			w.t.Fatalf("seed %d: %T of %s, which is before %s: %+v", w.seed, e, at, least, before)
 		}
 	}
 }
@@ -418,6 +449,7 @@ func rebuilding(rng *rand.Rand, s State, at time.Time) Command {
 		return pick(c, c, c, AbandonRebuild{"no room", at})
 	}
 	node := r.Build.EdgeNodeID
+	gate := at.Add(-time.Duration(rng.IntN(8)/7) * time.Hour) // what a node said long ago may come late
 	up := func(side string) Command {
 		return ReportSession{node, side, "", Session{SessionEstablished, scenario.Noon, 2, 2}, at}
 	}
@@ -429,9 +461,9 @@ func rebuilding(rng *rand.Rand, s State, at time.Time) Command {
 	if rng.IntN(6) > 0 {
 		switch u := s.UnderTest(); {
 		case r.AbandonedAt != nil:
-			return ReportRestored{s.EdgeNodeID, at, at}
+			return ReportRestored{s.EdgeNodeID, gate, at}
 		case !s.Elsewhere() && r.StoppedAt == nil:
-			return ReportStopped{node, at, at}
+			return ReportStopped{node, gate, at}
 		case u.Sessions[SideA].State != SessionEstablished:
 			return up(SideA)
 		case u.Sessions[SideZ].State != SessionEstablished:
@@ -443,7 +475,7 @@ func rebuilding(rng *rand.Rand, s State, at time.Time) Command {
 		case r.CutoverRequestedAt == nil:
 			return RequestCutover{at}
 		}
-		return Activate{node, at, at}
+		return Activate{node, gate, at}
 	}
 	return pick(up(SideA), up(SideZ), ReportStopped{node, at, at}, probe, report, RequestCutover{at}, RequestCutover{at}, Activate{node, at, at}, Activate{node, at, at},
 		AbandonRebuild{"late", at}, AbandonRebuild{"late", at}, AbandonRebuild{"late", at}, ReportRestored{s.EdgeNodeID, at, at}, ReportRestored{s.EdgeNodeID, at, at})
