@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"reflect"
-	"slices"
 	"time"
 )
 
@@ -25,6 +24,7 @@ type agent struct {
 	log        *slog.Logger
 	now        func() instant
 	spoolLimit int
+	resync     time.Duration
 	cache      string // file of the last desired state
 	fail       context.CancelCauseFunc
 
@@ -32,22 +32,22 @@ type agent struct {
 	probed    chan probed
 	delivered chan struct{}
 
-	desired *DesiredState // nil until the first one is known
-	// What the next look at the node is at: the connections that are touched, or everything. That others are as they were left
-	// is made sure of by a look at everything every resyncEvery.
-	touched    map[string]bool
-	everything bool
-	seen       map[string]Observation // of every connection, as last looked at
+	desired *DesiredState     // nil until the first one is known
+	fresh   bool              // the platform gave it to this agent; it is not from the cache
+	whole   bool              // since then all of the node has been looked at
+	present map[int]bool      // the tags of which anything is on the node; nil if it could not be listed
+	left    []int             // tags that connections had before the last desired state
+	probes  map[string]*Probe // by probe id; nil while it runs
+	full    bool              // the spool is; said once
 
-	fresh  bool              // the platform gave it to this agent; it is not from the cache
-	probes map[string]*Probe // by probe id; nil while it runs
-	full   bool              // the spool is; said once
+	interval time.Duration
+	due      time.Time // the boundary at which meters are read next; one that passes during other work is not skipped
 }
 
 // probed is the end of a probe.
 type probed struct {
-	id, connection string
-	result         Probe
+	id     string
+	result Probe
 }
 
 // watch keeps asking for the desired state and hands each answer to loop.
@@ -89,102 +89,118 @@ func (a *agent) watch(ctx context.Context) {
 // loop is the agent's one thread of control.
 func (a *agent) loop(ctx context.Context) {
 	a.desired = a.cached()
-	resync := time.NewTicker(resyncEvery)
+	resync := time.NewTicker(a.resync)
 	defer resync.Stop()
 	var retry backoff
-	again, retrying := time.NewTimer(0), true
+	again, waiting := time.NewTimer(0), true // what fails meanwhile does not put it off
 	boundary := time.NewTimer(time.Hour)
-	var interval time.Duration
-	var due time.Time // the boundary at which meters are read next; one that passes during other work is not skipped
 	for {
 		if a.desired != nil {
-			now := a.now().wall
-			next := now.Truncate(a.desired.ReadingInterval).Add(a.desired.ReadingInterval)
-			if interval != a.desired.ReadingInterval || due.IsZero() || next.Before(due) { // the clock was set back
-				interval, due = a.desired.ReadingInterval, next
-			}
-			boundary.Reset(due.Sub(now) + afterBoundary)
+			boundary.Reset(a.untilDue() + afterBoundary)
 		}
-		work := a.reconcile
+		work, of := a.reconcile, scope(nil)
 		select {
 		case <-ctx.Done():
 			return
 		case d := <-a.news:
-			a.take(d)
-			if err := a.remember(d); err != nil {
-				a.log.Warn("the desired state cannot be kept for a restart", "error", err)
-			}
+			of = a.adopt(d)
 		case p := <-a.probed:
 			a.probes[p.id] = &p.result
-			a.touched[p.connection] = true
-			work = a.observe
+			work, of = a.observe, a.those(func(c DesiredConnection) bool { return c.ProbeID == p.id })
 		case <-a.node.Changes():
-			a.touchTags(a.node.Changed())
-		case <-a.delivered: // what was closed may be forgotten now
+			changed := map[int]bool{}
+			for _, tag := range a.node.Changed() {
+				changed[tag] = true
+			}
+			work, of = a.follow, a.those(func(c DesiredConnection) bool { return changed[c.Tag] })
+		case <-a.delivered: // only those that are to go wait for that
+			of = a.those(func(c DesiredConnection) bool { return c.Phase == Absent })
 		case <-resync.C:
-			a.everything = true
 		case <-again.C:
-			a.everything, retrying = true, false
+			waiting = false
 		case <-boundary.C:
-			work, due = a.readMeters, time.Time{}
+			work = func(ctx context.Context, _ scope) error { return a.readDue(ctx) }
 		}
 		if a.desired == nil {
 			continue
 		}
-		if err := work(ctx); err != nil && ctx.Err() == nil {
+		if err := work(ctx, of); err != nil && ctx.Err() == nil {
 			a.log.Warn("the node is not yet as it should be", "error", err)
-			a.everything = true
-			if !retrying { // what fails more often than that must not put it off
+			if !waiting {
 				again.Reset(retry.after())
-				retrying = true
+				waiting = true
 			}
-			continue
+		} else if of == nil {
+			retry.reset()
 		}
-		clear(a.touched)
-		retry.reset()
 	}
 }
 
-// take takes over a desired state. If only some connections are another in it, they alone are touched; one that is to go
-// leaves something for others to take, which concerns everything.
-func (a *agent) take(d DesiredState) {
+// scope is the connections that something is done for, by id; nil means all that is on the node, and should be or not.
+type scope map[string]bool
+
+func (s scope) has(id string) bool { return s == nil || s[id] }
+
+// those returns the connections of the desired state that are meant.
+func (a *agent) those(meant func(DesiredConnection) bool) scope {
+	of := scope{}
+	if a.desired != nil {
+		for _, c := range a.desired.Connections {
+			if meant(c) {
+				of[c.ID] = true
+			}
+		}
+	}
+	return of
+}
+
+// adopt takes over a desired state, and returns what it changes.
+func (a *agent) adopt(d DesiredState) scope {
+	if err := a.remember(d); err != nil {
+		a.log.Warn("the desired state cannot be kept for a restart", "error", err)
+	}
 	before := a.desired
-	known := a.fresh && before.ASN == d.ASN && before.RouterID == d.RouterID
-	a.desired, a.fresh = &d, true
-	if !known {
-		a.everything = true
-		return
+	a.desired = &d
+	if !a.fresh || before.ASN != d.ASN || before.RouterID != d.RouterID {
+		a.fresh, a.whole = true, false
+		return nil
 	}
-	was := make(map[string]DesiredConnection, len(before.Connections))
+	old := map[string]DesiredConnection{}
 	for _, c := range before.Connections {
-		was[c.ID] = c
+		old[c.ID] = c
 	}
-	for _, c := range d.Connections {
-		if old, listed := was[c.ID]; !listed || !reflect.DeepEqual(old, c) {
-			a.touched[c.ID] = true
-			a.everything = a.everything || c.Phase == Absent || listed && old.Tag != c.Tag
+	of := a.those(func(c DesiredConnection) bool {
+		was := old[c.ID]
+		if reflect.DeepEqual(was, c) {
+			delete(old, c.ID)
+			return false
 		}
-		delete(was, c.ID)
+		return true
+	})
+	for id, was := range old {
+		of[id] = true
+		a.left = append(a.left, was.Tag)
 	}
-	a.everything = a.everything || len(was) > 0
+	return of
 }
 
-// touchTags touches the connections of some tags.
-func (a *agent) touchTags(tags []int) {
-	if a.desired == nil || len(tags) == 0 {
-		return
+// untilDue returns for how long meters need not be read.
+func (a *agent) untilDue() time.Duration {
+	now := a.now().wall
+	next := now.Truncate(a.desired.ReadingInterval).Add(a.desired.ReadingInterval)
+	if a.interval != a.desired.ReadingInterval || a.due.IsZero() || next.Before(a.due) { // the last: the clock was set back
+		a.interval, a.due = a.desired.ReadingInterval, next
 	}
-	for _, c := range a.desired.Connections {
-		if _, changed := slices.BinarySearch(tags, c.Tag); changed {
-			a.touched[c.ID] = true
-		}
-	}
+	return a.due.Sub(now)
 }
 
-// concerns reports whether the next look is at a connection.
-func (a *agent) concerns(c DesiredConnection) bool {
-	_, seen := a.seen[c.ID]
-	return a.everything || a.touched[c.ID] || !seen
+// readDue reads the meters if it is time. Long work calls it now and then.
+func (a *agent) readDue(ctx context.Context) error {
+	if a.untilDue() > 0 {
+		return nil
+	}
+	a.due = time.Time{}
+	return a.readMeters(ctx)
 }
 
 // cached returns the desired state of the last run: a node whose platform cannot be reached carries on with it.

@@ -5,13 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -53,7 +51,7 @@ func awaitBytes(t *testing.T, p *memoryPlatform, n *memoryNode, connection strin
 func TestLifeOfAConnection(t *testing.T) {
 	t.Parallel()
 	p, n := newMemoryPlatform(tick), newMemoryNode()
-	stop := runAgent(t, p, n, t.TempDir())
+	stop := runAgentWith(t, Config{Platform: p, Node: n, StateDir: t.TempDir(), resync: tick})
 
 	// Testing: set up, the gate stays closed, the probe runs once.
 	c := desiredConnection(1, Testing)
@@ -72,7 +70,7 @@ func TestLifeOfAConnection(t *testing.T) {
 	}
 	// Somebody opens the gate by hand, and nothing else happens.
 	n.set(func() { n.on[1].open = true })
-	eventually(t, 4*resyncEvery, func() string {
+	eventually(t, 5*time.Second, func() string {
 		if open, _ := n.Gate(1); open {
 			return "the gate stays open in testing"
 		}
@@ -692,60 +690,4 @@ func TestOneAgentForAStateDirectory(t *testing.T) {
 	if domain.CodeOf(err) != domain.Conflict {
 		t.Errorf("a second agent: %v, want a conflict", err)
 	}
-}
-
-// A look at the node takes what has changed of it: news of one connection does not have the others ensured again.
-func TestNewsOfOneConnection(t *testing.T) {
-	t.Parallel()
-	p, n := newMemoryPlatform(time.Hour), &ensuringNode{memoryNode: newMemoryNode(), ensured: map[string]int{}}
-	all := []DesiredConnection{desiredConnection(1, Production), desiredConnection(2, Production), desiredConnection(3, Production)}
-	p.want(all...)
-	defer runAgent(t, p, n, t.TempDir())()
-	for _, c := range all {
-		awaitObserved(t, p, c.ID, "open", isOpen)
-	}
-	before := n.times()
-	for mbps := 101; mbps <= 110; mbps++ {
-		all[1].BandwidthMbps = mbps
-		p.want(all...)
-		awaitObserved(t, p, all[1].ID, "changed", func(o Observation) bool { return o.Bandwidth == mbps })
-	}
-	after := n.times()
-	if after["con_2"] < before["con_2"]+10 {
-		t.Errorf("the changed one was ensured %d times", after["con_2"]-before["con_2"])
-	}
-	for _, id := range []string{"con_1", "con_3"} { // once every resyncEvery, whatever happens
-		if extra := after[id] - before[id]; extra >= 10 {
-			t.Errorf("%s was ensured %d times for the other's changes", id, extra)
-		}
-	}
-	// Looks at everything still come by themselves.
-	eventually(t, 4*resyncEvery, func() string {
-		if n.times()["con_1"] == after["con_1"] {
-			return "nobody looks at the others any more"
-		}
-		return ""
-	})
-}
-
-// ensuringNode counts how often each connection is ensured.
-type ensuringNode struct {
-	*memoryNode
-	counting sync.Mutex
-	ensured  map[string]int
-}
-
-func (n *ensuringNode) Changed() []int { return nil }
-
-func (n *ensuringNode) Ensure(ctx context.Context, c DesiredConnection) error {
-	n.counting.Lock()
-	n.ensured[c.ID]++
-	n.counting.Unlock()
-	return n.memoryNode.Ensure(ctx, c)
-}
-
-func (n *ensuringNode) times() map[string]int {
-	n.counting.Lock()
-	defer n.counting.Unlock()
-	return maps.Clone(n.ensured)
 }

@@ -77,7 +77,7 @@ func TestFromAnyState(t *testing.T) {
 				n.set(byHand)
 				all := wanted()
 				p.want(all...)
-				stop := runAgent(t, p, n, dir)
+				stop := runAgentWith(t, Config{Platform: p, Node: n, StateDir: dir, resync: 50 * time.Millisecond})
 				eventually(t, time.Minute, func() string { return isAsDesired(all) })
 				n.traffic(1000)
 				n.set(byHand) // under the agent's hands

@@ -52,7 +52,8 @@ type Config struct {
 	SpoolLimit int    // 0 means DefaultSpoolLimit
 	Logger     *slog.Logger
 
-	clock func() instant // nil means the node's
+	clock  func() instant // nil means the node's
+	resync time.Duration  // 0 means resyncEvery
 }
 
 // Run runs the agent until ctx is done, then returns nil. The node is left as it is: what is in production stays so.
@@ -67,6 +68,9 @@ func Run(ctx context.Context, c Config) error {
 	}
 	if c.clock == nil {
 		c.clock = nodeClock()
+	}
+	if c.resync == 0 {
+		c.resync = resyncEvery
 	}
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		return domain.Errorf(domain.Internal, "edge.Run", "make the state directory: %w", err)
@@ -85,11 +89,11 @@ func Run(ctx context.Context, c Config) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	a := &agent{
-		platform: c.Platform, node: c.Node, journal: journal, log: c.Logger, now: c.clock, spoolLimit: c.SpoolLimit,
+		platform: c.Platform, node: c.Node, journal: journal, log: c.Logger, now: c.clock, spoolLimit: c.SpoolLimit, resync: c.resync,
 		cache:    filepath.Join(c.StateDir, "desired.json"),
 		reporter: newReporter(c.Platform, c.Node.Kind(), c.Logger),
 		news:     make(chan DesiredState), probed: make(chan probed), delivered: make(chan struct{}, 1),
-		probes: map[string]*Probe{}, touched: map[string]bool{}, everything: true, seen: map[string]Observation{}, fail: cancel,
+		probes: map[string]*Probe{}, fail: cancel,
 	}
 	var wait sync.WaitGroup
 	parts := []func(context.Context){a.watch, a.deliver, a.reporter.run, a.loop}

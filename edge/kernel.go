@@ -122,6 +122,19 @@ func (n *KernelNode) Ensure(ctx context.Context, c DesiredConnection) error {
 			return err
 		}
 	}
+	return n.follow(ctx, speaker, c)
+}
+
+// Follow gives the kernel the routes that the sessions have.
+func (n *KernelNode) Follow(ctx context.Context, c DesiredConnection) error {
+	speaker, err := n.sessions()
+	if err != nil {
+		return err
+	}
+	return n.follow(ctx, speaker, c)
+}
+
+func (n *KernelNode) follow(ctx context.Context, speaker *bgp.Speaker, c DesiredConnection) error {
 	var unsettled []string // asked for first: what is settled then is in the routes
 	for _, family := range c.families() {
 		if !speaker.Settled(c.Tag, family) {

@@ -81,10 +81,8 @@ func TestKernelEdgeIPv6(t *testing.T) {
 			if probe := p.observed(c.ID).Probe; !probe.Passed {
 				t.Fatalf("the probe failed: %s", probe.Detail)
 			}
-			rxBefore, txBefore := e.wire()
 			c.Phase, c.ProbeID = Production, ""
-			p.want(c)
-			awaitObserved(t, p, c.ID, "open", isOpen)
+			rxBefore, txBefore := e.open(c)
 			eventually(t, 30*time.Second, func() string {
 				if !reaches() {
 					return "IPv6 does not cross in production"

@@ -216,7 +216,9 @@ type memoryNode struct {
 	on      map[int]*memoryConnection
 	crossed map[string]int64 // bytes in that crossed or were counted while the connection was open, by connection
 	changes chan struct{}
-	state   string // of all sessions
+	moved   []int          // tags, for Changed
+	state   string         // of all sessions
+	looks   map[string]int // at single connections, by what and id; at all, by "list"
 	probeOK bool
 	calls   []string
 	meters  int64
@@ -231,7 +233,7 @@ type memoryConnection struct {
 }
 
 func newMemoryNode() *memoryNode {
-	return &memoryNode{on: map[int]*memoryConnection{}, crossed: map[string]int64{}, changes: make(chan struct{}, 1), state: bgp.Established, probeOK: true}
+	return &memoryNode{on: map[int]*memoryConnection{}, crossed: map[string]int64{}, changes: make(chan struct{}, 1), looks: map[string]int{}, state: bgp.Established, probeOK: true}
 }
 
 func (n *memoryNode) call(format string, args ...any) {
@@ -271,14 +273,27 @@ func (n *memoryNode) Kind() Kind                                    { return EBP
 func (n *memoryNode) Configure(context.Context, DesiredState) error { return nil }
 func (n *memoryNode) Changes() <-chan struct{}                      { return n.changes }
 
+func (n *memoryNode) Follow(_ context.Context, c DesiredConnection) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.on[c.Tag] == nil {
+		return domain.Errorf(domain.NotFound, "memoryNode.Follow", "no tag %d", c.Tag)
+	}
+	n.looks["follow "+c.ID]++
+	return nil
+}
+
 func (n *memoryNode) Changed() []int {
-	tags, _ := n.List()
-	return tags
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	defer func() { n.moved = nil }()
+	return n.moved
 }
 
 func (n *memoryNode) Ensure(_ context.Context, c DesiredConnection) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.looks["ensure "+c.ID]++
 	if n.on[c.Tag] == nil {
 		n.call("ensure %s", c.ID)
 		n.meters++
@@ -373,6 +388,7 @@ func (n *memoryNode) Remove(_ context.Context, tag int) error {
 func (n *memoryNode) List() ([]int, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.looks["list"]++
 	return slices.Sorted(maps.Keys(n.on)), nil
 }
 
@@ -391,16 +407,16 @@ func (n *memoryNode) total(connection string) int64 {
 // runAgent runs an agent until the returned function is called.
 func runAgent(t *testing.T, p Platform, n Node, dir string) (stop func()) {
 	t.Helper()
-	return runAgentBy(t, nil, p, n, dir)
+	return runAgentWith(t, Config{Platform: p, Node: n, StateDir: dir})
 }
 
-// runAgentBy runs an agent by a clock of its own.
-func runAgentBy(t *testing.T, clock func() instant, p Platform, n Node, dir string) (stop func()) {
+func runAgentWith(t *testing.T, config Config) (stop func()) {
 	t.Helper()
+	config.Logger = testLogger(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- Run(ctx, Config{Platform: p, Node: n, StateDir: dir, Logger: testLogger(t), clock: clock})
+		done <- Run(ctx, config)
 	}()
 	var once sync.Once
 	stop = func() {

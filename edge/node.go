@@ -15,6 +15,8 @@ type Node interface {
 	Configure(ctx context.Context, d DesiredState) error
 	// Ensure sets up interfaces, meters, sessions and routes of a connection. The gate stays as it is, at first closed.
 	Ensure(ctx context.Context, c DesiredConnection) error
+	// Follow makes the routes of a connection that was set up what its sessions have announced meanwhile.
+	Follow(ctx context.Context, c DesiredConnection) error
 	// Sessions returns all sessions' states and what a person should know of them.
 	Sessions(ctx context.Context, tag int) (sessions []Session, message string, err error)
 	// Probe sends test packets across in both directions and reports whether all of them arrived.
@@ -32,7 +34,8 @@ type Node interface {
 	Halt(ctx context.Context, tag int) error
 	// Remove takes everything of a connection off the node, the meter too.
 	Remove(ctx context.Context, tag int) error
-	// List returns the tags of which anything is on the node.
+	// List looks at the whole node and returns the tags of which anything is there. The next Ensure of each connection may go by
+	// what it has seen.
 	List() ([]int, error)
 	// Changes is signalled when a session or a route has changed.
 	Changes() <-chan struct{}

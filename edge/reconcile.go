@@ -4,16 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"crossbill/domain"
 )
 
-// reconcile compares the node with the desired state, in what is touched or in everything, and does what is missing. What should not be there goes first: its
-// tags, VLANs and addresses may be wanted anew. One connection's failure does not keep the others back; the errors are
-// returned together, and reported one by one with the connection.
-func (a *agent) reconcile(ctx context.Context) error {
+// wideScope is how many connections it takes for a look at the whole node to be cheaper than one at each of them.
+const wideScope = 100
+
+// reconcile compares the node with the desired state, so far as it is in scope, and does what is missing. What should not be
+// there goes first: its tags, VLANs and addresses may be wanted anew. One connection's failure does not keep the others
+// back; the errors are returned together, and reported one by one with the connection.
+func (a *agent) reconcile(ctx context.Context, of scope) error {
+	if !a.whole || len(of) > wideScope {
+		of = nil
+	}
 	if err := a.node.Configure(ctx, *a.desired); err != nil {
 		return err
 	}
@@ -28,13 +33,12 @@ func (a *agent) reconcile(ctx context.Context) error {
 	if err := a.closeMeters(ctx, wanted, failures); err != nil {
 		return err
 	}
-	if a.everything && a.fresh { // a stale state must not take down what has been ordered since
-		rest = append(rest, a.removeOthers(ctx, wanted))
-	}
+	rest = append(rest, a.removeOthers(ctx, wanted, of))
 	for _, c := range a.desired.Connections {
-		if !a.concerns(c) {
+		if !of.has(c.ID) {
 			continue
 		}
+		rest = append(rest, a.readDue(ctx))
 		if c.Phase == Suspended && failures[c.ID] == nil {
 			failures[c.ID] = a.pauseMeter(c)
 		}
@@ -42,17 +46,33 @@ func (a *agent) reconcile(ctx context.Context) error {
 			failures[c.ID] = a.establish(ctx, c)
 		}
 	}
-	rest = append(rest, a.observeAll(ctx, failures))
+	rest = append(rest, a.observeAll(ctx, of, failures))
 	for id, err := range failures {
 		if err != nil {
 			rest = append(rest, fmt.Errorf("%s: %w", id, err))
 		}
 	}
-	err := errors.Join(rest...)
-	if err == nil {
-		a.everything = false
+	return errors.Join(rest...)
+}
+
+// follow carries a change of sessions or routes on into the kernel, and to the platform.
+func (a *agent) follow(ctx context.Context, of scope) error {
+	if !a.whole {
+		return nil // all that is missing will be done
 	}
-	return err
+	failures := map[string]error{}
+	var failed []error
+	for _, c := range a.desired.Connections {
+		if !of.has(c.ID) || c.Phase == Absent {
+			continue
+		}
+		failed = append(failed, a.readDue(ctx))
+		if err := a.node.Follow(ctx, c); err != nil {
+			failures[c.ID] = err
+			failed = append(failed, fmt.Errorf("%s: %w", c.ID, err))
+		}
+	}
+	return errors.Join(append(failed, a.observeAll(ctx, of, failures))...)
 }
 
 // closeMeters ends the metering of every connection that should carry traffic no more. A connection the platform no
@@ -73,7 +93,7 @@ func (a *agent) closeMeters(ctx context.Context, wanted map[string]DesiredConnec
 		if !m.closed() {
 			err := a.closeMeter(ctx, m)
 			if err == nil {
-				err = a.node.Remove(ctx, m.Tag) // here and not with the others, as the tag may have a new owner
+				err = a.remove(ctx, m.Tag) // here and not with the others, as the tag may have a new owner
 			}
 			if err != nil {
 				failures[id] = err
@@ -189,8 +209,25 @@ func (a *agent) pauseMeter(c DesiredConnection) error {
 	return nil
 }
 
-// removeOthers takes everything off the node that no wanted connection owns.
-func (a *agent) removeOthers(ctx context.Context, wanted map[string]DesiredConnection) error {
+// removeOthers takes everything off the node that no wanted connection owns: what is found there, or, in a scope, what
+// the connections that have changed may have left.
+func (a *agent) removeOthers(ctx context.Context, wanted map[string]DesiredConnection, of scope) error {
+	tags := a.left
+	a.left = nil
+	if of == nil {
+		a.present = nil
+		var err error
+		if tags, err = a.node.List(); err != nil {
+			return err
+		}
+		a.present = map[int]bool{}
+		for _, tag := range tags {
+			a.present[tag] = true
+		}
+	}
+	if !a.fresh { // a stale state must not take down what has been ordered since
+		return nil
+	}
 	keep := map[int]bool{}
 	for _, c := range wanted {
 		keep[c.Tag] = true
@@ -198,16 +235,12 @@ func (a *agent) removeOthers(ctx context.Context, wanted map[string]DesiredConne
 	for _, m := range a.journal.Meters() {
 		keep[m.Tag] = keep[m.Tag] || !m.closed() // its last reading is still to be taken
 	}
-	tags, err := a.node.List()
-	if err != nil {
-		return err
-	}
 	var failed []error
 	for _, tag := range tags {
-		if keep[tag] {
+		if keep[tag] || !a.present[tag] {
 			continue
 		}
-		if err := a.node.Remove(ctx, tag); err != nil {
+		if err := a.remove(ctx, tag); err != nil {
 			failed = append(failed, fmt.Errorf("remove tag %d: %w", tag, err))
 			continue
 		}
@@ -216,8 +249,19 @@ func (a *agent) removeOthers(ctx context.Context, wanted map[string]DesiredConne
 	return errors.Join(failed...)
 }
 
+func (a *agent) remove(ctx context.Context, tag int) error {
+	err := a.node.Remove(ctx, tag)
+	if err == nil {
+		delete(a.present, tag)
+	}
+	return err
+}
+
 // establish makes one wanted connection what it should be.
 func (a *agent) establish(ctx context.Context, c DesiredConnection) error {
+	if a.present != nil {
+		a.present[c.Tag] = true
+	}
 	if err := a.node.Ensure(ctx, c); err != nil {
 		return err
 	}
@@ -341,45 +385,35 @@ func (a *agent) readMeters(context.Context) error {
 }
 
 // observe refreshes what is reported, without touching the node.
-func (a *agent) observe(ctx context.Context) error { return a.observeAll(ctx, nil) }
+func (a *agent) observe(ctx context.Context, of scope) error {
+	if !a.whole {
+		return nil // what there is to see will be
+	}
+	return a.observeAll(ctx, of, nil)
+}
 
-// observeAll tells the reporter what is seen of every connection of the desired state, having looked at those concerned and
-// at those that are to go.
-func (a *agent) observeAll(ctx context.Context, failures map[string]error) error {
-	now, early := a.now().wall, false
+// observeAll tells the reporter what is seen of the connections of the desired state that are in scope.
+func (a *agent) observeAll(ctx context.Context, of scope, failures map[string]error) error {
+	now := a.now().wall
 	past := func(t time.Time) time.Time { // what a meter whose clock was set back has yet to come to, the platform would refuse
 		if t.After(now) {
-			early = true
 			return time.Time{}
 		}
 		return t
 	}
-	var tags []int // on the node
-	listed := false
 	var all []Observation
-	seen := make(map[string]Observation, len(a.desired.Connections))
 	for _, c := range a.desired.Connections {
-		if c.Phase != Absent && failures[c.ID] == nil && !a.concerns(c) {
-			seen[c.ID] = a.seen[c.ID]
-			all = append(all, a.seen[c.ID])
+		if !of.has(c.ID) {
 			continue
 		}
-		early = false
 		m := a.journal.Meter(c.ID)
 		o := Observation{ConnectionID: c.ID, OpenedAt: m.OpenedAt, ClosedAt: past(m.ClosedAt), ResumedAt: past(m.ResumedAt)}
 		if m.Paused && !m.closed() {
 			o.SuspendedAt = past(m.SuspendedAt)
 		}
 		if c.Phase == Absent {
-			if !listed {
-				var err error
-				if tags, err = a.node.List(); err != nil {
-					return err
-				}
-				listed = true
-			}
 			undelivered, _ := a.journal.Undelivered(c.ID)
-			o.Removed = a.fresh && undelivered == 0 && !m.open() && o.ClosedAt.Equal(m.ClosedAt) && !slices.Contains(tags, c.Tag)
+			o.Removed = a.fresh && undelivered == 0 && !m.open() && o.ClosedAt.Equal(m.ClosedAt) && a.present != nil && !a.present[c.Tag]
 		} else {
 			sessions, message, err := a.node.Sessions(ctx, c.Tag)
 			if err != nil {
@@ -397,14 +431,11 @@ func (a *agent) observeAll(ctx context.Context, failures map[string]error) error
 			o.Message = err.Error()
 		}
 		o.Message = shorten(o.Message, maxMessage)
-		if !early { // else it is looked at again
-			seen[c.ID] = o
-		}
 		all = append(all, o)
 	}
-	a.seen = seen
-	a.reporter.set(a.desired.Revision, all)
+	a.reporter.set(a.desired.Revision, of, all)
 	a.forgetProbes()
+	a.whole = a.present != nil
 	return nil
 }
 
@@ -419,7 +450,7 @@ func (a *agent) startProbe(ctx context.Context, c DesiredConnection) {
 		defer cancel()
 		passed, detail := a.node.Probe(limited, c)
 		select {
-		case a.probed <- probed{c.ProbeID, c.ID, Probe{ID: c.ProbeID, Passed: passed, Detail: shorten(detail, maxMessage)}}:
+		case a.probed <- probed{c.ProbeID, Probe{ID: c.ProbeID, Passed: passed, Detail: shorten(detail, maxMessage)}}:
 		case <-ctx.Done():
 		}
 	}()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -22,29 +23,39 @@ type reporter struct {
 	revision int64 // of the desired state that current is seen under
 	known    int64 // the revision the platform has answered for
 	current  map[string]Observation
+	news     map[string]bool        // those of current that are not as they were told; some may be
 	told     map[string]Observation // what the platform has answered for
 	refused  map[string]Observation // what it will not take; not sent again until it changes
 }
 
 func newReporter(platform Platform, kind Kind, log *slog.Logger) *reporter {
 	return &reporter{platform: platform, kind: kind, log: log, wake: make(chan struct{}, 1), opened: make(chan struct{}, 1),
-		told: map[string]Observation{}, refused: map[string]Observation{}}
+		news: map[string]bool{}, told: map[string]Observation{}, refused: map[string]Observation{}}
 }
 
-// set replaces what is seen.
-func (r *reporter) set(revision int64, all []Observation) {
+// set replaces what is seen of the connections in scope; at first, of all of them.
+func (r *reporter) set(revision int64, of scope, seen []Observation) {
 	r.mu.Lock()
 	r.revision = revision
-	r.current = make(map[string]Observation, len(all))
-	for _, o := range all {
-		r.current[o.ConnectionID] = o
-	}
-	for _, kept := range []map[string]Observation{r.told, r.refused} {
-		for id := range kept {
-			if _, ok := r.current[id]; !ok {
-				delete(kept, id)
-			}
+	gone := maps.Clone(of)
+	if of == nil {
+		gone = scope{}
+		for id := range r.current {
+			gone[id] = true
 		}
+		if r.current == nil {
+			r.current = make(map[string]Observation, len(seen))
+		}
+	}
+	for _, o := range seen {
+		r.current[o.ConnectionID], r.news[o.ConnectionID] = o, true
+		delete(gone, o.ConnectionID)
+	}
+	for id := range gone {
+		delete(r.current, id)
+		delete(r.news, id)
+		delete(r.told, id)
+		delete(r.refused, id)
 	}
 	r.mu.Unlock()
 	poke(r.wake)
@@ -55,6 +66,9 @@ func (r *reporter) repeat() {
 	r.mu.Lock()
 	clear(r.told)
 	clear(r.refused)
+	for id := range r.current {
+		r.news[id] = true
+	}
 	r.mu.Unlock()
 	poke(r.wake)
 }
@@ -83,7 +97,7 @@ func (r *reporter) run(ctx context.Context) {
 		case <-r.wake:
 		}
 		for {
-			batch, revision := r.news()
+			batch, revision := r.untold()
 			if len(batch) == 0 && revision == r.known {
 				break
 			}
@@ -102,15 +116,17 @@ func (r *reporter) run(ctx context.Context) {
 	}
 }
 
-// news returns what the platform has not answered for, at most one request's worth, and the revision it is seen under.
-func (r *reporter) news() ([]Observation, int64) {
+// untold returns what the platform has not answered for, at most one request's worth, and the revision it is seen under.
+func (r *reporter) untold() ([]Observation, int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var batch []Observation
-	for id, o := range r.current {
+	for id := range r.news {
+		o := r.current[id]
 		told, isTold := r.told[id]
 		refused, isRefused := r.refused[id]
 		if isTold && reflect.DeepEqual(o, told) || isRefused && reflect.DeepEqual(o, refused) {
+			delete(r.news, id)
 			continue
 		}
 		batch = append(batch, o)

@@ -233,6 +233,9 @@ func (n *SoftwareNode) List() ([]int, error) {
 	return slices.Sorted(maps.Keys(n.relays)), nil
 }
 
+// Follow has nothing to do.
+func (n *SoftwareNode) Follow(context.Context, DesiredConnection) error { return nil }
+
 // Changes is never signalled: nothing changes by itself.
 func (n *SoftwareNode) Changes() <-chan struct{} { return n.changes }
 

@@ -85,7 +85,7 @@ type sizes struct {
 
 var (
 	full = sizes{frames: 5_000_000, transfer: 10 * time.Second, rates: []int{10, 100, 1000}, vlans: 1000, flood: 5 * time.Second, sessions: 200, routes: 100_000,
-		connections: 500, metering: 30 * time.Second, orders: []int{1, 100}} // of 4 000, which a node is to carry: what they take grows with their square
+		connections: 4000, metering: time.Minute, orders: []int{1, 100}}
 	small = sizes{frames: 1000, transfer: time.Second, rates: []int{10}, vlans: 4, flood: 200 * time.Millisecond, sessions: 4, routes: 40,
 		connections: 3, metering: 2 * readEvery, orders: []int{1, 3}}
 )

@@ -129,7 +129,7 @@ type Speaker struct {
 	options Options
 	changes chan struct{}
 
-	noting sync.Mutex
+	noting sync.Mutex   // held for nothing else: GoBGP's goroutines wait for it
 	noted  map[int]bool // tags of which something has changed; see Changed
 
 	mu          sync.Mutex // also serialises Ensure and Remove

@@ -33,6 +33,15 @@ func (k key) routes() packet.RouteFamily {
 	return packet.RF_IPv4_UC
 }
 
+// tables are those a server needs, by the numbers of GoBGP's IntToAfiSafiTypeMap. It would make one of each family that it knows, and
+// a node has a server for each connection.
+func (k key) tables() []uint32 {
+	if k.ipv6 {
+		return []uint32{1}
+	}
+	return []uint32{0}
+}
+
 // connection is the GoBGP server of one connection and what is known of its two sessions.
 type connection struct {
 	server  *gobgp.BgpServer
@@ -127,7 +136,7 @@ func (c *connection) startServer(ctx context.Context) (err error) {
 		inner, a, z := nextAliases()
 		c.inner, c.aliases = inner, map[Side]netip.Addr{A: a, Z: z}
 		err = c.server.StartBgp(ctx, &api.StartBgpRequest{Global: &api.Global{Asn: c.options.ASN, RouterId: c.options.RouterID.String(),
-			ListenPort: int32(inner.Port()), ListenAddresses: []string{inner.Addr().String()}}})
+			ListenPort: int32(inner.Port()), ListenAddresses: []string{inner.Addr().String()}, Families: c.want.key().tables()}})
 		if !errors.Is(err, syscall.EADDRINUSE) {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -13,7 +14,9 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
@@ -28,10 +31,14 @@ type Datapath struct {
 	pins      string
 	namespace netns.NsHandle // None: the process's own
 	netlink   *netlink.Handle
+	lister    *nl.SocketHandle // see dump
 	objects   datapathObjects
 
-	pairs      map[int]uint32 // tag to the even one of its two slots; the buckets say the same
-	generation uint32         // of attachments, the last
+	pairs      map[int]uint32   // tag to the even one of its two slots; the buckets say the same
+	attached   map[int][]entry  // by tag; the map of the programs says the same
+	held       map[hold]link.ID // programs at interfaces
+	generation uint32           // of attachments, the last
+	survey     *survey          // nil until the node is listed
 	earlier    earlierMaps
 }
 
@@ -40,7 +47,7 @@ type Datapath struct {
 // It returns an Unavailable error where the kernel or the privileges do not allow it, and a Conflict error when the pin
 // directory belongs to another live namespace or to a version with another layout.
 func Open(o Options) (*Datapath, error) {
-	d := &Datapath{log: o.Logger, pins: o.PinDir, namespace: netns.None()}
+	d := &Datapath{log: o.Logger, pins: o.PinDir, namespace: netns.None(), held: map[hold]link.ID{}}
 	if d.log == nil {
 		d.log = slog.Default()
 	}
@@ -112,7 +119,7 @@ func (d *Datapath) load() error {
 		return err
 	}
 	d.generation = uint32(time.Now().UnixNano() >> 10)
-	return d.readPairs()
+	return errors.Join(d.readPairs(), d.readAttachments())
 }
 
 func (d *Datapath) loadObjects() error {
@@ -160,6 +167,10 @@ func (d *Datapath) Close() error {
 		d.netlink.Close()
 		d.netlink = nil
 	}
+	if d.lister != nil {
+		d.lister.Close()
+		d.lister = nil
+	}
 	err := d.objects.Close()
 	d.objects = datapathObjects{}
 	d.earlier.close()
@@ -173,6 +184,8 @@ func (d *Datapath) Close() error {
 // or hand-changed state and disturbs nothing that is right already. The gate stays as it was, at first closed. Routes
 // that fell with a deleted interface come back with the next [Datapath.SetRoutes].
 //
+// The first Ensure of a connection after [Datapath.List] goes by what that has seen, and leaves its table to SetRoutes.
+//
 // It returns an Invalid error for fields out of range, NotFound when a port is missing, and Conflict when a VLAN of a
 // port or an address belongs to another connection.
 func (d *Datapath) Ensure(c Connection) error {
@@ -183,15 +196,18 @@ func (d *Datapath) Ensure(c Connection) error {
 }
 
 func (d *Datapath) ensure(c Connection) error {
+	seen := d.unasked(c.Tag)
+	if seen != nil {
+		if ends, ok := d.right(seen, c); ok {
+			seen.ends[c.Tag] = ends
+			return nil
+		}
+	}
 	ports, err := d.findPorts(c)
 	if err != nil {
 		return err
 	}
-	existing, err := d.attachments()
-	if err != nil {
-		return err
-	}
-	if err := checkConflicts(c, ports, existing); err != nil {
+	if err := d.checkConflicts(c, ports); err != nil {
 		return err
 	}
 	if err := d.ensurePorts(ports); err != nil {
@@ -204,10 +220,10 @@ func (d *Datapath) ensure(c Connection) error {
 	if err != nil {
 		return err
 	}
-	if err := d.ensureTable(c, interfaces, readdressed(c, existing)); err != nil {
+	if err := d.ensureTable(c, interfaces, seen); err != nil {
 		return err
 	}
-	open, err := d.ensureAttachments(c, ports, interfaces, existing)
+	open, err := d.ensureAttachments(c, ports, interfaces)
 	if err != nil {
 		return err
 	}
@@ -224,16 +240,8 @@ func (d *Datapath) SetGate(tag int, open bool) error {
 		return err
 	}
 	return d.in("datapath.SetGate", func() error {
-		existing, err := d.attachments()
-		if err != nil {
-			return err
-		}
-		var mine []entry
-		for _, e := range existing {
-			if e.tag() == tag {
-				mine = append(mine, e)
-			}
-		}
+		d.unasked(tag)
+		mine := slices.Clone(d.attached[tag])
 		if open && len(mine) < 2 {
 			return domain.Errorf(domain.NotFound, "datapath.SetGate", "connection %d is not on this node", tag).
 				WithHint("call Ensure first")
@@ -249,8 +257,8 @@ func (d *Datapath) SetGate(tag int, open bool) error {
 				continue
 			}
 			e.value.Flags ^= attachmentOpen
-			if err := d.objects.Sides.Put(e.wire, e.value); err != nil {
-				return fmt.Errorf("attachment: %w", err)
+			if err := d.putAttachment(e); err != nil {
+				return err
 			}
 		}
 		if !open {
@@ -269,17 +277,8 @@ func (d *Datapath) Gate(tag int) (open bool, err error) {
 		return false, err
 	}
 	err = d.in("datapath.Gate", func() error {
-		existing, err := d.attachments()
-		if err != nil {
-			return err
-		}
-		sides := 0
-		for _, entry := range existing {
-			if entry.tag() == tag && entry.open() {
-				sides++
-			}
-		}
-		open = sides == 2
+		standing := d.attached[tag]
+		open = len(standing) == 2 && standing[0].open() && standing[1].open()
 		return nil
 	})
 	return open, err
@@ -291,18 +290,8 @@ func (d *Datapath) Bandwidth(tag int) (mbps int, err error) {
 		return 0, err
 	}
 	err = d.in("datapath.Bandwidth", func() error {
-		existing, err := d.attachments()
-		if err != nil {
-			return err
-		}
-		sides := 0
-		for _, entry := range existing {
-			if entry.tag() == tag {
-				sides, mbps = sides+1, int(entry.value.BandwidthMbps)
-			}
-		}
-		if sides < 2 {
-			mbps = 0
+		if standing := d.attached[tag]; len(standing) == 2 {
+			mbps = int(standing[0].value.BandwidthMbps)
 		}
 		return nil
 	})
@@ -319,21 +308,15 @@ func (d *Datapath) Stop(tag int) error {
 }
 
 func (d *Datapath) stop(tag int) error {
-	existing, err := d.attachments()
-	if err != nil {
-		return err
-	}
-	for _, entry := range existing {
-		if entry.tag() != tag {
-			continue
-		}
+	d.unasked(tag)
+	for _, entry := range slices.Clone(d.attached[tag]) {
 		// The interface first: once the attachment is gone, nothing tells whose it was.
 		err := ignoreMissing(d.objects.Interfaces.Delete(entry.value.Interface))
 		if _, gone := d.netlink.LinkByIndex(int(entry.value.Interface)); gone != nil {
 			err = errors.Join(err, d.detach(int(entry.value.Interface), datapathProgInterfaceEgress))
 		}
-		if err = errors.Join(err, ignoreMissing(d.objects.Sides.Delete(entry.wire))); err != nil {
-			return fmt.Errorf("attachment: %w", err)
+		if err = errors.Join(err, d.deleteAttachment(entry)); err != nil {
+			return err
 		}
 	}
 	if err := d.setGateRules(tag, nil); err != nil {
@@ -361,7 +344,8 @@ func (d *Datapath) Remove(tag int) error {
 	})
 }
 
-// List returns, in ascending order, the tags of which anything is on the node: an interface, a rule, a route, a map entry.
+// List looks at the whole node, and returns, in ascending order, the tags of which anything is there: an interface, a rule, a
+// route, a map entry. The next Ensure of each connection goes by what it has seen.
 func (d *Datapath) List() (tags []int, err error) {
 	err = d.in("datapath.List", func() error {
 		tags, err = d.list()
@@ -371,18 +355,34 @@ func (d *Datapath) List() (tags []int, err error) {
 }
 
 func (d *Datapath) list() ([]int, error) {
+	if err := d.look(); err != nil {
+		return nil, err
+	}
 	seen := map[int]bool{}
-	for _, source := range []func(map[int]bool) error{d.tagsOfMaps, d.tagsOfInterfaces, d.tagsOfRules, d.tagsOfRoutes} {
-		if err := source(seen); err != nil {
-			return nil, err
+	for tag := range d.attached {
+		seen[tag] = true
+	}
+	for tag := range d.pairs {
+		seen[tag] = true
+	}
+	for name := range d.survey.links {
+		seen[tagOfName(name)] = true
+	}
+	for tag := range d.survey.rules {
+		seen[tag] = true
+	}
+	// Other routes of a connection cannot outlive its interfaces.
+	routes, err := d.listRoutes(0, unix.RTN_UNREACHABLE)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range routes {
+		if tag := r.Table - TableBase; tag >= MinTag && tag <= MaxTag {
+			seen[tag] = true
 		}
 	}
-	var tags []int
-	for tag := range seen {
-		tags = append(tags, tag)
-	}
-	slices.Sort(tags)
-	return tags, nil
+	delete(seen, 0) // of other interfaces
+	return slices.Sorted(maps.Keys(seen)), nil
 }
 
 // Destroy removes all connections, programs, maps and pins of this node. Only Close may be called after it.

@@ -102,12 +102,12 @@ func (d *Datapath) takeAttachments() error {
 	}
 	for key, value := range values {
 		tag, other := int(key>>1), key^1
-		err := d.objects.Sides.Put(wires[key], datapathAttachment{
+		err := d.putAttachment(entry{wires[key], datapathAttachment{
 			Slot: d.pairs[tag] | key&1, BandwidthMbps: value.BandwidthMbps, Generation: d.nextGeneration(), Tag: uint16(tag), Flags: uint16(value.Flags),
 			Interface: value.Interface, Opposite: values[other].Interface, Other: wires[other], Own: value.Own, Own6: value.Own6,
-		})
+		}})
 		if err != nil {
-			return fmt.Errorf("attachment: %w", err)
+			return err
 		}
 	}
 	return nil

@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -74,7 +72,7 @@ func (d *Datapath) ensurePorts(ports map[Side]net.Interface) error {
 				return err
 			}
 		}
-		if err := setSysctl("ipv6/conf/"+port.Name+"/disable_ipv6", "1"); err != nil {
+		if err := setSettings("ipv6/conf/"+port.Name+"/", ipv6Off); err != nil {
 			return err
 		}
 		if port.Flags&net.FlagUp == 0 {
@@ -93,13 +91,11 @@ func handleOf(i net.Interface) netlink.Link {
 // releasePorts takes the programs off ports that carry no connection any more. The last connection takes the wall with
 // it, and map entries and pins that a crash may have left.
 func (d *Datapath) releasePorts() error {
-	existing, err := d.attachments()
-	if err != nil {
-		return err
-	}
 	used := map[uint32]bool{}
-	for _, e := range existing {
-		used[e.wire.Port] = true
+	for _, sides := range d.attached {
+		for _, e := range sides {
+			used[e.wire.Port] = true
+		}
 	}
 	var problems []error
 	unused, err := unusedKeys(d.objects.Strays, used)
@@ -110,7 +106,7 @@ func (d *Datapath) releasePorts() error {
 			d.detach(int(port), datapathProgPortEgress),
 			ignoreMissing(d.objects.Strays.Delete(port)))
 	}
-	if len(existing) > 0 {
+	if len(d.attached) > 0 {
 		return errors.Join(problems...)
 	}
 	unused, err = unusedKeys(d.objects.Interfaces, nil)
@@ -235,7 +231,7 @@ func (d *Datapath) ensureInterface(own, port net.Interface, mtu int, ipv6 bool) 
 // links' subnets go into the connection's table, not into the main one, hence NOPREFIXROUTE. An IPv6 address is usable at
 // once: nobody else on a link with two ends can have it.
 func (d *Datapath) ensureAddresses(own net.Interface, links []Link) error {
-	have, err := listAddresses(own.Index)
+	have, err := d.listAddresses(own.Index)
 	if err != nil {
 		return err
 	}
@@ -284,19 +280,6 @@ func (d *Datapath) removeInterfaces(tag int) error {
 	return nil
 }
 
-func (d *Datapath) tagsOfInterfaces(seen map[int]bool) error {
-	links, err := d.netlink.LinkList()
-	if err != nil {
-		return fmt.Errorf("interfaces: %w", err)
-	}
-	for _, link := range links {
-		if tag := tagOfName(link.Attrs().Name); tag != 0 {
-			seen[tag] = true
-		}
-	}
-	return nil
-}
-
 // tagOfName returns the tag of an L3 interface's name, 0 for other names.
 func tagOfName(name string) int {
 	digits, ok := strings.CutPrefix(name, "cb")
@@ -312,19 +295,45 @@ func tagOfName(name string) int {
 }
 
 // interfaceSysctls makes the interface route IPv4 and speak of nothing but its own address.
-func interfaceSysctls(name string) error {
-	settings := map[string]string{
-		"forwarding":          "1", // for this interface alone: the node's others stay as they are
-		"rp_filter":           "0", // the source is looked up in tables that do not know it
-		"send_redirects":      "0",
-		"accept_redirects":    "0",
-		"accept_source_route": "0",
-		"arp_ignore":          "1", // answer only for this interface's address
-		"arp_announce":        "2", // and ask only in its name
-		"arp_notify":          "1", // tell the peer when the interface comes up or changes its hardware address
-	}
-	for _, key := range slices.Sorted(maps.Keys(settings)) { // forwarding resets some, but none that sorts before it
-		if err := setSysctl("ipv4/conf/"+name+"/"+key, settings[key]); err != nil {
+func interfaceSysctls(name string) error { return setSettings("ipv4/conf/"+name+"/", ipv4Settings) }
+
+// setting is one of an interface's in /proc/sys/net/ipv4/conf or ipv6/conf, in the order in which they are to be made.
+type setting struct {
+	key   string
+	index int // in the interface's array of them, as linux/ip.h (IPV4_DEVCONF_*, less one) and linux/ipv6.h (DEVCONF_*) number them
+	value int32
+}
+
+var ipv4Settings = []setting{
+	{"forwarding", 0, 1}, // for this interface alone: the node's others stay as they are; it resets some of the others
+	{"rp_filter", 7, 0},  // the source is looked up in tables that do not know it
+	{"send_redirects", 5, 0},
+	{"accept_redirects", 3, 0},
+	{"accept_source_route", 8, 0},
+	{"arp_ignore", 18, 1},   // answer only for this interface's address
+	{"arp_announce", 17, 2}, // and ask only in its name
+	{"arp_notify", 21, 1},   // tell the peer when the interface comes up or changes its hardware address
+}
+
+var ipv6Settings = []setting{
+	{"accept_ra", 3, 0}, {"autoconf", 5, 0}, {"accept_redirects", 4, 0}, {"accept_source_route", 24, -1},
+	{"addr_gen_mode", 47, 0}, // from the hardware address
+	{"accept_dad", 27, 0},    // it is ours alone on a link with two ends
+	{"dad_transmits", 6, 0},
+	{"router_solicitations", 7, 0},
+	{"ndisc_notify", 29, 1}, // as arp_notify
+	{"forwarding", 0, 1},    // so that the way to the next hop may be looked up; for this interface alone
+	{"disable_ipv6", 26, 0}, // last, so that it never speaks before it is all so
+}
+
+var (
+	ipv6Off         = []setting{{"disable_ipv6", 26, 1}}
+	forceForwarding = []setting{{"force_forwarding", 59, 1}} // Linux 6.17
+)
+
+func setSettings(at string, settings []setting) error {
+	for _, s := range settings {
+		if err := setSysctl(at+s.key, strconv.Itoa(int(s.value))); err != nil {
 			return err
 		}
 	}
@@ -337,27 +346,16 @@ func ipv6Sysctls(name string, ipv6 bool) error {
 	const op = "datapath.Ensure"
 	at := "ipv6/conf/" + name + "/"
 	if !ipv6 {
-		return setSysctl(at+"disable_ipv6", "1")
+		return setSettings(at, ipv6Off)
 	}
 	if _, err := os.Stat(sysctlPath(at + "forwarding")); err != nil {
 		return domain.Errorf(domain.Unavailable, op, "the kernel has no IPv6: %w", err)
 	}
-	for _, setting := range []struct{ key, value string }{
-		{"accept_ra", "0"}, {"autoconf", "0"}, {"accept_redirects", "0"}, {"accept_source_route", "-1"},
-		{"addr_gen_mode", "0"}, // from the hardware address
-		{"accept_dad", "0"},    // it is ours alone on a link with two ends
-		{"dad_transmits", "0"},
-		{"router_solicitations", "0"},
-		{"ndisc_notify", "1"}, // as arp_notify
-		{"forwarding", "1"},   // so that the way to the next hop may be looked up; for this interface alone
-		{"disable_ipv6", "0"}, // last, so that it never speaks before it is all so
-	} {
-		if err := setSysctl(at+setting.key, setting.value); err != nil {
-			return err
-		}
+	if err := setSettings(at, ipv6Settings); err != nil {
+		return err
 	}
 	// What needs the stack is forwarded if the interface may do so by itself (Linux 6.17), or if the node forwards IPv6.
-	err := setSysctl(at+"force_forwarding", "1")
+	err := setSettings(at, forceForwarding)
 	if _, missing := os.Stat(sysctlPath(at + "force_forwarding")); missing == nil || err != nil {
 		return err
 	}

@@ -42,11 +42,12 @@ func (d *Datapath) attach(ifindex int, program string) error {
 	held, err := link.LoadPinnedLink(pin, nil)
 	if err == nil {
 		defer held.Close()
-		at, err := heldInterface(held)
+		id, at, err := heldAt(held)
 		if err != nil {
 			return err
 		}
 		if at == ifindex {
+			d.held[hold{ifindex, program}] = id
 			return d.detachCopies(ifindex, program, held)
 		}
 		if err := os.Remove(pin); err != nil {
@@ -67,7 +68,9 @@ func (d *Datapath) attach(ifindex int, program string) error {
 	if err := made.Pin(pin); err != nil {
 		return fmt.Errorf("pin %s: %w", pin, err)
 	}
-	return nil
+	id, _, err := heldAt(made)
+	d.held[hold{ifindex, program}] = id
+	return err
 }
 
 // detachCopies takes off the interface every program of the name but the one that is kept. Removing a link's last pin
@@ -153,6 +156,7 @@ const kernelNameLen = 15
 
 // detach takes the program off the interface; when it returns, it runs there no more.
 func (d *Datapath) detach(ifindex int, program string) error {
+	delete(d.held, hold{ifindex, program})
 	pin := d.linkPin(ifindex, program)
 	held, err := link.LoadPinnedLink(pin, nil)
 	if err != nil {
@@ -165,8 +169,8 @@ func (d *Datapath) detach(ifindex int, program string) error {
 	return ignoreMissing(os.Remove(pin))
 }
 
-// links calls f for every pinned link with its interface, 0 if that is gone.
-func (d *Datapath) links(f func(pin, program string, held link.Link, ifindex int) error) error {
+// links calls f for every pinned link with its place.
+func (d *Datapath) links(f func(pin string, h hold, held link.Link, id link.ID) error) error {
 	entries, err := os.ReadDir(d.pins)
 	if err != nil {
 		return fmt.Errorf("pin directory: %w", err)
@@ -182,9 +186,9 @@ func (d *Datapath) links(f func(pin, program string, held link.Link, ifindex int
 		if err != nil {
 			return fmt.Errorf("link %s: %w", pin, err)
 		}
-		ifindex, err := heldInterface(held)
+		id, ifindex, err := heldAt(held)
 		if err == nil {
-			err = f(pin, program, held, ifindex)
+			err = f(pin, hold{ifindex, program}, held, id)
 		}
 		held.Close()
 		if err != nil {
@@ -197,22 +201,23 @@ func (d *Datapath) links(f func(pin, program string, held link.Link, ifindex int
 // renewLinks puts the programs just loaded in the place of those of an earlier process, each in one step, and removes
 // links whose interface is gone.
 func (d *Datapath) renewLinks() error {
-	return d.links(func(pin, program string, held link.Link, ifindex int) error {
-		code, _ := d.hook(program)
-		if ifindex == 0 || code == nil {
+	return d.links(func(pin string, h hold, held link.Link, id link.ID) error {
+		code, _ := d.hook(h.program)
+		if h.ifindex == 0 || code == nil {
 			return ignoreMissing(os.Remove(pin))
 		}
 		if err := held.Update(code); err != nil {
 			return fmt.Errorf("renew %s: %w", pin, err)
 		}
+		d.held[h] = id
 		return nil
 	})
 }
 
 // liveLinks reports whether any pinned link still sits at an interface, in whatever namespace.
 func (d *Datapath) liveLinks() (live bool, err error) {
-	err = d.links(func(_, _ string, _ link.Link, ifindex int) error {
-		live = live || ifindex != 0
+	err = d.links(func(_ string, h hold, _ link.Link, _ link.ID) error {
+		live = live || h.ifindex != 0
 		return nil
 	})
 	return live, err
@@ -220,22 +225,28 @@ func (d *Datapath) liveLinks() (live bool, err error) {
 
 // sweepLinks removes the pins of links whose interface is gone.
 func (d *Datapath) sweepLinks() error {
-	return d.links(func(pin, _ string, _ link.Link, ifindex int) error {
-		if ifindex != 0 {
+	return d.links(func(pin string, h hold, _ link.Link, _ link.ID) error {
+		if h.ifindex != 0 {
 			return nil
 		}
 		return ignoreMissing(os.Remove(pin))
 	})
 }
 
-func heldInterface(held link.Link) (int, error) {
+// hold is a program's place.
+type hold struct {
+	ifindex int // 0 for an interface that is gone
+	program string
+}
+
+func heldAt(held link.Link) (id link.ID, ifindex int, err error) {
 	info, err := held.Info()
 	if err != nil {
-		return 0, fmt.Errorf("link: %w", err)
+		return 0, 0, fmt.Errorf("link: %w", err)
 	}
 	tcx := info.TCX()
 	if tcx == nil {
-		return 0, fmt.Errorf("link %d is no tcx link", info.ID)
+		return 0, 0, fmt.Errorf("link %d is no tcx link", info.ID)
 	}
-	return int(int32(tcx.Ifindex)), nil
+	return info.ID, int(int32(tcx.Ifindex)), nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -30,6 +31,8 @@ type entry struct {
 
 func (e entry) tag() int   { return int(e.value.Tag) }
 func (e entry) open() bool { return e.value.Flags&attachmentOpen != 0 }
+
+func (e entry) sameWire(other entry) bool { return other.wire == e.wire }
 
 // families returns the address families that the connection carries.
 func (e entry) families() (carried []int) {
@@ -62,43 +65,92 @@ func wireOf(a Attachment, port net.Interface) datapathWire {
 	return w
 }
 
-// attachments reads all attachments on the node.
-func (d *Datapath) attachments() ([]entry, error) {
-	var all []entry
+// readAttachments reads all attachments on the node.
+func (d *Datapath) readAttachments() error {
+	d.attached = map[int][]entry{}
+	err := readAll(d.objects.Sides, func(wire datapathWire, value datapathAttachment) {
+		d.attached[int(value.Tag)] = append(d.attached[int(value.Tag)], entry{wire, value})
+	})
+	if err != nil {
+		return fmt.Errorf("attachments: %w", err)
+	}
+	return nil
+}
+
+// readAll calls f for every entry of a map.
+func readAll[K, V any](m *ebpf.Map, f func(K, V)) error {
 	var cursor ebpf.MapBatchCursor
-	wires := make([]datapathWire, attachmentBatch)
-	values := make([]datapathAttachment, attachmentBatch)
+	keys, values := make([]K, attachmentBatch), make([]V, attachmentBatch)
 	for {
-		n, err := d.objects.Sides.BatchLookup(&cursor, wires, values, nil)
+		n, err := m.BatchLookup(&cursor, keys, values, nil)
 		for i := range n {
-			all = append(all, entry{wires[i], values[i]})
+			f(keys[i], values[i])
 		}
 		if errors.Is(err, ebpf.ErrKeyNotExist) {
-			return all, nil
+			return nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("attachments: %w", err)
+			return err
 		}
 	}
 }
 
+// putAttachment makes an attachment what e is.
+func (d *Datapath) putAttachment(e entry) error {
+	if err := d.objects.Sides.Put(e.wire, e.value); err != nil {
+		return fmt.Errorf("attachment: %w", err)
+	}
+	sides := d.attached[e.tag()]
+	if i := slices.IndexFunc(sides, e.sameWire); i >= 0 {
+		sides[i] = e
+	} else {
+		d.attached[e.tag()] = append(sides, e)
+	}
+	return nil
+}
+
+// deleteAttachment deletes an attachment.
+func (d *Datapath) deleteAttachment(e entry) error {
+	if err := ignoreMissing(d.objects.Sides.Delete(e.wire)); err != nil {
+		return fmt.Errorf("attachment: %w", err)
+	}
+	if sides := slices.DeleteFunc(d.attached[e.tag()], e.sameWire); len(sides) > 0 {
+		d.attached[e.tag()] = sides
+	} else {
+		delete(d.attached, e.tag())
+	}
+	return nil
+}
+
 // checkConflicts refuses a VLAN or an address that another connection has.
-func checkConflicts(c Connection, ports map[Side]net.Interface, existing []entry) error {
-	const op = "datapath.Ensure"
-	for _, e := range existing {
-		if e.tag() == c.Tag {
+func (d *Datapath) checkConflicts(c Connection, ports map[Side]net.Interface) error {
+	for tag, sides := range d.attached {
+		if tag == c.Tag {
 			continue
 		}
-		for side, a := range c.sides() {
-			if e.wire == wireOf(a, ports[side]) {
-				return domain.Errorf(domain.Conflict, op, "VLAN %d of port %s belongs to connection %d", a.VLAN, a.Port, e.tag()).
-					WithHint("remove that connection first, or choose another VLAN")
+		for _, e := range sides {
+			if err := e.checkConflict(c, ports); err != nil {
+				return err
 			}
-			for _, l := range a.links() {
-				if own4, own6 := ownAddresses(l); own4 != 0 && e.value.Own[0] == own4 || own6 != ([16]uint8{}) && e.value.Own6[0] == own6 {
-					return domain.Errorf(domain.Conflict, op, "address %s belongs to connection %d", l.Address.Addr(), e.tag()).
-						WithHint("addresses of links are unique on a node")
-				}
+		}
+	}
+	return nil
+}
+
+func (e entry) checkConflict(c Connection, ports map[Side]net.Interface) error {
+	const op = "datapath.Ensure"
+	for _, end := range []struct {
+		side Side
+		Attachment
+	}{{SideA, c.A}, {SideZ, c.Z}} {
+		if e.wire == wireOf(end.Attachment, ports[end.side]) {
+			return domain.Errorf(domain.Conflict, op, "VLAN %d of port %s belongs to connection %d", end.VLAN, end.Port, e.tag()).
+				WithHint("remove that connection first, or choose another VLAN")
+		}
+		for _, l := range []Link{end.Link, end.IPv6} {
+			if own4, own6 := ownAddresses(l); own4 != 0 && e.value.Own[0] == own4 || own6 != ([16]uint8{}) && e.value.Own6[0] == own6 {
+				return domain.Errorf(domain.Conflict, op, "address %s belongs to connection %d", l.Address.Addr(), e.tag()).
+					WithHint("addresses of links are unique on a node")
 			}
 		}
 	}
@@ -106,28 +158,25 @@ func checkConflicts(c Connection, ports map[Side]net.Interface, existing []entry
 }
 
 // readdressed reports whether the connection has other addresses on the node than it is to have.
-func readdressed(c Connection, existing []entry) bool {
-	for _, e := range existing {
-		for side, a := range c.sides() {
-			own4, _ := ownAddresses(a.Link)
-			_, own6 := ownAddresses(a.IPv6)
-			if e.value.Tag == uint16(c.Tag) && e.value.Slot&1 == slotOf(0, side) && (e.value.Own[0] != own4 || e.value.Own6[0] != own6) {
-				return true
-			}
+func (d *Datapath) readdressed(c Connection) bool {
+	return slices.ContainsFunc(d.attached[c.Tag], func(e entry) bool {
+		a := c.A
+		if e.value.Slot&1 == slotOf(0, SideZ) {
+			a = c.Z
 		}
-	}
-	return false
+		own4, _ := ownAddresses(a.Link)
+		_, own6 := ownAddresses(a.IPv6)
+		return e.value.Own[0] != own4 || e.value.Own6[0] != own6
+	})
 }
 
-// ensureAttachments joins the ports' frames to the connection and reports whether its gate is open.
-func (d *Datapath) ensureAttachments(c Connection, ports, interfaces map[Side]net.Interface, existing []entry) (bool, error) {
-	opened := 0
+// wantedAttachments are the connection's with a closed gate, and of no generation.
+func (d *Datapath) wantedAttachments(c Connection, ports, interfaces map[Side]net.Interface) map[datapathWire]datapathAttachment {
 	wanted := map[datapathWire]datapathAttachment{}
 	for side, a := range c.sides() {
 		value := datapathAttachment{
 			Slot:          slotOf(d.pairs[c.Tag], side),
 			BandwidthMbps: uint32(c.BandwidthMbps),
-			Generation:    d.nextGeneration(),
 			Tag:           uint16(c.Tag),
 			Interface:     uint32(interfaces[side].Index),
 		}
@@ -142,10 +191,14 @@ func (d *Datapath) ensureAttachments(c Connection, ports, interfaces map[Side]ne
 		}
 		wanted[wireOf(a, ports[side])] = value
 	}
-	for _, e := range existing {
-		if e.tag() != c.Tag {
-			continue
-		}
+	return wanted
+}
+
+// ensureAttachments joins the ports' frames to the connection and reports whether its gate is open.
+func (d *Datapath) ensureAttachments(c Connection, ports, interfaces map[Side]net.Interface) (bool, error) {
+	opened := 0
+	wanted := d.wantedAttachments(c, ports, interfaces)
+	for _, e := range slices.Clone(d.attached[c.Tag]) {
 		if e.open() {
 			opened++
 		}
@@ -155,8 +208,8 @@ func (d *Datapath) ensureAttachments(c Connection, ports, interfaces map[Side]ne
 			}
 		}
 		if _, ok := wanted[e.wire]; !ok { // the side had another port or VLAN
-			if err := ignoreMissing(d.objects.Sides.Delete(e.wire)); err != nil {
-				return false, fmt.Errorf("attachment: %w", err)
+			if err := d.deleteAttachment(e); err != nil {
+				return false, err
 			}
 		}
 	}
@@ -165,8 +218,9 @@ func (d *Datapath) ensureAttachments(c Connection, ports, interfaces map[Side]ne
 		if open {
 			value.Flags |= attachmentOpen
 		}
-		if err := d.objects.Sides.Put(wire, value); err != nil {
-			return false, fmt.Errorf("attachment: %w", err)
+		value.Generation = d.nextGeneration()
+		if err := d.putAttachment(entry{wire, value}); err != nil {
+			return false, err
 		}
 	}
 	for side, a := range c.sides() {
@@ -187,17 +241,10 @@ func (d *Datapath) nextGeneration() uint32 {
 
 // forgetLookups makes the programs look the connection's routes up anew.
 func (d *Datapath) forgetLookups(tag int) error {
-	existing, err := d.attachments()
-	if err != nil {
-		return err
-	}
-	for _, e := range existing {
-		if e.tag() != tag {
-			continue
-		}
+	for _, e := range slices.Clone(d.attached[tag]) {
 		e.value.Generation = d.nextGeneration()
-		if err := d.objects.Sides.Put(e.wire, e.value); err != nil {
-			return fmt.Errorf("attachment: %w", err)
+		if err := d.putAttachment(e); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -206,22 +253,15 @@ func (d *Datapath) forgetLookups(tag int) error {
 // readPairs finds the slots that are in use.
 func (d *Datapath) readPairs() error {
 	d.pairs = map[int]uint32{}
-	var cursor ebpf.MapBatchCursor
-	slots, buckets := make([]uint32, attachmentBatch), make([]datapathBucket, attachmentBatch)
-	for {
-		n, err := d.objects.Buckets.BatchLookup(&cursor, slots, buckets, nil)
-		for i := range n {
-			if buckets[i].Tag != 0 && slots[i]&1 == 0 { // the even one is written last and freed first
-				d.pairs[int(buckets[i].Tag)] = slots[i]
-			}
+	err := readAll(d.objects.Buckets, func(slot uint32, b datapathBucket) {
+		if b.Tag != 0 && slot&1 == 0 { // the even one is written last and freed first
+			d.pairs[int(b.Tag)] = slot
 		}
-		if errors.Is(err, ebpf.ErrKeyNotExist) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("buckets: %w", err)
-		}
+	})
+	if err != nil {
+		return fmt.Errorf("buckets: %w", err)
 	}
+	return nil
 }
 
 // ensureMeters gives the connection a pair of slots, if it has none: tallies at zero, with the present time as their epoch, and
@@ -370,20 +410,6 @@ func readMeter(m *ebpf.Map, key uint32) (Counters, error) {
 		c.Refused += on.Refused
 	}
 	return c, nil
-}
-
-func (d *Datapath) tagsOfMaps(seen map[int]bool) error {
-	existing, err := d.attachments()
-	if err != nil {
-		return err
-	}
-	for _, e := range existing {
-		seen[e.tag()] = true
-	}
-	for tag := range d.pairs {
-		seen[tag] = true
-	}
-	return nil
 }
 
 // ownAddresses returns our address on a link as the programs compare it, its bytes in memory order: of IPv4 or of IPv6, or of

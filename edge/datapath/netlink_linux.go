@@ -19,18 +19,21 @@ const dumpRetries = 5
 
 // dump lists what the request selects. The kernel does the selecting (strict checking), so that a node with thousands of
 // interfaces and full tables answers for one of them quickly; the netlink library would read them all each time.
-func dump(request int, answer uint16, data ...nl.NetlinkRequestData) ([][]byte, error) {
-	socket, err := nl.GetNetlinkSocketAt(netns.None(), netns.None(), unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, err
-	}
-	defer socket.Close()
-	if err := unix.SetsockoptInt(socket.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1); err != nil {
-		return nil, err
+func (d *Datapath) dump(request int, answer uint16, data ...nl.NetlinkRequestData) ([][]byte, error) {
+	if d.lister == nil {
+		socket, err := nl.GetNetlinkSocketAt(netns.None(), netns.None(), unix.NETLINK_ROUTE)
+		if err != nil {
+			return nil, err
+		}
+		if err := unix.SetsockoptInt(socket.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1); err != nil {
+			socket.Close()
+			return nil, err
+		}
+		d.lister = &nl.SocketHandle{Socket: socket}
 	}
 	for range dumpRetries {
 		message := nl.NewNetlinkRequest(request, unix.NLM_F_DUMP)
-		message.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: socket}}
+		message.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: d.lister}
 		for _, part := range data {
 			message.AddData(part)
 		}
@@ -45,13 +48,17 @@ func dump(request int, answer uint16, data ...nl.NetlinkRequestData) ([][]byte, 
 
 // ownAddress is an address of an interface.
 type ownAddress struct {
-	prefix netip.Prefix
-	flags  uint32 // IFA_F_*
+	ifindex int
+	prefix  netip.Prefix
+	flags   uint32 // IFA_F_*
 }
 
+// everyInterface is none's index.
+const everyInterface = 0
+
 // listAddresses lists an interface's addresses of both families, but for link-local ones.
-func listAddresses(ifindex int) ([]ownAddress, error) {
-	messages, err := dump(unix.RTM_GETADDR, unix.RTM_NEWADDR,
+func (d *Datapath) listAddresses(ifindex int) ([]ownAddress, error) {
+	messages, err := d.dump(unix.RTM_GETADDR, unix.RTM_NEWADDR,
 		&nl.IfAddrmsg{IfAddrmsg: unix.IfAddrmsg{Family: unix.AF_UNSPEC, Index: uint32(ifindex)}})
 	if err != nil {
 		return nil, fmt.Errorf("addresses of interface %d: %w", ifindex, err)
@@ -63,7 +70,7 @@ func listAddresses(ifindex int) ([]ownAddress, error) {
 		if err != nil {
 			return nil, fmt.Errorf("addresses of interface %d: %w", ifindex, err)
 		}
-		address := ownAddress{flags: uint32(header.Flags)}
+		address := ownAddress{ifindex: int(header.Index), flags: uint32(header.Flags)}
 		for _, a := range attributes {
 			switch a.Attr.Type {
 			case unix.IFA_ADDRESS, unix.IFA_LOCAL: // of IPv6 there is the first alone, of IPv4 the second comes later and counts

@@ -74,22 +74,15 @@ func (r tableRoute) netlink() *netlink.Route {
 }
 
 // ensureTable gives the connection's table its link subnets and its end, and makes the rules that are always there.
-// readdressed says that the connection has had other addresses, whose rules go.
-func (d *Datapath) ensureTable(c Connection, interfaces map[Side]net.Interface, readdressed bool) error {
-	ends := map[Side]linkEnd{}
-	for side, a := range c.sides() {
-		end := linkEnd{ifindex: interfaces[side].Index}
-		for _, l := range a.links() {
-			end.addresses = append(end.addresses, l.Address)
-		}
-		ends[side] = end
-	}
+// Rules of addresses that the connection has had go.
+func (d *Datapath) ensureTable(c Connection, interfaces map[Side]net.Interface, seen *survey) error {
+	ends := linkEnds(c, interfaces)
 	for _, route := range linkRoutes(c.Tag, ends) {
 		if err := d.netlink.RouteReplace(route.netlink()); err != nil {
 			return fmt.Errorf("route %s: %w", route.Prefix, err)
 		}
 	}
-	changed := readdressed
+	changed := d.readdressed(c)
 	for _, end := range ends {
 		for _, address := range end.addresses {
 			if _, err := d.addRule(wallRule(familyOf(address.Addr()))); err != nil {
@@ -105,7 +98,7 @@ func (d *Datapath) ensureTable(c Connection, interfaces map[Side]net.Interface, 
 	if !changed {
 		return nil
 	}
-	return d.pruneOwnRules(c)
+	return d.pruneOwnRules(c, seen)
 }
 
 // linkRoutes are the routes of a connection that do not depend on BGP.
@@ -147,7 +140,8 @@ func (d *Datapath) SetRoutes(tag int, routes []Route) error {
 		if err != nil {
 			return err
 		}
-		if err := d.converge(tag, wanted); err != nil {
+		changed, err := d.converge(tag, wanted)
+		if err != nil || !changed {
 			return err
 		}
 		return d.forgetLookups(tag)
@@ -170,7 +164,7 @@ func (d *Datapath) Routes(tag int) (routes []Route, err error) {
 			}
 			sides[link.Attrs().Index] = side
 		}
-		have, err := listRoutes(TableNumber(tag), 0)
+		have, err := d.listRoutes(TableNumber(tag), 0)
 		if err != nil {
 			return err
 		}
@@ -195,7 +189,24 @@ func (l linkEnd) reaches(peer netip.Addr) bool {
 	return slices.ContainsFunc(l.addresses, func(own netip.Prefix) bool { return own.Contains(peer) && own.Addr() != peer })
 }
 
+func linkEnds(c Connection, interfaces map[Side]net.Interface) map[Side]linkEnd {
+	ends := map[Side]linkEnd{}
+	for side, a := range c.sides() {
+		end := linkEnd{ifindex: interfaces[side].Index}
+		for _, l := range a.links() {
+			end.addresses = append(end.addresses, l.Address)
+		}
+		ends[side] = end
+	}
+	return ends
+}
+
+// liveLinkSubnets finds what Ensure has made, or has just seen to be right.
 func (d *Datapath) liveLinkSubnets(tag int) (map[Side]linkEnd, error) {
+	if d.survey != nil && d.survey.ends[tag] != nil {
+		defer delete(d.survey.ends, tag)
+		return d.survey.ends[tag], nil
+	}
 	links := map[Side]linkEnd{}
 	for _, side := range []Side{SideA, SideZ} {
 		link, err := d.netlink.LinkByName(InterfaceName(tag, side))
@@ -203,7 +214,7 @@ func (d *Datapath) liveLinkSubnets(tag int) (map[Side]linkEnd, error) {
 			return nil, domain.Errorf(domain.NotFound, "datapath.SetRoutes", "connection %d has no interface %s: %w",
 				tag, InterfaceName(tag, side), err).WithHint("call Ensure first")
 		}
-		addresses, err := listAddresses(link.Attrs().Index)
+		addresses, err := d.listAddresses(link.Attrs().Index)
 		if err != nil {
 			return nil, err
 		}
@@ -248,11 +259,11 @@ func wantedRoutes(tag int, routes []Route, links map[Side]linkEnd) ([]tableRoute
 // maxProblems is how many wrong routes an error names.
 const maxProblems = 20
 
-// converge makes the table hold exactly the wanted routes.
-func (d *Datapath) converge(tag int, wanted []tableRoute) error {
-	have, err := listRoutes(TableNumber(tag), 0)
+// converge makes the table hold exactly the wanted routes, and reports whether it did not.
+func (d *Datapath) converge(tag int, wanted []tableRoute) (changed bool, err error) {
+	have, err := d.listRoutes(TableNumber(tag), 0)
 	if err != nil {
-		return err
+		return false, err
 	}
 	standing := make(map[string]tableRoute, len(have))
 	for _, r := range have {
@@ -264,11 +275,12 @@ func (d *Datapath) converge(tag int, wanted []tableRoute) error {
 		if ok && old == r {
 			continue
 		}
+		changed = true
 		if err := d.netlink.RouteReplace(r.netlink()); err != nil {
-			return fmt.Errorf("route %s via %s: %w", r.Prefix, r.NextHop, err)
+			return true, fmt.Errorf("route %s via %s: %w", r.Prefix, r.NextHop, err)
 		}
 	}
-	return d.deleteRoutes(standing)
+	return changed || len(standing) > 0, d.deleteRoutes(standing)
 }
 
 func (d *Datapath) deleteRoutes(routes map[string]tableRoute) error {
@@ -281,16 +293,19 @@ func (d *Datapath) deleteRoutes(routes map[string]tableRoute) error {
 	return errors.Join(problems...)
 }
 
-func (d *Datapath) clearTable(tag int) error { return d.converge(tag, nil) }
+func (d *Datapath) clearTable(tag int) error {
+	_, err := d.converge(tag, nil)
+	return err
+}
 
 // listRoutes lists the routes of a table, or of a type in all tables, of both families.
-func listRoutes(table int, routeType uint8) (routes []tableRoute, err error) {
+func (d *Datapath) listRoutes(table int, routeType uint8) (routes []tableRoute, err error) {
 	for _, family := range families {
 		request := []nl.NetlinkRequestData{&nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(family), Type: routeType}}}
 		if table != 0 {
 			request = append(request, nl.NewRtAttr(unix.RTA_TABLE, nl.Uint32Attr(uint32(table))))
 		}
-		messages, err := dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, request...)
+		messages, err := d.dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, request...)
 		if errors.Is(err, unix.ENOENT) { // the kernel's word for a table that nothing is in
 			continue
 		}
@@ -335,18 +350,4 @@ func parseRoutes(routes []tableRoute, messages [][]byte, everything netip.Addr) 
 		routes = append(routes, r)
 	}
 	return routes, nil
-}
-
-func (d *Datapath) tagsOfRoutes(seen map[int]bool) error {
-	// Other routes of a connection cannot outlive its interfaces.
-	routes, err := listRoutes(0, unix.RTN_UNREACHABLE)
-	if err != nil {
-		return err
-	}
-	for _, r := range routes {
-		if tag := r.Table - TableBase; tag >= MinTag && tag <= MaxTag {
-			seen[tag] = true
-		}
-	}
-	return nil
 }

@@ -83,9 +83,8 @@ func (d *Datapath) setGateRules(tag int, carried []int) error {
 	return nil
 }
 
-// rulesOf lists the rules that belong to one connection, or to any for tag 0.
-func (d *Datapath) rulesOf(tag int) (map[int][]netlink.Rule, error) {
-	var all []netlink.Rule
+// allRules lists the rules of both families.
+func (d *Datapath) allRules() (all []netlink.Rule, err error) {
 	for _, family := range families {
 		some, err := d.netlink.RuleList(family)
 		if err != nil {
@@ -93,24 +92,40 @@ func (d *Datapath) rulesOf(tag int) (map[int][]netlink.Rule, error) {
 		}
 		all = append(all, some...)
 	}
+	return all, nil
+}
+
+// byTag sorts out the rules that belong to connections.
+func byTag(all []netlink.Rule) map[int][]netlink.Rule {
 	rules := map[int][]netlink.Rule{}
 	for _, rule := range all {
 		owner := rule.Table - TableBase
 		if owner < MinTag || owner > MaxTag {
 			owner = tagOfName(rule.IifName)
 		}
-		if owner != 0 && (tag == 0 || owner == tag) {
+		if owner != 0 {
 			rules[owner] = append(rules[owner], rule)
 		}
 	}
-	return rules, nil
+	return rules
+}
+
+// rulesOf lists the rules that belong to one connection.
+func (d *Datapath) rulesOf(tag int) ([]netlink.Rule, error) {
+	all, err := d.allRules()
+	return byTag(all)[tag], err
 }
 
 // pruneOwnRules removes the rules of addresses the connection no longer has.
-func (d *Datapath) pruneOwnRules(c Connection) error {
-	rules, err := d.rulesOf(c.Tag)
-	if err != nil {
-		return err
+func (d *Datapath) pruneOwnRules(c Connection, seen *survey) error {
+	var rules []netlink.Rule
+	if seen != nil {
+		rules = seen.rules[c.Tag]
+	} else {
+		var err error
+		if rules, err = d.rulesOf(c.Tag); err != nil {
+			return err
+		}
 	}
 	var current []string
 	for _, a := range c.sides() {
@@ -118,7 +133,7 @@ func (d *Datapath) pruneOwnRules(c Connection) error {
 			current = append(current, ownRule(c.Tag, l.Address.Addr()).Src.String())
 		}
 	}
-	for _, rule := range rules[c.Tag] {
+	for _, rule := range rules {
 		if rule.Priority == PriorityOwn && (rule.Src == nil || !slices.Contains(current, rule.Src.String())) {
 			if err := d.deleteRule(&rule); err != nil {
 				return err
@@ -134,7 +149,7 @@ func (d *Datapath) removeRules(tag int) error {
 		return err
 	}
 	var problems []error
-	for _, rule := range rules[tag] {
+	for _, rule := range rules {
 		problems = append(problems, d.deleteRule(&rule))
 	}
 	return errors.Join(problems...)
@@ -146,15 +161,4 @@ func (d *Datapath) removeWall() error {
 		problems = append(problems, d.deleteRule(wallRule(family)))
 	}
 	return errors.Join(problems...)
-}
-
-func (d *Datapath) tagsOfRules(seen map[int]bool) error {
-	rules, err := d.rulesOf(0)
-	if err != nil {
-		return err
-	}
-	for tag := range rules {
-		seen[tag] = true
-	}
-	return nil
 }
