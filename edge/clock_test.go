@@ -48,7 +48,7 @@ func TestClockIsSet(t *testing.T) {
 	now := clock.clock()
 	c := desiredConnection(1, Testing)
 	p.want(c)
-	stop := runAgentWith(t, Config{Platform: p, Node: n, StateDir: dir, clock: clock.clock()})
+	stop := runAgentWith(t, Config{Platform: p, Node: n, StateDir: dir, clock: clock.clock(), resync: tick})
 	awaitObserved(t, p, c.ID, "up", func(o Observation) bool { return settled(o.Sessions) })
 	clock.pass(time.Hour)
 	c.Phase = Production
@@ -103,7 +103,7 @@ func TestClockIsSet(t *testing.T) {
 		awaitBytes(t, p, n, c.ID)
 		stop()
 		p.set(func(p *memoryPlatform) { clear(p.observations) })
-		stop = runAgentWith(t, Config{Platform: p, Node: n, StateDir: dir, clock: clock.clock()}) // another agent knows where the last one has read to
+		stop = runAgentWith(t, Config{Platform: p, Node: n, StateDir: dir, clock: clock.clock(), resync: tick}) // another agent knows where the last one has read to
 		awaitObserved(t, p, c.ID, "seen", func(o Observation) bool { return o.ConnectionID != "" })
 		if o := p.observed(c.ID); said(o) {
 			t.Errorf("it is said to be %s in the future of %v: %+v", phase, now().wall, o)
@@ -144,7 +144,7 @@ func TestReadingIsDueByTheClockAsItIs(t *testing.T) {
 	now := clock.clock()
 	c := desiredConnection(1, Production)
 	p.want(c)
-	runAgentWith(t, Config{Platform: p, Node: n, StateDir: t.TempDir(), clock: clock.clock()})
+	runAgentWith(t, Config{Platform: p, Node: n, StateDir: t.TempDir(), clock: clock.clock(), resync: tick})
 	awaitObserved(t, p, c.ID, "open", isOpen)
 	n.traffic(1000)
 	attempts := 0
