@@ -385,3 +385,21 @@ func TestWithFRR(t *testing.T) {
 		return ""
 	})
 }
+
+// A router that only answers has its session at once, however long the node waits between calls.
+func TestTheFirstCallIsMadeAtOnce(t *testing.T) {
+	t.Parallel()
+	a, z := newRouter(t), newRouter(t)
+	for asn, r := range map[uint32]*router{65001: a, 65002: z} {
+		r.bird(birdConfig{asn: asn, nodeASN: nodeASN, passive: true})
+		eventually(t, patience, func() string {
+			if out, err := r.askBird("show", "protocols", "node"); err != nil || !strings.Contains(out, "Passive") {
+				return fmt.Sprintf("BIRD does not listen: %v: %s", err, out)
+			}
+			return ""
+		})
+	}
+	s := startSpeaker(t, Options{ConnectRetry: time.Hour})
+	ensure(t, s, Connection{Tag: 1, A: session(a, 65001), Z: session(z, 65002)})
+	awaitEstablished(t, s, 1)
+}
