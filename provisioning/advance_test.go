@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
 
 	"crossbill/domain"
 	"crossbill/domain/connection"
+	"crossbill/domain/listing"
 	"crossbill/domain/order"
 	"crossbill/events"
 )
@@ -82,6 +84,67 @@ func TestJobsSnoozeUntilTheirTime(t *testing.T) {
 		}
 	}
 	w.check(delivered, order.StateCompleted, connection.StateProduction)
+}
+
+// A job that failed is tried again after its back-off, and that is what the connection says of it.
+func TestFailedJobsBackOff(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	l := w.line(&faulty{next: w.log, kind: lasting, at: 1})
+	l.d = l.place(wish{at: l.clock})
+	job := AdvanceArgs{OrderID: l.d.order}
+	for attempt, wait := range []time.Duration{time.Second, 2 * time.Second} {
+		l.run(job)
+		if _, c := l.states(l.d); c.Trouble == nil || c.Trouble.Attempts != attempt+1 || c.Trouble.NextRetryAt == nil || !c.Trouble.NextRetryAt.Equal(l.clock.Add(wait)) {
+			t.Errorf("after %d attempts at %s: %+v", attempt+1, l.clock, c.Trouble)
+		}
+		before := time.Now()
+		next := (&worker{provisioner: l.p}).NextRetry(&river.Job[AdvanceArgs]{JobRow: &rivertype.JobRow{Attempt: attempt + 1}, Args: job})
+		if next.Before(before.Add(wait)) || next.After(time.Now().Add(wait)) {
+			t.Errorf("after %d attempts at %s, the next is at %s", attempt+1, before, next)
+		}
+	}
+}
+
+// A change that a person is needed for goes on when the connection ends: its trouble ended with that, and nothing else would.
+func TestAChangeInTroubleHearsOfTheEnd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f := &faulty{next: w.log}
+	l := w.line(f)
+	l.d = l.place(wish{at: l.clock})
+	l.settle(false)
+	f.kind, f.at = lasting, f.calls+1
+	reorder(400, listing.ApprovalAutomatic)(l)
+	for range 3 {
+		l.run(AdvanceArgs{OrderID: l.more[0]})
+	}
+	if _, c := l.states(l.d); c.Trouble == nil || c.Trouble.State != connection.TroubleOperator || c.Trouble.OrderID != l.more[0] {
+		t.Fatalf("the trouble is %+v", c.Trouble)
+	}
+	f.kind, f.stuck, l.jobs = "", "", nil
+	l.collect()
+	l.jobs = nil // all have run, and wait for a person
+	terminate(l)
+	l.settle(false)
+	wants("failed: is decommission requested")(l)
+	w.check(l.d, order.StateCompleted, connection.StateDecommissioned)
+}
+
+// Another build has the time for its tests that a new connection has.
+func TestARebuildHasTheTimeOfATest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	l := w.line(&faulty{next: w.log})
+	l.d = l.place(wish{at: l.clock})
+	l.settle(false)
+	l.edge.noNewBGP = true
+	asked := l.clock
+	move(l)
+	l.settle(false)
+	if _, c := l.states(l.d); c.Rebuild == nil || c.Rebuild.Deadline.Before(asked.Add(DefaultTestingDeadline)) || c.Rebuild.Deadline.After(l.clock.Add(DefaultTestingDeadline)) {
+		t.Errorf("asked for at %s: %+v", asked, c.Rebuild)
+	}
 }
 
 // Whatever is waited for has a timer of its own: those of what came before it may have run out.

@@ -255,8 +255,8 @@ func (w *world) check(d deal, wantOrder, wantConnection string) {
 	if lost := c.State == connection.StateCancelled; lost && (o.Reason == "" || c.Reason == "") {
 		w.Errorf("no reason is given: order %q, connection %q", o.Reason, c.Reason)
 	}
-	if c.Rebuild != nil || c.Leaving != nil || c.Change != nil {
-		w.Errorf("it is rebuilt, left or changed yet: %+v", c)
+	if c.Rebuild != nil || c.Leaving != nil || c.Change != nil || c.SuspensionRequestedAt != nil || c.ResumptionRequestedAt != nil || c.Termination != nil {
+		w.Errorf("something is asked for yet: %+v", c)
 	}
 	if c.OnEdge != (wantHeld > 0) {
 		w.Errorf("the edge node was left with the connection: %+v", c)
@@ -355,8 +355,9 @@ func (e *scriptedEdge) report(c connection.State, d connection.Desired) (news bo
 		}
 		delete(e.meters, key)
 	case e.noRebuild && !isFirst:
-		opened := m.opened
-		o.OpenedAt = &opened
+		if opened := m.opened; !opened.IsZero() {
+			o.OpenedAt = &opened
+		}
 	default:
 		if !m.opened.IsZero() && m.closed.IsZero() && m.tag != d.Tag {
 			m.closed = at

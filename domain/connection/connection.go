@@ -191,6 +191,9 @@ type State struct {
 	// secrets are the sessions' MD5 secrets by side. They are in no JSON: who needs them reads the connection's events.
 	secrets map[string]string
 
+	// troubledOrderID is whose step last failed. A change that the connection has not heard of yet is known by that alone.
+	troubledOrderID string
+
 	Reason             string     `json:"reason,omitempty"` // of the decommission or the cancellation
 	RequestedAt        time.Time  `json:"requested_at"`
 	TestingDeadline    *time.Time `json:"testing_deadline,omitempty"`
@@ -289,11 +292,11 @@ func (s State) DesiredMbps() int {
 }
 
 // OrderIDs returns the orders whose fate is bound to the connection's: the one that made it, the last that changes it, the
-// last that ends it.
+// last that ends it, and the one whose step last failed: its trouble may end with what another does.
 func (s State) OrderIDs() []string {
 	var ids []string
-	for _, id := range []string{s.OrderID, s.ChangeOrderID, s.TerminationOrderID} {
-		if id != "" {
+	for _, id := range []string{s.OrderID, s.ChangeOrderID, s.TerminationOrderID, s.troubledOrderID} {
+		if id != "" && !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
 	}

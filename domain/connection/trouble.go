@@ -307,7 +307,7 @@ func (s State) withTrouble(e domain.Event) State {
 		if before := s.Trouble; before != nil && before.OrderID == e.OrderID && before.Step == e.Step {
 			t.Since = before.Since
 		}
-		s.Trouble = &t
+		s.Trouble, s.troubledOrderID = &t, e.OrderID
 	case StepRecovered:
 		s.Trouble = nil
 	case StepRetried:
