@@ -234,30 +234,49 @@ func speakHere(ctx context.Context, task string) error {
 	for i := range desired.Connections {
 		desired.Connections[i].A.Down, desired.Connections[i].Z.Down = false, false
 	}
-	for installed := 0; installed < connections; {
-		installed = 0
-		for _, c := range desired.Connections {
-			sessions, _, err := node.Sessions(ctx, c.Tag)
-			if err != nil {
-				return err
-			}
-			if err := node.Ensure(ctx, c); err != nil {
-				return err
-			}
-			full := len(sessions) == 2
-			for _, s := range sessions {
-				full = full && s.State == bgp.Established && s.PrefixesReceived == each
-			}
-			if full { // and what was announced before it was ensured is in its table
-				installed++
+	for _, c := range desired.Connections {
+		if err := node.Ensure(ctx, c); err != nil {
+			return err
+		}
+	}
+	installed := map[int]bool{}
+	look := func(tag int) error {
+		c := desired.Connections[tag-1]
+		sessions, _, err := node.Sessions(ctx, tag)
+		if err != nil {
+			return err
+		}
+		full := len(sessions) == 2
+		for _, s := range sessions {
+			full = full && s.State == bgp.Established && s.PrefixesReceived == each
+		}
+		installed[tag] = full // what was announced before it is followed is in its table
+		return node.Follow(ctx, c)
+	}
+	isFull := func() bool {
+		full := 0
+		for _, is := range installed {
+			if is {
+				full++
 			}
 		}
-		if installed < connections {
-			select {
-			case <-node.Changes():
-			case <-time.After(time.Second):
-			case <-ctx.Done():
-				return ctx.Err()
+		return full == connections
+	}
+	for !isFull() {
+		var tags []int
+		select {
+		case <-node.Changes():
+			tags = node.Changed()
+		case <-time.After(5 * time.Second): // as the agent does more seldom
+			for _, c := range desired.Connections {
+				tags = append(tags, c.Tag)
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		for _, tag := range tags {
+			if err := look(tag); err != nil {
+				return err
 			}
 		}
 	}
