@@ -196,7 +196,7 @@ func neighbour(a Attachment, family string) bgp.Session {
 	return s
 }
 
-// Sessions returns a's and z's session of each family.
+// Sessions returns a's and z's session of each family, and what of the connection was changed by hand.
 func (n *KernelNode) Sessions(ctx context.Context, tag int) ([]Session, string, error) {
 	speaker, err := n.sessions()
 	if err != nil {
@@ -207,7 +207,10 @@ func (n *KernelNode) Sessions(ctx context.Context, tag int) ([]Session, string, 
 		return nil, "", err
 	}
 	var sessions []Session
-	var messages []string
+	messages := n.datapath.Drift(tag)
+	for i := range messages {
+		messages[i] = "changed on the node by another hand, and set right: " + messages[i]
+	}
 	for _, s := range all {
 		sessions = append(sessions, Session{Side: s.Side, Family: s.Family, State: s.State, Since: s.Since,
 			PrefixesReceived: s.PrefixesReceived, PrefixesSent: s.PrefixesSent})

@@ -342,6 +342,12 @@ func TestKernelEdge(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	eventually(t, time.Minute, func() string {
+		if o := p.observed(c.ID); !strings.Contains(o.Message, "set right: interface cb7") {
+			return fmt.Sprintf("a deleted interface is not reported: %+v", o)
+		}
+		return ""
+	})
+	eventually(t, time.Minute, func() string {
 		if !e.reaches() {
 			return "a deleted interface is not repaired"
 		}

@@ -162,6 +162,16 @@ func TestSetRoutesIsExact(t *testing.T) {
 		t.Errorf("bad routes: %v", err)
 	}
 	want("bad routes change nothing", "10.1.0.0/24 via 100.64.71.6 dev cb71z proto bgp metric 20", full[1])
+	if drift := p.Drift(c.Tag); len(drift) > 0 {
+		t.Errorf("told of other routes that were wanted: %v", drift)
+	}
+	p.run(lab.PoP, "ip", "route", "flush", "table", fmt.Sprint(datapath.TableNumber(c.Tag)))
+	must(t, p.SetRoutes(c.Tag, []datapath.Route{
+		{Side: datapath.SideZ, Prefix: networkZ, NextHop: c.Z.Peer}, {Side: datapath.SideZ, Prefix: networkA, NextHop: c.Z.Peer}}))
+	want("flushed by hand", "10.1.0.0/24 via 100.64.71.6 dev cb71z proto bgp metric 20", full[1])
+	if drift := p.Drift(c.Tag); len(drift) != 1 {
+		t.Errorf("told of a flushed table: %v", drift)
+	}
 	must(t, p.SetRoutes(c.Tag, nil))
 	want("none")
 	if err := p.SetRoutes(72, nil); domain.CodeOf(err) != domain.NotFound {

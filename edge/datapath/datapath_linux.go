@@ -39,7 +39,11 @@ type Datapath struct {
 	held       map[hold]link.ID // programs at interfaces
 	generation uint32           // of attachments, the last
 	survey     *survey          // nil until the node is listed
-	earlier    earlierMaps
+
+	made    map[int]Connection // as Ensure last left them
+	routed  map[int]uint64     // the sum of the routes as SetRoutes last left them
+	drift   map[int][]string   // see Drift
+	earlier earlierMaps
 }
 
 // Open finds or makes the node's maps and programs under the pin directory, and puts this binary's programs in the
@@ -47,7 +51,8 @@ type Datapath struct {
 // It returns an Unavailable error where the kernel or the privileges do not allow it, and a Conflict error when the pin
 // directory belongs to another live namespace or to a version with another layout.
 func Open(o Options) (*Datapath, error) {
-	d := &Datapath{log: o.Logger, pins: o.PinDir, namespace: netns.None(), held: map[hold]link.ID{}}
+	d := &Datapath{log: o.Logger, pins: o.PinDir, namespace: netns.None(), held: map[hold]link.ID{},
+		made: map[int]Connection{}, routed: map[int]uint64{}, drift: map[int][]string{}}
 	if d.log == nil {
 		d.log = slog.Default()
 	}
@@ -198,9 +203,15 @@ func (d *Datapath) Ensure(c Connection) error {
 func (d *Datapath) ensure(c Connection) error {
 	seen := d.unasked(c.Tag)
 	if seen != nil {
-		if ends, ok := d.right(seen, c); ok {
+		ends, wrong := d.right(seen, c)
+		if wrong == "" {
 			seen.ends[c.Tag] = ends
+			d.made[c.Tag] = c
+			delete(d.drift, c.Tag)
 			return nil
+		}
+		if d.made[c.Tag] == c { // it was so
+			d.note(c.Tag, wrong)
 		}
 	}
 	ports, err := d.findPorts(c)
@@ -227,10 +238,30 @@ func (d *Datapath) ensure(c Connection) error {
 	if err != nil {
 		return err
 	}
+	carried := c.families()
 	if !open {
-		return d.setGateRules(c.Tag, nil)
+		carried = nil
 	}
-	return d.setGateRules(c.Tag, c.families())
+	if err := d.setGateRules(c.Tag, carried); err != nil {
+		return err
+	}
+	d.made[c.Tag] = c
+	return nil
+}
+
+// note keeps and says what was changed by another hand.
+func (d *Datapath) note(tag int, wrong string) {
+	d.log.Warn("changed on the node by another hand, and set right", "tag", tag, "what", wrong)
+	if !slices.Contains(d.drift[tag], wrong) {
+		d.drift[tag] = append(d.drift[tag], wrong)
+	}
+}
+
+// Drift returns what was found changed by another hand of a connection, and set right, since List last saw all of it right.
+func (d *Datapath) Drift(tag int) []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.drift[tag])
 }
 
 // SetGate opens or closes the way between the two sides. When it returns after closing, no packet crosses any more.
@@ -309,6 +340,7 @@ func (d *Datapath) Stop(tag int) error {
 
 func (d *Datapath) stop(tag int) error {
 	d.unasked(tag)
+	delete(d.made, tag)
 	for _, entry := range slices.Clone(d.attached[tag]) {
 		// The interface first: once the attachment is gone, nothing tells whose it was.
 		err := ignoreMissing(d.objects.Interfaces.Delete(entry.value.Interface))
@@ -333,6 +365,8 @@ func (d *Datapath) Remove(tag int) error {
 		return err
 	}
 	return d.in("datapath.Remove", func() error {
+		delete(d.drift, tag)
+		delete(d.routed, tag)
 		return errors.Join( // each as far as it goes: what is left is found again by List
 			d.stop(tag),
 			d.removeInterfaces(tag),

@@ -45,6 +45,9 @@ func (d *Datapath) Strays(string) (Counters, error) {
 // SetRoutes returns an Unavailable error.
 func (d *Datapath) SetRoutes(int, []Route) error { return unsupported("datapath.SetRoutes") }
 
+// Drift returns nothing.
+func (d *Datapath) Drift(int) []string { return nil }
+
 // Routes returns an Unavailable error.
 func (d *Datapath) Routes(int) ([]Route, error) { return nil, unsupported("datapath.Routes") }
 

@@ -67,13 +67,14 @@ func wireOf(a Attachment, port net.Interface) datapathWire {
 
 // readAttachments reads all attachments on the node.
 func (d *Datapath) readAttachments() error {
-	d.attached = map[int][]entry{}
+	attached := map[int][]entry{}
 	err := readAll(d.objects.Sides, func(wire datapathWire, value datapathAttachment) {
-		d.attached[int(value.Tag)] = append(d.attached[int(value.Tag)], entry{wire, value})
+		attached[int(value.Tag)] = append(attached[int(value.Tag)], entry{wire, value})
 	})
 	if err != nil {
 		return fmt.Errorf("attachments: %w", err)
 	}
+	d.attached = attached
 	return nil
 }
 

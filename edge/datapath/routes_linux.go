@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"net"
 	"net/netip"
 	"os"
@@ -141,12 +142,30 @@ func (d *Datapath) SetRoutes(tag int, routes []Route) error {
 			return err
 		}
 		changed, err := d.converge(tag, wanted)
-		if err != nil || !changed {
+		if err != nil {
 			return err
+		}
+		before, sum := d.routed[tag], sumOf(wanted)
+		d.routed[tag] = sum
+		if !changed {
+			return nil
+		}
+		if before == sum { // it was so
+			d.note(tag, "its routing table is another")
 		}
 		return d.forgetLookups(tag)
 	})
 }
+
+// sumOf tells sets of routes apart.
+func sumOf(routes []tableRoute) (sum uint64) {
+	for _, r := range routes {
+		sum += maphash.Comparable(routeSeed, r)
+	}
+	return sum
+}
+
+var routeSeed = maphash.MakeSeed()
 
 // Routes returns the routes of a connection that SetRoutes has installed, in no order. It returns a NotFound error when
 // Ensure has not made the connection.

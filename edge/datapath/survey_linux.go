@@ -174,7 +174,7 @@ func (l *standingLink) parseSettings(content []byte) error {
 			case family.Attr.Type&^unix.NLA_F_NESTED == unix.AF_INET && part.Attr.Type == inetConf:
 				l.ipv4 = heldIn(part.Value, ipv4Settings)
 			case family.Attr.Type&^unix.NLA_F_NESTED == unix.AF_INET6 && part.Attr.Type == inet6Conf:
-				l.ipv6 = heldIn(part.Value, ipv6Settings) && heldIn(part.Value, forceForwarding) // of a kernel without it, all are asked for
+				l.ipv6 = heldIn(part.Value, ipv6Settings) && (len(part.Value) <= 4*forceForwarding[0].index || heldIn(part.Value, forceForwarding))
 				l.ipv6Off = heldIn(part.Value, ipv6Off)
 			}
 		}
@@ -224,29 +224,41 @@ func keyOf(r *netlink.Rule) ruleKey {
 	return k
 }
 
-// right reports whether the survey shows the node as c wants it, and returns the connection's interfaces then. It has not
+// right returns the connection's interfaces if the survey shows the node as c wants it, and else what is not so. It has not
 // looked at the connection's table, which SetRoutes does.
-func (d *Datapath) right(s *survey, c Connection) (ends map[Side]linkEnd, ok bool) {
+func (d *Datapath) right(s *survey, c Connection) (ends map[Side]linkEnd, wrong string) {
 	ports, interfaces := map[Side]net.Interface{}, map[Side]net.Interface{}
 	for side, a := range c.sides() {
-		port, own := s.links[a.Port], s.links[InterfaceName(c.Tag, side)]
-		if port == nil || own == nil || !d.portRight(port) || !d.interfaceRight(own, port, a, c.hasIPv6()) {
-			return nil, false
+		name := InterfaceName(c.Tag, side)
+		port, own := s.links[a.Port], s.links[name]
+		switch {
+		case port == nil:
+			return nil, "port " + a.Port + " is gone"
+		case !d.portRight(port):
+			return nil, "port " + a.Port + " is down, speaks IPv6 or has other programs"
+		case own == nil:
+			return nil, "interface " + name + " is gone"
+		}
+		if wrong := d.interfaceWrong(own, port, a, c.hasIPv6()); wrong != "" {
+			return nil, "interface " + name + " " + wrong
 		}
 		ports[side], interfaces[side] = port.Interface, own.Interface
 		if s.wires[uint32(own.Index)] != wireOf(a, port.Interface) {
-			return nil, false
+			return nil, "interface " + name + " sends to another VLAN"
 		}
 	}
 	a, z := s.links[InterfaceName(c.Tag, SideA)], s.links[InterfaceName(c.Tag, SideZ)]
 	if a.other != z.Index || z.other != a.Index {
-		return nil, false
+		return nil, "interfaces " + a.Name + " and " + z.Name + " are no pair"
 	}
 	open, ok := d.attachmentsRight(c, ports, interfaces)
-	if !ok || !s.rulesRight(c, open) {
-		return nil, false
+	if !ok {
+		return nil, "its VLANs at the ports are others"
 	}
-	return linkEnds(c, interfaces), true
+	if !s.rulesRight(c, open) {
+		return nil, "its routing rules are others"
+	}
+	return linkEnds(c, interfaces), ""
 }
 
 // portRight is what ensurePorts sees to. It looks once at each port.
@@ -261,20 +273,32 @@ func (d *Datapath) portRight(port *standingLink) bool {
 	return right
 }
 
-// interfaceRight is what ensureInterfaces sees to.
-func (d *Datapath) interfaceRight(own, port *standingLink, a Attachment, ipv6 bool) bool {
-	if own.kind != "veth" || own.Flags&net.FlagUp == 0 || own.MTU != a.mtu(port.Interface) || !bytes.Equal(own.HardwareAddr, port.HardwareAddr) ||
-		!own.ipv4 || ipv6 && !own.ipv6 || !ipv6 && !own.ipv6Off || len(own.addresses) != len(a.links()) {
-		return false
+// interfaceWrong returns what is not so of what ensureInterfaces sees to.
+func (d *Datapath) interfaceWrong(own, port *standingLink, a Attachment, ipv6 bool) string {
+	switch {
+	case own.kind != "veth":
+		return "is of another kind"
+	case own.Flags&net.FlagUp == 0:
+		return "is down"
+	case own.MTU != a.mtu(port.Interface):
+		return "has another MTU"
+	case !bytes.Equal(own.HardwareAddr, port.HardwareAddr):
+		return "has another hardware address"
+	case !own.ipv4 || ipv6 && !own.ipv6 || !ipv6 && !own.ipv6Off:
+		return "has other settings (sysctl)"
+	case len(own.addresses) != len(a.links()):
+		return "has other addresses"
+	case !d.runs(own.Index, datapathProgInterfaceEgress):
+		return "has other programs"
 	}
 	for _, l := range a.links() {
 		if !slices.ContainsFunc(own.addresses, func(have ownAddress) bool {
 			return have.prefix == l.Address && have.flags&unix.IFA_F_NOPREFIXROUTE != 0
 		}) {
-			return false
+			return "has other addresses"
 		}
 	}
-	return d.runs(own.Index, datapathProgInterfaceEgress)
+	return ""
 }
 
 // runs reports whether the interface has our program, and no other that could be a copy of it.

@@ -37,6 +37,12 @@ func TestListedIsLeftAlone(t *testing.T) {
 			t.Errorf("listed %v", tags)
 		}
 	}
+	drifted := func() (told []string) {
+		for _, c := range all {
+			told = append(told, p.Drift(c.Tag)...)
+		}
+		return told
+	}
 	for _, c := range all {
 		if ensured(c) {
 			t.Errorf("connection %d is right before there is anything", c.Tag)
@@ -126,6 +132,9 @@ func TestListedIsLeftAlone(t *testing.T) {
 		if right {
 			t.Errorf("%s: was not noticed", name)
 		}
+		if drift := drifted(); len(drift) == 0 {
+			t.Errorf("%s: was not told", name)
+		}
 		for n, got := range strings.Fields(p.run(lab.PoP, "cat", paths...)) {
 			if value := settings[strings.TrimPrefix(paths[n], "/proc/sys/net/")]; got != fmt.Sprint(value) {
 				t.Errorf("%s: %s is %s, want %d", name, paths[n], got, value)
@@ -136,6 +145,9 @@ func TestListedIsLeftAlone(t *testing.T) {
 			if !ensured(c) {
 				t.Errorf("%s: connection %d is not right after it was mended", name, c.Tag)
 			}
+		}
+		if drift := drifted(); len(drift) > 0 {
+			t.Errorf("%s: still told after it was mended: %v", name, drift)
 		}
 	}
 	if open, err := p.Gate(both.Tag); err != nil || !open {
@@ -165,11 +177,21 @@ func TestListedIsLeftAlone(t *testing.T) {
 		}
 		must(t, p.Ensure(both))
 	}
+	if drift := drifted(); len(drift) > 0 {
+		t.Errorf("told of what was wanted: %v", drift)
+	}
 	// And what was changed after the look.
 	listed()
 	must(t, p.Stop(both.Tag))
 	if ensured(both) {
 		t.Error("a stopped connection was taken for what it had been")
+	}
+	listed()
+	must(t, p.Stop(both.Tag))
+	listed()
+	ensured(both)
+	if drift := drifted(); len(drift) > 0 {
+		t.Errorf("told of what was stopped: %v", drift)
 	}
 }
 
