@@ -28,18 +28,6 @@ func TestEnsureRepairs(t *testing.T) {
 	z := datapath.InterfaceName(c.Tag, datapath.SideZ)
 	table := fmt.Sprint(datapath.TableNumber(c.Tag))
 	ip := func(args ...string) func() { return func() { p.run(lab.PoP, "ip", args...) } }
-	pin := func(pattern string) func() {
-		return func() {
-			found, err := filepath.Glob(p.PinDir() + "/" + pattern)
-			must(t, err)
-			if len(found) == 0 {
-				t.Fatalf("no pin %s", pattern)
-			}
-			for _, path := range found {
-				must(t, os.Remove(path))
-			}
-		}
-	}
 	for _, damage := range []struct {
 		name  string
 		do    func()
@@ -60,8 +48,8 @@ func TestEnsureRepairs(t *testing.T) {
 		{"wall deleted", ip("rule", "del", "priority", fmt.Sprint(datapath.PriorityWall)), true},
 		{"hardware address changed", ip("link", "set", a, "address", "02:00:00:00:00:99"), true},
 		{"forwarding off", func() { p.run(lab.PoP, "sysctl", "-w", "net.ipv4.conf."+a+".forwarding=0") }, false},
-		{"port programs detached", pin("link-*-port_*"), true},
-		{"interface programs detached", pin("link-*-interface_egress"), true},
+		{"port programs detached", p.unpin("link-*-port_*"), true},
+		{"interface programs detached", p.unpin("link-*-interface_egress"), true},
 		{"another kind of interface with the name", func() {
 			ip("link", "del", a)()
 			ip("link", "add", a, "type", "bridge")()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -149,6 +150,21 @@ func (p *pop) SetMTU(bytes int) error {
 		}
 	}
 	return nil
+}
+
+// unpin takes away pins, as a careless person would.
+func (p *pop) unpin(pattern string) func() {
+	return func() {
+		p.t.Helper()
+		found, err := filepath.Glob(p.PinDir() + "/" + pattern)
+		must(p.t, err)
+		if len(found) == 0 {
+			p.t.Fatalf("no pin %s", pattern)
+		}
+		for _, path := range found {
+			must(p.t, os.Remove(path))
+		}
+	}
 }
 
 func (p *pop) run(place, name string, args ...string) string {

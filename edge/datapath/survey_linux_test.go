@@ -3,8 +3,6 @@ package datapath_test
 import (
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -67,18 +65,6 @@ func TestListedIsLeftAlone(t *testing.T) {
 
 	a, z := datapath.InterfaceName(both.Tag, datapath.SideA), datapath.InterfaceName(both.Tag, datapath.SideZ)
 	ip := func(args ...string) func() { return func() { p.run(lab.PoP, "ip", args...) } }
-	unpin := func(pattern string) func() {
-		return func() {
-			found, err := filepath.Glob(p.PinDir() + "/" + pattern)
-			must(t, err)
-			if len(found) == 0 {
-				t.Fatalf("no pin %s", pattern)
-			}
-			for _, path := range found {
-				must(t, os.Remove(path))
-			}
-		}
-	}
 	own, own6 := both.A.Address, both.Z.IPv6.Address
 	table := fmt.Sprint(datapath.TableNumber(both.Tag))
 	damages := map[string]func(){
@@ -98,8 +84,8 @@ func TestListedIsLeftAlone(t *testing.T) {
 		"gate IPv6 rule gone":  ip("-6", "rule", "del", "iif", a, "priority", fmt.Sprint(datapath.PriorityGate)),
 		"wall gone":            ip("rule", "del", "priority", fmt.Sprint(datapath.PriorityWall)),
 		"IPv6 wall gone":       ip("-6", "rule", "del", "priority", fmt.Sprint(datapath.PriorityWall)),
-		"port programs":        unpin("link-*-port_ingress"),
-		"interface programs":   unpin("link-*-interface_egress"),
+		"port programs":        p.unpin("link-*-port_ingress"),
+		"interface programs":   p.unpin("link-*-interface_egress"),
 		"rule of another source": func() {
 			ip("rule", "del", "from", own.Addr().String(), "priority", "1000")()
 			ip("rule", "add", "from", "192.0.2.9", "iif", "lo", "lookup", table, "priority", "1000")()
