@@ -342,7 +342,7 @@ func TestKernelEdge(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	eventually(t, time.Minute, func() string {
-		if o := p.observed(c.ID); !strings.Contains(o.Message, "set right: interface cb7") {
+		if o := p.observed(c.ID); !strings.Contains(o.Message, "set right: the interface of side") {
 			return fmt.Sprintf("a deleted interface is not reported: %+v", o)
 		}
 		return ""

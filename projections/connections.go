@@ -180,7 +180,8 @@ type EdgeState struct {
 }
 
 // EdgeState returns the desired state of an edge node, or a NotFound error if there is no such node. One that is no newer than a
-// revision comes without its connections, which are not read then; else it is never shown in part: a node that runs more connections than one answer may hold (MaxEdgeConnections) is an Internal error.
+// revision comes without its connections, which are not read then; else it is never shown in part: a node that runs more
+// connections than one answer may hold (MaxEdgeConnections) is an Internal error.
 func (q Queries) EdgeState(ctx context.Context, edgeNodeID string, after events.Position) (EdgeState, error) {
 	const op = "projections.EdgeState"
 	// One statement, hence one snapshot: a revision never stands beside the connections of another.

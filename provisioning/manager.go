@@ -25,8 +25,8 @@ func (p *Provisioner) Projection() projections.Projection {
 	return projections.Projection{Name: ProjectionName, Apply: p.start}
 }
 
-// start inserts one job for each order or connection that batch says something new of, one for both of a new order, and one more for each deadline
-// that batch sets, to run when it is reached.
+// start inserts one job for each order or connection that batch says something new of, one for both of a new order, and one
+// more for each deadline that batch sets, to run when it is reached.
 func (p *Provisioner) start(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error {
 	var jobs []river.InsertManyParams
 	queued := make(map[string]int) // stream → index of its job

@@ -67,7 +67,8 @@ func (c *claim) hold(n number) int {
 }
 
 // firstFree chooses the (skip+1)-th free number of a scope in [lowest, highest] that is in no claim, and claims it. When all are
-// claimed it is one of another's, who may yet not get it; ok is false when none is left. Sagas that lost a race skip further than the winners did, so that a crowd needs few rounds.
+// claimed it is one of another's, who may yet not get it; ok is false when none is left. Sagas that lost a race skip further
+// than the winners did, so that a crowd needs few rounds.
 func (c *claim) firstFree(ctx context.Context, db querier, kind, scope string, lowest, highest, skip int) (chosen int, ok bool, err error) {
 	c.of.mu.Lock()
 	most := skip + 1 + len(c.of.held)

@@ -201,7 +201,7 @@ func (d *Datapath) Ensure(c Connection) error {
 }
 
 func (d *Datapath) ensure(c Connection) error {
-	seen := d.unasked(c.Tag)
+	seen, drift := d.unasked(c.Tag), ""
 	if seen != nil {
 		ends, wrong := d.right(seen, c)
 		if wrong == "" {
@@ -211,7 +211,7 @@ func (d *Datapath) ensure(c Connection) error {
 			return nil
 		}
 		if d.made[c.Tag] == c { // it was so
-			d.note(c.Tag, wrong)
+			drift = wrong
 		}
 	}
 	ports, err := d.findPorts(c)
@@ -246,6 +246,9 @@ func (d *Datapath) ensure(c Connection) error {
 		return err
 	}
 	d.made[c.Tag] = c
+	if drift != "" {
+		d.note(c.Tag, drift)
+	}
 	return nil
 }
 

@@ -151,7 +151,7 @@ func (d *Datapath) SetRoutes(tag int, routes []Route) error {
 			return nil
 		}
 		if before == sum { // it was so
-			d.note(tag, "its routing table is another")
+			d.note(tag, "its routing table was another")
 		}
 		return d.forgetLookups(tag)
 	})

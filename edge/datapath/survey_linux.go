@@ -224,39 +224,38 @@ func keyOf(r *netlink.Rule) ruleKey {
 	return k
 }
 
-// right returns the connection's interfaces if the survey shows the node as c wants it, and else what is not so. It has not
-// looked at the connection's table, which SetRoutes does.
+// right returns the connection's interfaces if the survey shows the node as c wants it, and else what is not so, in words that
+// name nothing of the node's. It has not looked at the connection's table, which SetRoutes does.
 func (d *Datapath) right(s *survey, c Connection) (ends map[Side]linkEnd, wrong string) {
 	ports, interfaces := map[Side]net.Interface{}, map[Side]net.Interface{}
 	for side, a := range c.sides() {
-		name := InterfaceName(c.Tag, side)
-		port, own := s.links[a.Port], s.links[name]
+		port, own := s.links[a.Port], s.links[InterfaceName(c.Tag, side)]
 		switch {
 		case port == nil:
-			return nil, "port " + a.Port + " is gone"
+			return nil, "the port of side " + string(side) + " was gone"
 		case !d.portRight(port):
-			return nil, "port " + a.Port + " is down, speaks IPv6 or has other programs"
+			return nil, "the port of side " + string(side) + " was down, spoke IPv6 or lacked its programs"
 		case own == nil:
-			return nil, "interface " + name + " is gone"
+			return nil, "the interface of side " + string(side) + " was gone"
 		}
 		if wrong := d.interfaceWrong(own, port, a, c.hasIPv6()); wrong != "" {
-			return nil, "interface " + name + " " + wrong
+			return nil, "the interface of side " + string(side) + " " + wrong
 		}
 		ports[side], interfaces[side] = port.Interface, own.Interface
 		if s.wires[uint32(own.Index)] != wireOf(a, port.Interface) {
-			return nil, "interface " + name + " sends to another VLAN"
+			return nil, "the interface of side " + string(side) + " sent to another VLAN"
 		}
 	}
 	a, z := s.links[InterfaceName(c.Tag, SideA)], s.links[InterfaceName(c.Tag, SideZ)]
 	if a.other != z.Index || z.other != a.Index {
-		return nil, "interfaces " + a.Name + " and " + z.Name + " are no pair"
+		return nil, "its interfaces were no pair"
 	}
 	open, ok := d.attachmentsRight(c, ports, interfaces)
 	if !ok {
-		return nil, "its VLANs at the ports are others"
+		return nil, "its VLANs at the ports were others"
 	}
 	if !s.rulesRight(c, open) {
-		return nil, "its routing rules are others"
+		return nil, "its routing rules were others"
 	}
 	return linkEnds(c, interfaces), ""
 }
@@ -277,42 +276,51 @@ func (d *Datapath) portRight(port *standingLink) bool {
 func (d *Datapath) interfaceWrong(own, port *standingLink, a Attachment, ipv6 bool) string {
 	switch {
 	case own.kind != "veth":
-		return "is of another kind"
+		return "was of another kind"
 	case own.Flags&net.FlagUp == 0:
-		return "is down"
+		return "was down"
 	case own.MTU != a.mtu(port.Interface):
-		return "has another MTU"
+		return "had another MTU"
 	case !bytes.Equal(own.HardwareAddr, port.HardwareAddr):
-		return "has another hardware address"
+		return "had another hardware address"
 	case !own.ipv4 || ipv6 && !own.ipv6 || !ipv6 && !own.ipv6Off:
-		return "has other settings (sysctl)"
+		return "had other settings (sysctl)"
 	case len(own.addresses) != len(a.links()):
-		return "has other addresses"
+		return "had other addresses"
 	case !d.runs(own.Index, datapathProgInterfaceEgress):
-		return "has other programs"
+		return "lacked its program"
 	}
 	for _, l := range a.links() {
 		if !slices.ContainsFunc(own.addresses, func(have ownAddress) bool {
 			return have.prefix == l.Address && have.flags&unix.IFA_F_NOPREFIXROUTE != 0
 		}) {
-			return "has other addresses"
+			return "had other addresses"
 		}
 	}
 	return ""
 }
 
-// runs reports whether the interface has our program, and no other that could be a copy of it.
+// runs reports whether the interface has our program, once. Those of others may run beside it.
 func (d *Datapath) runs(ifindex int, program string) bool {
 	if !d.survey.pins[filepath.Base(d.linkPin(ifindex, program))] {
 		return false // without a pin it ends some time later
 	}
 	_, where := d.hook(program)
 	attached, err := link.QueryPrograms(link.QueryOptions{Target: ifindex, Attach: where})
-	if err != nil || len(attached.Programs) != 1 {
+	if err != nil {
 		return false
 	}
-	id, ok := attached.Programs[0].LinkID()
-	return ok && id == d.held[hold{ifindex, program}]
+	ours := false
+	for _, p := range attached.Programs {
+		id, ok := p.LinkID()
+		switch {
+		case ok && id == d.held[hold{ifindex, program}]:
+			ours = true
+		case programName(p.ID) == program:
+			return false
+		}
+	}
+	return ours
 }
 
 // attachmentsRight is what ensureAttachments sees to. It reports whether the gate is open, too.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"crossbill/domain"
 	"crossbill/edge/datapath"
 	"crossbill/edge/lab"
 )
@@ -62,6 +63,17 @@ func TestListedIsLeftAlone(t *testing.T) {
 			}
 		}
 	}
+
+	// A program of somebody else's at a port is none of our business.
+	end, err := p.AttachForeign(lab.PortA)
+	must(t, err)
+	listed()
+	for _, c := range all {
+		if !ensured(c) {
+			t.Errorf("connection %d was not left alone beside another program", c.Tag)
+		}
+	}
+	must(t, end())
 
 	a, z := datapath.InterfaceName(both.Tag, datapath.SideA), datapath.InterfaceName(both.Tag, datapath.SideZ)
 	ip := func(args ...string) func() { return func() { p.run(lab.PoP, "ip", args...) } }
@@ -166,6 +178,17 @@ func TestListedIsLeftAlone(t *testing.T) {
 	if drift := drifted(); len(drift) > 0 {
 		t.Errorf("told of what was wanted: %v", drift)
 	}
+	// What could not be set right is not told to be.
+	p.run(lab.PoP, "ip", "link", "set", lab.PortZ, "name", "elsewhere")
+	listed()
+	if err := p.Ensure(both); domain.CodeOf(err) != domain.NotFound {
+		t.Errorf("without its port: %v", err)
+	}
+	if drift := drifted(); len(drift) > 0 {
+		t.Errorf("told to be right without its port: %v", drift)
+	}
+	p.run(lab.PoP, "ip", "link", "set", "elsewhere", "name", lab.PortZ)
+
 	// And what was changed after the look.
 	listed()
 	must(t, p.Stop(both.Tag))
