@@ -140,7 +140,7 @@ func (p *Provisioner) advanceOrder(ctx context.Context, args AdvanceArgs) (Step,
 		case domain.CodeOf(err) == domain.Conflict && races < maxRacesPerJob:
 			races++ // somebody moved on, or took what was about to be allocated: look again
 		case err != nil:
-			return Step{}, &stepError{s.order.ID, s.connection.ID, step.Kind, err}
+			return Step{}, &stepError{s.order.ID, s.connection.ID, step, err}
 		case resting:
 			return step, nil
 		default:

@@ -20,12 +20,12 @@ const reportWithin = 5 * time.Second
 // stepError is a step that failed, and whose.
 type stepError struct {
 	orderID, connectionID string
-	kind                  StepKind
+	step                  Step
 	err                   error
 }
 
 // Error implements error.
-func (e *stepError) Error() string { return "step " + string(e.kind) + ": " + e.err.Error() }
+func (e *stepError) Error() string { return "step " + string(e.step.Kind) + ": " + e.err.Error() }
 
 // Unwrap returns why.
 func (e *stepError) Unwrap() error { return e.err }
@@ -55,14 +55,14 @@ func (p *Provisioner) report(ctx context.Context, cause error) (kept bool, err e
 		return false, err
 	}
 	now := p.now()
-	if Next(s.order, s.connection, now, p.policy).Kind != failed.kind {
+	if next := Next(s.order, s.connection, now, p.policy); next.Kind != failed.step.Kind || next.Attempt != failed.step.Attempt {
 		return false, nil // it was taken nevertheless, or is not to be any more
 	}
 	attempts := 1
-	if t := s.connection.Trouble; t != nil && t.OrderID == s.order.ID && t.Step == string(failed.kind) {
+	if t := s.connection.Trouble; t != nil && t.OrderID == s.order.ID && t.Step == string(failed.step.Kind) {
 		attempts = t.Attempts + 1
 	}
-	report := connection.FailStep{OrderID: s.order.ID, Step: string(failed.kind), At: now}
+	report := connection.FailStep{OrderID: s.order.ID, Step: string(failed.step.Kind), At: now}
 	if attempts < p.policy.StepAttempts {
 		report.NextRetryAt = now.Add(p.backOff(attempts))
 	}
