@@ -22,6 +22,7 @@ type carriage struct {
 	relay  *relay
 	router *call
 	hold   time.Duration // how long the router may be silent
+	up     chan struct{} // closed when the session is established
 
 	joined bool // GoBGP has been shown the session; guarded by the relay's mutex, as held
 	held   bool // GoBGP's first End-of-RIB is not for the router: the node has more to tell
@@ -88,13 +89,16 @@ func (c *carriage) abort() {
 // errEnded is for a router's NOTIFICATION.
 var errEnded = errors.New("the router has ended the session")
 
-// open exchanges the first messages with the router, and returns its OPEN.
+// open exchanges the first messages with the router, and returns its OPEN. The node's first KEEPALIVE comes after the
+// router's, which shows that it has read the node's OPEN: FRR 8.4 closes a call that crosses the node's when it reads that,
+// and if it reads both at once, closes in its place the session that the KEEPALIVE has just established.
 func (c *carriage) open() (opening []byte, err error) {
 	r, guard := c.relay, c.router.guard
 	if err := c.tell(r.open(), true); err != nil {
 		return nil, err
 	}
 	c.hold = r.options.HoldTime
+	agree := sync.OnceValue(func() error { return c.tell(keepalive, true) })
 	var buffer [maxMessage]byte
 	for !guard.agreed {
 		m := c.router.first
@@ -125,14 +129,16 @@ func (c *carriage) open() (opening []byte, err error) {
 			}
 			c.hold = min(c.hold, time.Duration(guard.open.HoldTime)*time.Second)
 			opening = m
-			if err := c.tell(keepalive, true); err != nil {
-				return nil, err
-			}
+			defer time.AfterFunc(agreeTimeout, func() { _ = agree() }).Stop()
 		}
+	}
+	if err := agree(); err != nil {
+		return nil, err
 	}
 	c.mu.Lock()
 	c.established = time.Now()
 	c.mu.Unlock()
+	close(c.up)
 	return opening, nil
 }
 

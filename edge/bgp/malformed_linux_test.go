@@ -91,31 +91,40 @@ func (r *router) dialAs(t testing.TB, hold byte, more ...byte) *rawPeer {
 }
 
 // connect makes a TCP connection to the node from the namespace.
-func (r *router) connect() (net.Conn, error) {
+func (r *router) connect() (conn net.Conn, err error) {
+	err = r.inside(func() (err error) {
+		conn, err = net.DialTimeout("tcp4", netip.AddrPortFrom(r.local.Addr(), DefaultPort).String(), 10*time.Second)
+		return err
+	})
+	return conn, err
+}
+
+// inside calls a function in the namespace.
+func (r *router) inside(f func() error) error {
 	runtime.LockOSThread()
 	home, err := netns.Get()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer home.Close()
 	there, err := netns.GetFromName(r.namespace)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer there.Close()
 	if err := netns.Set(there); err != nil {
-		return nil, err
+		return err
 	}
 	defer func() {
 		if netns.Set(home) == nil { // else the thread ends with its goroutine
 			runtime.UnlockOSThread()
 		}
 	}()
-	return net.DialTimeout("tcp4", netip.AddrPortFrom(r.local.Addr(), DefaultPort).String(), 10*time.Second)
+	return f()
 }
 
-// sendOpen sends an OPEN with IPv4 unicast, and four-octet AS numbers or not, and the first keepalive.
-func sendOpen(conn net.Conn, id netip.Addr, wide bool, hold byte, more ...byte) error {
+// openMessage is an OPEN with IPv4 unicast, and four-octet AS numbers or not.
+func openMessage(id netip.Addr, wide bool, hold byte, more ...byte) []byte {
 	capabilities := []byte{1, 4, 0, 1, 0, 1} // multiprotocol: IPv4 unicast (RFC 4760)
 	if wide {
 		capabilities = append(capabilities, 65, 4, 0, 0, 0xfd, 0xe9) // AS 65001 (RFC 6793)
@@ -123,7 +132,12 @@ func sendOpen(conn net.Conn, id netip.Addr, wide bool, hold byte, more ...byte) 
 	capabilities = append(capabilities, more...)
 	body := append([]byte{4, 0xfd, 0xe9, 0, hold}, id.AsSlice()...)
 	body = append(body, byte(2+len(capabilities)), 2, byte(len(capabilities)))
-	_, err := conn.Write(append(message(messageOpen, append(body, capabilities...)...), message(messageKeepalive)...))
+	return message(messageOpen, append(body, capabilities...)...)
+}
+
+// sendOpen sends an OPEN and the first keepalive.
+func sendOpen(conn net.Conn, id netip.Addr, wide bool, hold byte, more ...byte) error {
+	_, err := conn.Write(append(openMessage(id, wide, hold, more...), message(messageKeepalive)...))
 	return err
 }
 

@@ -25,6 +25,7 @@ const (
 	innerTimeout    = 5 * time.Second  // of one call to GoBGP, in this process
 	readyTimeout    = 5 * time.Second  // how long a router's call waits for GoBGP to be ready
 	openTimeout     = 10 * time.Second // how long the second of two calls that cross may take to say who it is
+	agreeTimeout    = time.Second      // how long the node's first KEEPALIVE waits for the router's
 	linger          = 2 * time.Second  // how long the last message of a session has to arrive
 	innerHoldTime   = 0xffff           // in seconds, between relay and GoBGP: the relay notices a router's silence
 )
@@ -174,12 +175,14 @@ func (r *relay) accept() {
 			conn.Close()
 			continue
 		}
-		select { // a router that calls again has given up its former call
-		case former := <-r.calls:
-			former.Close()
-		default:
+		for c := r.newCall(conn, false); c != nil; {
+			select {
+			case r.calls <- c:
+				c = nil
+			case former := <-r.calls: // a router that calls again has given up its former call
+				former.Close()
+			}
 		}
-		r.calls <- r.newCall(conn, false)
 	}
 }
 
@@ -313,10 +316,16 @@ func (r *relay) nextCall(ctx context.Context, retry time.Duration) (c *call, fai
 		return r.newCall(conn, true), false
 	case c = <-r.calls:
 		cancel()
-		if conn := <-called; conn != nil {
-			conn.Close()
+		conn := <-called
+		if conn == nil {
+			return c, false
 		}
-		return c, false
+		select { // they cross
+		case r.calls <- c:
+		default: // it has called again
+			c.Close()
+		}
+		return r.newCall(conn, true), false
 	}
 }
 
@@ -326,7 +335,7 @@ func (r *relay) carry(ctx context.Context, router *call) bool {
 	defer router.Close()
 	carrying := make(chan struct{})
 	defer close(carrying)
-	c := &carriage{relay: r, router: router, toRouter: bufio.NewWriterSize(router, 4*maxMessage)}
+	c := &carriage{relay: r, router: router, toRouter: bufio.NewWriterSize(router, 4*maxMessage), up: make(chan struct{})}
 	r.mu.Lock()
 	r.carrying, r.current = carrying, c
 	r.mu.Unlock()
@@ -345,14 +354,14 @@ func (r *relay) carry(ctx context.Context, router *call) bool {
 			c.abort()
 			stopped = nil
 		case other := <-r.calls:
-			r.done.Go(func() { r.collide(ctx, c, other) })
+			r.done.Go(func() { r.collide(ctx, c, carrying, other) })
 		}
 	}
 }
 
 // collide decides between the call that is carried and another one from the router (RFC 4271 section 6.8). The one that is
 // given up is closed without a word: it is no error, and routers take a NOTIFICATION for one.
-func (r *relay) collide(ctx context.Context, current *carriage, other *call) {
+func (r *relay) collide(ctx context.Context, current *carriage, ended <-chan struct{}, other *call) {
 	defer context.AfterFunc(ctx, func() { other.Close() })()
 	established, old := current.age()
 	switch {
@@ -360,21 +369,7 @@ func (r *relay) collide(ctx context.Context, current *carriage, other *call) {
 		other.Close()
 		return
 	case !established && !current.router.ours: // both are the router's: it has given the first one up
-	default:
-		var buffer [maxMessage]byte
-		_ = other.SetReadDeadline(time.Now().Add(openTimeout))
-		m, err := readMessage(other.reader, &buffer)
-		if err == nil {
-			m, err = other.guard.check(m)
-		}
-		if err == nil && other.guard.opened {
-			// A router that has restarted has no other session, though its former one may seem to be up (RFC 4724 section 4.2).
-			if established, old = current.age(); established && old && other.guard.hasRestarted() || !established && other.guard.outranks(r.options.RouterID) {
-				_ = other.SetReadDeadline(time.Time{})
-				other.first = m
-				break
-			}
-		}
+	case !r.yields(current, ended, other):
 		other.Close()
 		return
 	}
@@ -387,6 +382,41 @@ func (r *relay) collide(ctx context.Context, current *carriage, other *call) {
 	}
 	current.router.Close()
 	r.wake()
+}
+
+// yields reports whether the router's call is to take the place of the one that is carried. If the router's identifier is
+// the higher one, it is for the router to close the node's call; the node gives that up for nothing but silence. A router
+// that has not looked at it yet would do so later, and FRR ends a session that is up when it comes upon another call, as
+// that of a node that has restarted. Had the node restarted indeed, this would be the second time, with which its routes
+// are gone (RFC 4724 section 4.2).
+func (r *relay) yields(current *carriage, ended <-chan struct{}, other *call) bool {
+	var buffer [maxMessage]byte
+	_ = other.SetReadDeadline(time.Now().Add(openTimeout))
+	m, err := readMessage(other.reader, &buffer)
+	if err == nil {
+		m, err = other.guard.check(m)
+	}
+	if err != nil || !other.guard.opened {
+		return false
+	}
+	_ = other.SetReadDeadline(time.Time{})
+	other.first = m
+	established, old := current.age()
+	if established {
+		// A router that has restarted has no other session, though its former one may seem to be up (RFC 4724 section 4.2).
+		return old && other.guard.hasRestarted()
+	}
+	if !other.guard.outranks(r.options.RouterID) {
+		return false
+	}
+	select {
+	case <-current.up:
+		return false
+	case <-ended:
+	case <-time.After(openTimeout):
+	}
+	established, _ = current.age()
+	return !established
 }
 
 // aliases hand out the loopback addresses at which the GoBGP servers of this process listen and know their routers.
