@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -295,7 +296,23 @@ func (n *KernelNode) Probe(ctx context.Context, c DesiredConnection) (bool, stri
 	}
 	wait.Wait()
 	if err := errors.Join(errs...); err != nil {
-		return false, strings.ReplaceAll(err.Error(), "\n", "; ")
+		n.options.Logger.WarnContext(ctx, "a probe failed", "connection", c.ID, "error", err)
+		return false, probeDetail(c.families(), errs)
 	}
 	return true, "echo requests were answered by both routers across the connection"
+}
+
+// probeDetail says to the parties which routers gave no answer: errs are those of the ways to z and to a, in each family.
+func probeDetail(families []string, errs []error) string {
+	var told []string
+	for i, err := range errs {
+		side := [2]bgp.Side{bgp.Z, bgp.A}[i%2]
+		switch {
+		case errors.Is(err, errUnanswered):
+			told = append(told, fmt.Sprintf("no answer from the router of side %s (%s)", side, domain.FamilyName(families[i/2])))
+		case err != nil:
+			told = append(told, fmt.Sprintf("the edge node could not send to side %s (%s)", side, domain.FamilyName(families[i/2])))
+		}
+	}
+	return strings.Join(told, "; ")
 }

@@ -24,6 +24,8 @@ const (
 	pingEvery  = 250 * time.Millisecond
 )
 
+var errUnanswered = errors.New("no answer")
+
 // ping sends echo requests from one of the node's addresses until one is answered or ctx is done. It needs CAP_NET_RAW.
 func ping(ctx context.Context, from, to netip.Addr) error {
 	network, request, reply := "ip4:icmp", byte(icmpEchoRequest), byte(icmpEchoReply)
@@ -61,9 +63,9 @@ func ping(ctx context.Context, from, to netip.Addr) error {
 		}
 	}
 	if lastErr != nil {
-		return fmt.Errorf("no answer from %v to %v: %w", to, from, lastErr)
+		return fmt.Errorf("%w from %v to %v: %w", errUnanswered, to, from, lastErr)
 	}
-	return fmt.Errorf("no answer from %v to %v", to, from)
+	return fmt.Errorf("%w from %v to %v", errUnanswered, to, from)
 }
 
 // echo returns an ICMP echo message without payload.

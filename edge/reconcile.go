@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"crossbill/domain"
+	"crossbill/edge/datapath"
 )
 
 // wideScope is how many connections are looked at one by one at most, which takes more than ten times what each does in a look at the
@@ -429,7 +430,7 @@ func (a *agent) observeAll(ctx context.Context, of scope, failures map[string]er
 			}
 		}
 		if err := failures[c.ID]; err != nil {
-			o.Message = err.Error()
+			o.Message = toldOf(err)
 		}
 		o.Message = shorten(o.Message, maxMessage)
 		all = append(all, o)
@@ -438,6 +439,16 @@ func (a *agent) observeAll(ctx context.Context, of scope, failures map[string]er
 	a.forgetProbes()
 	a.whole = a.present != nil
 	return nil
+}
+
+// toldOf is what a connection's parties are told of what keeps it from being as it should be. What names the node's own is in
+// its log alone.
+func toldOf(err error) string {
+	var known *datapath.PartyError
+	if errors.As(err, &known) {
+		return known.Told
+	}
+	return "the edge node can't bring it to what it should be, and tries again; the node's operator finds the reason in its log"
 }
 
 // startProbe runs a probe the platform has asked for, once.

@@ -55,6 +55,19 @@ const (
 	SideZ Side = "z" // the provider's
 )
 
+// PartyError is an error of which a connection's parties can be told more than that there is one. Its text is the node's
+// operator's, and names interfaces, programs and other connections; Told names nothing of the node's.
+type PartyError struct {
+	Told string
+	Err  error
+}
+
+// Error implements error.
+func (e *PartyError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what the operator reads.
+func (e *PartyError) Unwrap() error { return e.Err }
+
 // Options says where a node keeps what must outlive the process.
 type Options struct {
 	// PinDir is this node's directory in bpffs, /sys/fs/bpf/crossbill/<node>; empty means [DefaultPinDir].

@@ -221,20 +221,21 @@ func TestConflicts(t *testing.T) {
 	p := newPoP(t)
 	one := connection(31, 100, 200)
 	must(t, p.Ensure(one))
-	vlan := connection(32, 101, 200)
-	if err := p.Ensure(vlan); domain.CodeOf(err) != domain.Conflict {
-		t.Errorf("a VLAN that is taken: %v", err)
+	refused := func(c datapath.Connection, code domain.Code, told string) {
+		t.Helper()
+		err := p.Ensure(c)
+		var party *datapath.PartyError
+		if domain.CodeOf(err) != code || !errors.As(err, &party) || party.Told != told {
+			t.Errorf("%v, told as %+v, want %s and %q", err, party, code, told)
+		}
 	}
+	refused(connection(32, 101, 200), domain.Conflict, "the VLAN of side z is in use yet")
 	address := connection(31, 101, 201)
-	address.Tag = 33
-	if err := p.Ensure(address); domain.CodeOf(err) != domain.Conflict {
-		t.Errorf("an address that is taken: %v", err)
-	}
+	address.Tag, address.Z = 33, connection(33, 101, 201).Z
+	refused(address, domain.Conflict, "the address of side a is in use yet")
 	missing := connection(34, 110, 210)
 	missing.Z.Port = "port9"
-	if err := p.Ensure(missing); domain.CodeOf(err) != domain.NotFound {
-		t.Errorf("a port that is not there: %v", err)
-	}
+	refused(missing, domain.NotFound, "the port of side z is gone")
 	tags, err := p.List()
 	must(t, err)
 	if !slices.Equal(tags, []int{31}) {

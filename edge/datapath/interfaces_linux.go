@@ -48,8 +48,8 @@ func (d *Datapath) findPorts(c Connection) (map[Side]net.Interface, error) {
 	for side, a := range c.sides() {
 		link, err := d.netlink.LinkByName(a.Port)
 		if err != nil {
-			return nil, domain.Errorf(domain.NotFound, "datapath.Ensure", "no interface %q for side %s: %w", a.Port, side, err).
-				WithHint("name the port as the node's kernel does (ip link)")
+			return nil, &PartyError{"the port of side " + string(side) + " is gone", domain.Errorf(domain.NotFound, "datapath.Ensure",
+				"no interface %q for side %s: %w", a.Port, side, err).WithHint("name the port as the node's kernel does (ip link)")}
 		}
 		ports[side] = asInterface(link)
 	}
@@ -63,22 +63,29 @@ func asInterface(link netlink.Link) net.Interface {
 
 // ensurePorts puts meter and demultiplexer on the ports, keeps the node's own IPv6 off them, and sets them up.
 func (d *Datapath) ensurePorts(ports map[Side]net.Interface) error {
-	for _, port := range ports {
-		if err := newMeter(d.objects.Strays, uint32(port.Index)); err != nil {
+	for side, port := range ports {
+		if err := d.ensurePort(port); err != nil {
+			return &PartyError{"the port of side " + string(side) + " can't be set up", fmt.Errorf("port %s: %w", port.Name, err)}
+		}
+	}
+	return nil
+}
+
+func (d *Datapath) ensurePort(port net.Interface) error {
+	if err := newMeter(d.objects.Strays, uint32(port.Index)); err != nil {
+		return err
+	}
+	for _, program := range []string{datapathProgPortEgress, datapathProgPortIngress} {
+		if err := d.attach(port.Index, program); err != nil {
 			return err
 		}
-		for _, program := range []string{datapathProgPortEgress, datapathProgPortIngress} {
-			if err := d.attach(port.Index, program); err != nil {
-				return err
-			}
-		}
-		if err := setSettings("ipv6/conf/"+port.Name+"/", ipv6Off); err != nil {
-			return err
-		}
-		if port.Flags&net.FlagUp == 0 {
-			if err := d.netlink.LinkSetUp(handleOf(port)); err != nil {
-				return fmt.Errorf("port %s up: %w", port.Name, err)
-			}
+	}
+	if err := setSettings("ipv6/conf/"+port.Name+"/", ipv6Off); err != nil {
+		return err
+	}
+	if port.Flags&net.FlagUp == 0 {
+		if err := d.netlink.LinkSetUp(handleOf(port)); err != nil {
+			return fmt.Errorf("set up: %w", err)
 		}
 	}
 	return nil

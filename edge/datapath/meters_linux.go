@@ -145,13 +145,13 @@ func (e entry) checkConflict(c Connection, ports map[Side]net.Interface) error {
 		Attachment
 	}{{SideA, c.A}, {SideZ, c.Z}} {
 		if e.wire == wireOf(end.Attachment, ports[end.side]) {
-			return domain.Errorf(domain.Conflict, op, "VLAN %d of port %s belongs to connection %d", end.VLAN, end.Port, e.tag()).
-				WithHint("remove that connection first, or choose another VLAN")
+			return &PartyError{"the VLAN of side " + string(end.side) + " is in use yet", domain.Errorf(domain.Conflict, op,
+				"VLAN %d of port %s belongs to connection %d", end.VLAN, end.Port, e.tag()).WithHint("remove that connection first, or choose another VLAN")}
 		}
 		for _, l := range []Link{end.Link, end.IPv6} {
 			if own4, own6 := ownAddresses(l); own4 != 0 && e.value.Own[0] == own4 || own6 != ([16]uint8{}) && e.value.Own6[0] == own6 {
-				return domain.Errorf(domain.Conflict, op, "address %s belongs to connection %d", l.Address.Addr(), e.tag()).
-					WithHint("addresses of links are unique on a node")
+				return &PartyError{"the address of side " + string(end.side) + " is in use yet", domain.Errorf(domain.Conflict, op,
+					"address %s belongs to connection %d", l.Address.Addr(), e.tag()).WithHint("addresses of links are unique on a node")}
 			}
 		}
 	}
