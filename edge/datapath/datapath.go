@@ -42,6 +42,13 @@ const (
 	PriorityGate = 2000 // iif cb<tag>a, iif cb<tag>z: present while the gate is open
 	PriorityWall = 3000 // the mark, blackhole: what came in through a connection never reaches the main table
 
+	// The kernel finds an interface by its index in one of 256 chains, whose last is the one that was made first: a port would
+	// come after every connection's interfaces in its chain, for each frame that is sent to it. So those have indices of
+	// their own, in the chains behind the first few, where a machine's ports are.
+	indexBase   = 1 << 20
+	indexChains = 256 // NETDEV_HASHENTRIES of linux/net/core/dev.h
+	portChains  = 16
+
 	routeProtocol = 186 // RTPROT_BGP of linux/rtnetlink.h: routes that SetRoutes owns
 	linkProtocol  = 4   // RTPROT_STATIC: the link subnets and the unreachable default
 )
@@ -141,6 +148,16 @@ type Route struct {
 	Side    Side
 	Prefix  netip.Prefix
 	NextHop netip.Addr // within the side's link subnet
+}
+
+// interfaceIndex returns the index of the L3 interface of a connection's side.
+func interfaceIndex(tag int, side Side) int32 {
+	n := 2 * tag
+	if side == SideZ {
+		n++
+	}
+	const own = indexChains - portChains
+	return int32(indexBase + n/own*indexChains + portChains + n%own)
 }
 
 // InterfaceName returns the name of the L3 interface of a connection's side: "cb12a".

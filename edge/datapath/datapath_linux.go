@@ -31,7 +31,7 @@ type Datapath struct {
 	pins      string
 	namespace netns.NsHandle // None: the process's own
 	netlink   *netlink.Handle
-	lister    *nl.SocketHandle // see dump
+	socket    *nl.SocketHandle // see execute
 	objects   datapathObjects
 
 	pairs      map[int]uint32   // tag to the even one of its two slots; the buckets say the same
@@ -172,9 +172,9 @@ func (d *Datapath) Close() error {
 		d.netlink.Close()
 		d.netlink = nil
 	}
-	if d.lister != nil {
-		d.lister.Close()
-		d.lister = nil
+	if d.socket != nil {
+		d.socket.Close()
+		d.socket = nil
 	}
 	err := d.objects.Close()
 	d.objects = datapathObjects{}

@@ -350,6 +350,44 @@ func (p *pop) left() string {
 	return strings.Join(found, "\n")
 }
 
+// A connection's interfaces stay out of the chains in which the kernel looks for the ports, unless an index is taken.
+func TestInterfacesAreFoundBehindNoPort(t *testing.T) {
+	t.Parallel()
+	p := newPoP(t)
+	index := func(name string) (index int) {
+		t.Helper()
+		out := p.run(lab.PoP, "ip", "-o", "link", "show", "dev", name)
+		if _, err := fmt.Sscanf(out, "%d:", &index); err != nil {
+			t.Fatalf("%s: %q", name, out)
+		}
+		return index
+	}
+	seen := map[int]string{}
+	for tag := datapath.MinTag; tag <= datapath.MaxTag; tag++ {
+		for _, side := range []datapath.Side{datapath.SideA, datapath.SideZ} {
+			name, index := datapath.InterfaceName(tag, side), datapath.InterfaceIndex(tag, side)
+			if seen[index] != "" || index%256 < 16 || index < 1<<20 {
+				t.Errorf("%s has the index %d, which %q has", name, index, seen[index])
+			}
+			seen[index] = name
+		}
+	}
+	must(t, p.Ensure(connection(51, 100, 200)))
+	for _, side := range []datapath.Side{datapath.SideA, datapath.SideZ} {
+		if got, want := index(datapath.InterfaceName(51, side)), datapath.InterfaceIndex(51, side); got != want {
+			t.Errorf("%s has the index %d, want %d", datapath.InterfaceName(51, side), got, want)
+		}
+	}
+	for tag, side := range map[int]datapath.Side{52: datapath.SideA, 53: datapath.SideZ} {
+		theirs := fmt.Sprint("theirs", tag)
+		p.run(lab.PoP, "ip", "link", "add", "name", theirs, "index", fmt.Sprint(datapath.InterfaceIndex(tag, side)), "type", "veth", "peer", "name", fmt.Sprint("other", tag))
+		must(t, p.Ensure(connection(tag, 50+tag, 150+tag)))
+		if name := datapath.InterfaceName(tag, side); index(name) == index(theirs) {
+			t.Errorf("%s has the index of an interface that was there", name)
+		}
+	}
+}
+
 func TestRemoveLeavesNothing(t *testing.T) {
 	t.Parallel()
 	p := newPoP(t)

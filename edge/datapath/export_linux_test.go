@@ -8,6 +8,8 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
+func InterfaceIndex(tag int, side Side) int { return int(interfaceIndex(tag, side)) }
+
 // AttachForeign runs a program of somebody else's at a port, which lets all pass, until the returned function is called.
 func (d *Datapath) AttachForeign(port string) (end func() error, err error) {
 	err = d.in("datapath.AttachForeign", func() error {

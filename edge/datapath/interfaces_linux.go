@@ -13,6 +13,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"crossbill/domain"
@@ -184,16 +185,46 @@ func (d *Datapath) ensurePair(tag int, ports map[Side]net.Interface) (map[Side]n
 		if err := d.removeInterfaces(tag); err != nil {
 			return nil, err
 		}
-		pair := &netlink.Veth{
-			LinkAttrs: netlink.NewLinkAttrs(), PeerName: InterfaceName(tag, SideZ),
-			PeerHardwareAddr: ports[SideZ].HardwareAddr, PeerMTU: uint32(ports[SideZ].MTU),
+		err := d.addPair(tag, ports, true)
+		if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EBUSY) { // somebody else's interface has one of the indices
+			err = d.addPair(tag, ports, false)
 		}
-		pair.Name, pair.HardwareAddr, pair.MTU = InterfaceName(tag, SideA), ports[SideA].HardwareAddr, ports[SideA].MTU
-		if err := d.netlink.LinkAdd(pair); err != nil {
-			return nil, fmt.Errorf("make %s: %w", pair.Name, err)
+		if err != nil {
+			return nil, fmt.Errorf("make %s: %w", InterfaceName(tag, SideA), err)
 		}
 	}
 	return nil, fmt.Errorf("the pair %s is being changed by somebody else", InterfaceName(tag, SideA))
+}
+
+// addPair makes the veth pair, with indices of its own or any. The netlink library has no index for the other end.
+func (d *Datapath) addPair(tag int, ports map[Side]net.Interface, indexed bool) error {
+	end := func(side Side) (*nl.IfInfomsg, []*nl.RtAttr) {
+		header := nl.NewIfInfomsg(unix.AF_UNSPEC)
+		if indexed {
+			header.Index = interfaceIndex(tag, side)
+		}
+		return header, []*nl.RtAttr{
+			nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(InterfaceName(tag, side))),
+			nl.NewRtAttr(unix.IFLA_ADDRESS, ports[side].HardwareAddr),
+			nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(ports[side].MTU))),
+		}
+	}
+	own, attributes := end(SideA)
+	far, others := end(SideZ)
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))
+	peer := info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.VETH_INFO_PEER, nil)
+	peer.AddChild(far)
+	for _, a := range others {
+		peer.AddChild(a)
+	}
+	request := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
+	request.AddData(own)
+	for _, a := range append(attributes, info) {
+		request.AddData(a)
+	}
+	_, err := d.execute(request, 0)
+	return err
 }
 
 // mtu is how long packets can be at a port.

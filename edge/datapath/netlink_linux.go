@@ -17,10 +17,9 @@ import (
 // dumpRetries is how often a listing is begun again because what it lists changed meanwhile.
 const dumpRetries = 5
 
-// dump lists what the request selects. The kernel does the selecting (strict checking), so that a node with thousands of
-// interfaces and full tables answers for one of them quickly; the netlink library would read them all each time.
-func (d *Datapath) dump(request int, answer uint16, data ...nl.NetlinkRequestData) ([][]byte, error) {
-	if d.lister == nil {
+// execute sends a request in the datapath's namespace, and returns the answers of a kind.
+func (d *Datapath) execute(request *nl.NetlinkRequest, answer uint16) ([][]byte, error) {
+	if d.socket == nil {
 		socket, err := nl.GetNetlinkSocketAt(netns.None(), netns.None(), unix.NETLINK_ROUTE)
 		if err != nil {
 			return nil, err
@@ -29,15 +28,21 @@ func (d *Datapath) dump(request int, answer uint16, data ...nl.NetlinkRequestDat
 			socket.Close()
 			return nil, err
 		}
-		d.lister = &nl.SocketHandle{Socket: socket}
+		d.socket = &nl.SocketHandle{Socket: socket}
 	}
+	request.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: d.socket}
+	return request.Execute(unix.NETLINK_ROUTE, answer)
+}
+
+// dump lists what the request selects. The kernel does the selecting (strict checking), so that a node with thousands of
+// interfaces and full tables answers for one of them quickly; the netlink library would read them all each time.
+func (d *Datapath) dump(request int, answer uint16, data ...nl.NetlinkRequestData) ([][]byte, error) {
 	for range dumpRetries {
 		message := nl.NewNetlinkRequest(request, unix.NLM_F_DUMP)
-		message.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: d.lister}
 		for _, part := range data {
 			message.AddData(part)
 		}
-		messages, err := message.Execute(unix.NETLINK_ROUTE, answer)
+		messages, err := d.execute(message, answer)
 		if !errors.Is(err, netlink.ErrDumpInterrupted) {
 			return messages, err
 		}
