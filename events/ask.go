@@ -14,15 +14,19 @@ import (
 // doing. The first time it may have been the server's.
 const maxAskLosts = 2
 
-// ask runs an append's Ask in a savepoint. It returns the refusal, if any, with the savepoint's effects undone, or an
-// error if the transaction is lost.
-func ask(ctx context.Context, conn *pgx.Conn, p *pending) (refusal, err error) {
-	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: "savepoint ask"})
+// What ends the savepoint of an Ask, for the next one or for the rest of the transaction: every round trip to the server
+// is one that all appends wait for.
+const (
+	askEnded  = "release savepoint ask; "
+	asksEnded = askEnded + "set local statement_timeout = 0"
+)
+
+// ask runs an append's Ask in a savepoint, which stays until [askEnded]. It returns the refusal, if any, with the savepoint's
+// effects undone, or an error if the transaction is lost. before is what is to be done before.
+func ask(ctx context.Context, conn *pgx.Conn, p *pending, before string) (refusal, err error) {
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: fmt.Sprintf("%ssavepoint ask; set local statement_timeout = %d", before, AskTimeout.Milliseconds())})
 	if err != nil {
 		return nil, fmt.Errorf("set a savepoint: %w", err)
-	}
-	if _, err := conn.Exec(ctx, fmt.Sprintf("set local statement_timeout = %d", AskTimeout.Milliseconds())); err != nil {
-		return nil, fmt.Errorf("limit the time to ask: %w", err)
 	}
 	refusal = runAsk(ctx, p, askTx{tx})
 	if conn.PgConn().IsBusy() && !conn.IsClosed() {
@@ -41,8 +45,7 @@ func ask(ctx context.Context, conn *pgx.Conn, p *pending) (refusal, err error) {
 		refusal = domain.Errorf(domain.Internal, "events.Append", "the append's ask function passed over an error of PostgreSQL")
 	}
 	if refusal == nil {
-		_, err = conn.Exec(ctx, "release savepoint ask")
-		return nil, err
+		return nil, nil
 	}
 	if _, err := conn.Exec(ctx, "rollback to savepoint ask"); err != nil {
 		return nil, err

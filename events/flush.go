@@ -226,7 +226,7 @@ func damagedHead(err error) error {
 // decide judges the batch in order and returns an outcome for each append.
 func (s *sequencer) decide(ctx context.Context, conn *pgx.Conn, pl *plan, batch []*pending) ([]outcome, error) {
 	outcomes := make([]outcome, len(batch))
-	asked := false
+	before := "" // the next Ask
 	for i, p := range batch {
 		o := &outcomes[i]
 		var settled bool
@@ -234,19 +234,19 @@ func (s *sequencer) decide(ctx context.Context, conn *pgx.Conn, pl *plan, batch 
 			continue
 		}
 		if p.ask != nil {
-			asked = true
 			var err error
-			if o.err, err = ask(ctx, conn, p); err != nil {
+			if o.err, err = ask(ctx, conn, p, before); err != nil {
 				return nil, err
 			}
+			before = askEnded
 			if o.err != nil {
 				continue
 			}
 		}
 		o.result = pl.take(p)
 	}
-	if asked && len(pl.rows) > 0 {
-		if _, err := conn.Exec(ctx, "set local statement_timeout = 0"); err != nil {
+	if before != "" && len(pl.rows) > 0 {
+		if _, err := conn.Exec(ctx, asksEnded); err != nil {
 			return nil, err
 		}
 	}

@@ -196,9 +196,11 @@ func (l *Log) Next(ctx context.Context, category string, after Position, limit i
 		reaches, _, _ := l.tail.now() // before reading: what comes later wakes the wait below
 		var page []Recorded
 		var err error
-		if category == "" {
+		switch {
+		case reaches <= after: // there is nothing to read
+		case category == "":
 			page, err = l.ReadAll(ctx, after, limit)
-		} else {
+		default:
 			page, err = l.ReadCategory(ctx, category, after, limit)
 		}
 		if err != nil || len(page) > 0 {

@@ -57,6 +57,12 @@ func (t *tail) now() (position Position, moved <-chan struct{}, closed bool) {
 	return t.position, t.moved, t.closed
 }
 
+// Reaches reports whether this node knows the log to reach past after. If not, there may yet be more, which [Log.Wait] waits for.
+func (l *Log) Reaches(after Position) bool {
+	position, _, _ := l.tail.now()
+	return position > after
+}
+
 // Wait returns when the log reaches past after: at once if it does already, within a moment of the commit otherwise,
 // whichever node commits. It returns ctx's error when ctx ends first, and an Unavailable error when the log is closed.
 func (l *Log) Wait(ctx context.Context, after Position) error {

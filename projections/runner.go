@@ -279,6 +279,9 @@ func (f *follower) checkpoint(ctx context.Context) (position events.Position, er
 // step applies the next events, waiting for them if there are none, and returns the new position. The events are read
 // before the transaction begins: it would otherwise hold one connection of the pool while it waits for another.
 func (f *follower) step(ctx context.Context, position events.Position, batch int) (events.Position, error) {
+	if !f.runner.log.Reaches(position) { // most often all there is has just been applied, and only asking would show that
+		return f.await(ctx, position)
+	}
 	page, err := f.read(ctx, position, batch)
 	if err != nil {
 		return position, err
@@ -358,7 +361,7 @@ func (f *follower) store(ctx context.Context, position events.Position) error {
 // The commit does not wait for the disk. A crash of the server may take back the last moments of a projection, tables,
 // jobs and checkpoint together, and then the same events are applied again; nothing that was appended can be lost so.
 func (f *follower) apply(ctx context.Context, page []events.Recorded) (touched bool, err error) {
-	tx := &lateTx{begin: f.begin}
+	tx := &lateTx{begin: func(ctx context.Context) (pgx.Tx, error) { return f.begin(ctx, page[len(page)-1].Position) }}
 	defer tx.end(context.WithoutCancel(ctx))
 	if err := f.call(ctx, tx, page); err != nil {
 		return false, errors.Join(err, tx.err)
@@ -366,23 +369,21 @@ func (f *follower) apply(ctx context.Context, page []events.Recorded) (touched b
 	if tx.err != nil || tx.begun == nil {
 		return false, tx.err
 	}
-	_, err = tx.begun.Exec(ctx, `UPDATE subscriptions SET position = $2, updated_at = now(), error = NULL WHERE name = $1`,
-		f.Name, page[len(page)-1].Position)
-	if err != nil {
-		return false, err
-	}
 	return true, tx.begun.Commit(ctx)
 }
 
-// begin begins the transaction of a page: it locks the checkpoint and makes sure that the events follow on it.
-func (f *follower) begin(ctx context.Context) (pgx.Tx, error) {
+// begin begins the transaction of a page: it makes sure that the events follow on the checkpoint, and moves that past them,
+// which locks it until the transaction ends.
+func (f *follower) begin(ctx context.Context, to events.Position) (pgx.Tx, error) {
 	tx, err := f.runner.pool.BeginTx(ctx, pgx.TxOptions{BeginQuery: "begin; set local synchronous_commit = off"})
 	if err != nil {
 		return nil, err
 	}
-	var at events.Position
-	err = tx.QueryRow(ctx, `SELECT position FROM subscriptions WHERE name = $1 FOR UPDATE SKIP LOCKED`, f.Name).Scan(&at)
-	if errors.Is(err, pgx.ErrNoRows) || err == nil && at != f.stored {
+	moved, err := tx.Exec(ctx, `
+		UPDATE subscriptions SET position = $3, updated_at = now(), error = NULL
+		 WHERE name = (SELECT name FROM subscriptions WHERE name = $1 AND position = $2 FOR UPDATE SKIP LOCKED) -- primary key
+	`, f.Name, f.stored, to)
+	if err == nil && moved.RowsAffected() == 0 {
 		err = errOwned
 	}
 	if err != nil {

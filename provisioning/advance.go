@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -50,6 +51,7 @@ type saga struct {
 	connection        connection.State
 	connectionVersion int64
 	cause             string
+	next              *saga // where what an append makes of it is left; nil: nowhere
 }
 
 type worker struct {
@@ -89,66 +91,100 @@ func (w *worker) NextRetry(job *river.Job[AdvanceArgs]) time.Time {
 
 // advance does the steps of the named order's saga or, of a connection, of all the orders whose fate is bound to its, until
 // each has to wait or is done. It returns that last step: of several, the one that waits for the nearest time.
+//
+// What one order's saga does to the connection may be what another's waits for, and starts no job: after a step of one, all are
+// looked at.
 func (p *Provisioner) advance(ctx context.Context, args AdvanceArgs) (Step, error) {
-	if args.OrderID != "" {
-		return p.advanceOrder(ctx, args)
+	var known *saga
+	orders := []string{args.OrderID}
+	if args.OrderID == "" {
+		known = &saga{}
+		var err error
+		if known.connection, known.connectionVersion, err = loadConnection(ctx, p.options.Log, args.ConnectionID); err != nil {
+			return Step{}, err
+		}
+		orders = known.connection.OrderIDs()
 	}
-	c, _, err := loadConnection(ctx, p.options.Log, args.ConnectionID)
-	if err != nil {
-		return Step{}, err
-	}
-	nearest := Step{Kind: Done}
+	nearest, first := Step{Kind: Done}, true
 	var failed error
-	for i, id := range c.OrderIDs() {
-		args.OrderID = id
-		step, err := p.advanceOrder(ctx, args)
+	for steps := 0; len(orders) > 0; orders = orders[1:] {
+		args.OrderID = orders[0]
+		s, step, taken, err := p.advanceOrder(ctx, args, known)
+		known, args.ConnectionID = nil, cmp.Or(args.ConnectionID, s.connection.ID)
+		if steps += taken; steps > maxStepsPerJob {
+			return Step{}, domain.Errorf(domain.Unavailable, "provisioning.advance", "the sagas of %s did not come to rest", s.connection.ID)
+		}
+		for _, id := range s.connection.OrderIDs() {
+			if taken > 0 && !slices.Contains(orders, id) {
+				orders = append(orders, id)
+			}
+		}
 		if err != nil { // one that fails must not keep the others
 			failed = cmp.Or(failed, err)
 			continue
 		}
-		if i == 0 || !step.Until.IsZero() && (nearest.Until.IsZero() || step.Until.Before(nearest.Until)) {
-			nearest = step
+		if first || !step.Until.IsZero() && (nearest.Until.IsZero() || step.Until.Before(nearest.Until)) {
+			nearest, first = step, false
 		}
 	}
 	return nearest, failed
 }
 
-// advanceOrder does the steps of one order's saga.
-func (p *Provisioner) advanceOrder(ctx context.Context, args AdvanceArgs) (Step, error) {
+// advanceOrder does the steps of one order's saga. It returns where that is then, what it waits for, and how many steps were
+// taken. Of its connection, known has what was just loaded, unless it is nil.
+//
+// After a step the saga is what its append made of it, and is loaded again only before it rests: what others appended in between
+// may have started a job that was over before the step was taken.
+func (p *Provisioner) advanceOrder(ctx context.Context, args AdvanceArgs, known *saga) (s saga, rest Step, taken int, _ error) {
 	const op = "provisioning.advance"
 	if args.ConnectionID == "" { // it is the order's for good
 		o, _, err := events.Load(ctx, p.options.Log, order.Stream(args.OrderID), order.Evolve)
 		if err != nil {
-			return Step{}, err
+			return s, Step{}, 0, err
 		}
 		args.ConnectionID = o.ConnectionID
 	}
-	races := 0
-	for range maxStepsPerJob + maxRacesPerJob {
-		s, err := p.load(ctx, args)
-		if err != nil {
-			return Step{}, err
+	races, loaded := 0, false
+	var next *saga // what the last step made of it; nil: it is to be loaded
+	for range 2*maxStepsPerJob + maxRacesPerJob {
+		if loaded = next == nil; loaded {
+			var err error
+			if s, err = p.load(ctx, args, known); err != nil {
+				return s, Step{}, taken, err
+			}
+			known = nil
+		} else {
+			s = *next
 		}
+		next = nil
 		step := Next(s.order, s.connection, p.now(), p.policy)
 		resting := step.Kind == Wait || step.Kind == Done
+		if resting && !loaded {
+			continue
+		}
+		var err error
 		if resting {
 			err = p.rest(ctx, s)
 		} else {
+			after := s
+			s.next = &after
 			err = p.attempt(ctx, s, step, races)
 		}
 		switch {
 		case domain.CodeOf(err) == domain.Conflict && races < maxRacesPerJob:
 			races++ // somebody moved on, or took what was about to be allocated: look again
 		case err != nil:
-			return Step{}, &stepError{s.order.ID, s.connection.ID, step, err}
+			return s, Step{}, taken, &stepError{s.order.ID, s.connection.ID, step, err}
 		case resting:
-			return step, nil
+			return s, step, taken, nil
 		default:
+			next = s.next
+			taken++
 			p.options.Logger.InfoContext(ctx, "saga step", "step", step.Kind, "reason", step.Reason,
 				"order", s.order.ID, "connection", s.connection.ID, "cause", args.Cause)
 		}
 	}
-	return Step{}, domain.Errorf(domain.Unavailable, op, "the saga of %s%s did not come to rest", args.OrderID, args.ConnectionID)
+	return s, Step{}, taken, domain.Errorf(domain.Unavailable, op, "the saga of %s%s did not come to rest", args.OrderID, args.ConnectionID)
 }
 
 // load reads both halves of the saga. A connection that nobody asked for yet is the zero state.
@@ -156,11 +192,15 @@ func (p *Provisioner) advanceOrder(ctx context.Context, args AdvanceArgs) (Step,
 // The connection is read first. The log may grow between the two, and a connection that is newer than its order would be
 // taken for one whose order never got so far, and be taken down. An order that is newer than its connection does no harm:
 // what follows from that is appended to the connection, whose version has passed.
-func (p *Provisioner) load(ctx context.Context, args AdvanceArgs) (s saga, err error) {
-	s.cause = args.Cause
-	if s.connection, s.connectionVersion, err = loadConnection(ctx, p.options.Log, args.ConnectionID); err != nil {
+//
+// If the connection has just been loaded, that is known.
+func (p *Provisioner) load(ctx context.Context, args AdvanceArgs, known *saga) (s saga, err error) {
+	if known != nil {
+		s = *known
+	} else if s.connection, s.connectionVersion, err = loadConnection(ctx, p.options.Log, args.ConnectionID); err != nil {
 		return s, err
 	}
+	s.cause = args.Cause
 	s.order, s.orderVersion, err = events.Load(ctx, p.options.Log, order.Stream(args.OrderID), order.Evolve)
 	return s, err
 }

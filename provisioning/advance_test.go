@@ -38,6 +38,57 @@ func TestAStepIsForTheStateItWasDecidedOn(t *testing.T) {
 	}
 }
 
+// A job goes on from what its own steps made of the saga. What others appended meanwhile may have started a job that was over
+// before the step was taken, so that this one must see it before it rests.
+func TestASagaRestsOnWhatTheLogSays(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d, moved := w.place(wish{}), false
+	p := w.provisioner(Options{}, appenderFunc(func(ctx context.Context, a events.Append) (events.Result, error) {
+		if _, last := a.Streams[0].Events[0].Event.(connection.TestingStarted); last {
+			moved = true
+			w.commandOrder(d, order.Cancel{Reason: "changed plans", At: now()})
+		}
+		return w.log.Append(ctx, a)
+	}))
+	if _, err := p.advance(t.Context(), AdvanceArgs{OrderID: d.order}); err != nil || !moved {
+		t.Fatal(err, moved)
+	}
+	if o, c := w.states(d); o.State != order.StateCancelling || c.State != connection.StateCancelling {
+		t.Errorf("the order is %s, its connection %s", o.State, c.State)
+	}
+}
+
+// What a saga records starts no job but for its deadline; what others record does.
+func TestASagaStartsNoJobForItself(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.provisioner(Options{}, nil)
+	d, position := w.place(wish{}), events.Position(0)
+	if _, err := w.apply(t.Context(), p, &position); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.advance(t.Context(), AdvanceArgs{OrderID: d.order}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		after         string
+		do            func()
+		now, deadline int
+	}{
+		{"its steps", func() {}, 1, 2},
+		{"a cancellation", func() { w.commandOrder(d, order.Cancel{Reason: "changed plans", At: now()}) }, 2, 2},
+	} {
+		c.do()
+		if _, err := w.apply(t.Context(), p, &position); err != nil {
+			t.Fatal(err)
+		}
+		if jobs, timers := w.jobs(`state = 'available'`), w.jobs(`args ->> 'timer' = 'true'`); jobs != c.now || timers != c.deadline {
+			t.Errorf("after %s there are %d jobs and %d for a deadline, want %d and %d", c.after, jobs, timers, c.now, c.deadline)
+		}
+	}
+}
+
 // A job that loses every race ends in an error, so that River tries it later, and does not spin.
 func TestRacesAreBounded(t *testing.T) {
 	t.Parallel()

@@ -158,7 +158,7 @@ func (p *Provisioner) append(ctx context.Context, s saga, c change) error {
 		}
 		decided = append(decided, recovered...)
 	}
-	if s.order.State != order.StateFailed { // of one that was rolled back it is why; a trouble may also have ended with another state
+	if s.connection.HadTrouble() && s.order.State != order.StateFailed { // of one that was rolled back it is why; a trouble may also have ended with another state
 		a.Ask = Both(a.Ask, forgetFailure(s.order.ID))
 	}
 	if len(decided) > 0 {
@@ -166,8 +166,27 @@ func (p *Provisioner) append(ctx context.Context, s saga, c change) error {
 	}
 	KeepCommitments(&a)
 	s.keepObstacle(&a, c.obstacle)
-	_, err := p.appender.Append(ctx, a)
-	return err
+	if _, err := p.appender.Append(ctx, a); err != nil {
+		return err
+	}
+	if s.next != nil {
+		*s.next = s.after(a)
+	}
+	return nil
+}
+
+// after returns the saga as an append at exactly its versions has made it.
+func (s saga) after(a events.Append) saga {
+	for _, stream := range a.Streams {
+		for _, e := range stream.Events {
+			if stream.Stream == order.Stream(s.order.ID) {
+				s.order, s.orderVersion = order.Evolve(s.order, e.Event), s.orderVersion+1
+			} else {
+				s.connection, s.connectionVersion = connection.Evolve(s.connection, e.Event), s.connectionVersion+1
+			}
+		}
+	}
+	return s
 }
 
 // Both does two things in an append's transaction, either of which may be nothing.
@@ -215,11 +234,14 @@ func (s saga) streamAppend(stream string, version int64, decided []domain.Event)
 	metadata := events.Metadata{Actor: actor, Correlation: s.connection.OrderID, Causation: s.cause, Parties: slices.Compact(parties)}
 	a := events.StreamAppend{Stream: stream, Expected: events.ExpectedVersion(version)}
 	for i, e := range decided {
-		place := strconv.FormatInt(version+1+int64(i), 10)
-		id := domain.DeriveEventID("provisioning", stream, place, e.EventType())
-		a.Events = append(a.Events, events.NewEvent{ID: id, Event: e, Metadata: metadata})
+		a.Events = append(a.Events, events.NewEvent{ID: eventID(stream, version+1+int64(i), e), Event: e, Metadata: metadata})
 	}
 	return a
+}
+
+// eventID is that of an event that a saga records as a version of a stream.
+func eventID(stream string, version int64, e domain.Event) [16]byte {
+	return domain.DeriveEventID("provisioning", stream, strconv.FormatInt(version, 10), e.EventType())
 }
 
 // probeID names an attempt's probe the same on every run of the step.

@@ -379,7 +379,9 @@ func (l *line) run(job AdvanceArgs) {
 		l.timers = append(l.timers, timer{step.Until, job})
 	}
 	if l.twice {
-		if again, err := l.p.advance(context.Background(), job); err != nil || !again.Until.Equal(step.Until) {
+		again, err := l.p.advance(context.Background(), job)
+		alone := job.OrderID != "" && again.Until.IsZero() // it took no step, after which other orders would be looked at
+		if err != nil || !again.Until.Equal(step.Until) && !alone {
 			l.Fatalf("the second run of a job came to %v, %v after %v", again, err, step)
 		}
 	}

@@ -31,17 +31,14 @@ func (p *Provisioner) start(ctx context.Context, tx pgx.Tx, batch []events.Recor
 	var jobs []river.InsertManyParams
 	queued := make(map[string]int) // stream → index of its job
 	for _, recorded := range batch {
-		args, ok := concerned(recorded)
-		if !ok {
-			continue
-		}
+		args, now := concerned(recorded)
 		stream := recorded.Stream
 		if placed, ok := recorded.Event.(order.Placed); ok && placed.Item == "" { // its connection is requested in the same append
 			stream = connection.Stream(placed.ConnectionID)
 		}
-		if i, again := queued[stream]; again { // the later event is the better cause to name
+		if i, again := queued[stream]; again && now { // the later event is the better cause to name
 			jobs[i].Args = args
-		} else {
+		} else if now {
 			queued[stream] = len(jobs)
 			jobs = append(jobs, river.InsertManyParams{Args: args, InsertOpts: insertOpts(time.Time{})})
 		}
@@ -54,7 +51,7 @@ func (p *Provisioner) start(ctx context.Context, tx pgx.Tx, batch []events.Recor
 		}
 	}
 	if len(jobs) == 0 {
-		return nil
+		return dropTimers(ctx, tx, batch)
 	}
 	if _, err := p.client.InsertManyFastTx(ctx, tx, jobs); err != nil {
 		return domain.Errorf(domain.Unavailable, "provisioning.start", "the jobs could not be queued: %w", err).
@@ -83,8 +80,11 @@ func dropTimers(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error {
 	return nil
 }
 
-// concerned returns the job that an event asks for. Events that leave every saga where it is ask for none.
-func concerned(recorded events.Recorded) (AdvanceArgs, bool) {
+// concerned returns the job of the saga or the sagas that an event concerns; the zero job for events that leave every saga
+// where it is. now is that the event asks for it to be run. What a saga recorded does not: its job goes on from there, or is
+// run again if its process dies.
+func concerned(recorded events.Recorded) (job AdvanceArgs, now bool) {
+	now = recorded.ID != eventID(recorded.Stream, recorded.Version, recorded.Event)
 	switch e := recorded.Event.(type) {
 	case connection.SessionChanged:
 		if e.State != connection.SessionEstablished {
@@ -94,10 +94,12 @@ func concerned(recorded events.Recorded) (AdvanceArgs, bool) {
 		connection.StepFailed, connection.StepRecovered:
 		return AdvanceArgs{}, false
 	case connection.StepRetried: // its order's saga, of which the connection may not have heard yet
-		return AdvanceArgs{OrderID: e.OrderID, Cause: strconv.FormatInt(int64(recorded.Position), 10)}, true
+		return AdvanceArgs{OrderID: e.OrderID, Cause: strconv.FormatInt(int64(recorded.Position), 10)}, now
 	case connection.Decommissioned: // all that is left to do is to complete the order that asked for it, if one did
 	case order.Completed:
 		return AdvanceArgs{}, false
+	case order.Placed:
+		return AdvanceArgs{OrderID: e.OrderID, ConnectionID: e.ConnectionID, Cause: strconv.FormatInt(int64(recorded.Position), 10)}, now
 	}
 	args := AdvanceArgs{Cause: strconv.FormatInt(int64(recorded.Position), 10)}
 	category, id, _ := strings.Cut(recorded.Stream, "-")
@@ -109,7 +111,7 @@ func concerned(recorded events.Recorded) (AdvanceArgs, bool) {
 	default:
 		return AdvanceArgs{}, false
 	}
-	return args, true
+	return args, now
 }
 
 func (p *Provisioner) deadlineSet(event domain.Event) time.Time {

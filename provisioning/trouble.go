@@ -50,7 +50,7 @@ func (p *Provisioner) report(ctx context.Context, cause error) (kept bool, err e
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportWithin)
 	defer cancel()
-	s, err := p.load(ctx, AdvanceArgs{OrderID: failed.orderID, ConnectionID: failed.connectionID})
+	s, err := p.load(ctx, AdvanceArgs{OrderID: failed.orderID, ConnectionID: failed.connectionID}, nil)
 	if err != nil {
 		return false, err
 	}

@@ -93,6 +93,9 @@ type RollBackStep struct {
 	At     time.Time
 }
 
+// HadTrouble reports whether a step of a saga has ever failed, whatever became of it.
+func (s State) HadTrouble() bool { return s.troubledOrderID != "" }
+
 func (FailStep) command()     {}
 func (RecoverStep) command()  {}
 func (RetryStep) command()    {}
