@@ -350,6 +350,36 @@ func (p *pop) left() string {
 	return strings.Join(found, "\n")
 }
 
+// TestForgedMark has frames arrive with what the programs leave in a frame for each other, of every connection: those that cross
+// at once, those that the stack forwards as they are (IP options), and those for the node. Each counts for its own connection.
+func TestForgedMark(t *testing.T) {
+	t.Parallel()
+	p := newPoP(t)
+	own, other := connection(61, 100, 200), connection(62, 101, 201)
+	p.carry(own, "a", "z")
+	must(t, p.Ensure(other))
+	if p.ping("a", hostA, hostZ, 3) != 3 {
+		t.Fatal("no ping")
+	}
+	untouched := p.metered(other.Tag)
+	const slots = 4 // of two connections
+	for slot := range uint16(slots) {
+		endA, err := p.AttachForger(lab.PortA, 0x8000|slot)
+		must(t, err)
+		endZ, err := p.AttachForger(lab.PortZ, 0x8000|slot)
+		must(t, err)
+		p.wantExact(fmt.Sprintf("slot %d", slot), []int{own.Tag}, func() {
+			p.ping("a", hostA, hostZ, 2)
+			p.ping("a", own.A.Peer, own.A.Address.Addr(), 2)
+			p.run("a", "ping", "-n", "-q", "-R", "-c", "2", "-i", "0.2", "-I", hostA.String(), hostZ.String()) // fails without an answer
+		})
+		must(t, errors.Join(endA(), endZ()))
+	}
+	if got := p.metered(other.Tag); got != untouched {
+		t.Errorf("another connection counted it: %+v", minus(got, untouched))
+	}
+}
+
 // A connection's interfaces stay out of the chains in which the kernel looks for the ports, unless an index is taken.
 func TestInterfacesAreFoundBehindNoPort(t *testing.T) {
 	t.Parallel()

@@ -12,18 +12,28 @@ func InterfaceIndex(tag int, side Side) int { return int(interfaceIndex(tag, sid
 
 // AttachForeign runs a program of somebody else's at a port, which lets all pass, until the returned function is called.
 func (d *Datapath) AttachForeign(port string) (end func() error, err error) {
-	err = d.in("datapath.AttachForeign", func() error {
-		at, err := net.InterfaceByName(port)
+	return d.attachForeign(port, nil, nil)
+}
+
+// AttachForger is AttachForeign with a program that comes first, and sets a frame's tc_index.
+func (d *Datapath) AttachForger(port string, index uint16) (end func() error, err error) {
+	const tcIndex = 44 // of struct __sk_buff (linux/bpf.h)
+	return d.attachForeign(port, link.Head(), asm.Instructions{asm.StoreImm(asm.R1, tcIndex, int64(index), asm.Word)})
+}
+
+func (d *Datapath) attachForeign(port string, at link.Anchor, does asm.Instructions) (end func() error, err error) {
+	err = d.in("datapath.attachForeign", func() error {
+		device, err := net.InterfaceByName(port)
 		if err != nil {
 			return err
 		}
 		program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "foreign", Type: ebpf.SchedCLS, License: "GPL",
-			Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()}}) // TCX_NEXT
+			Instructions: append(does, asm.Mov.Imm(asm.R0, -1), asm.Return())}) // TCX_NEXT
 		if err != nil {
 			return err
 		}
 		defer program.Close()
-		attached, err := link.AttachTCX(link.TCXOptions{Interface: at.Index, Program: program, Attach: ebpf.AttachTCXIngress})
+		attached, err := link.AttachTCX(link.TCXOptions{Interface: device.Index, Program: program, Attach: ebpf.AttachTCXIngress, Anchor: at})
 		if err == nil {
 			end = attached.Close
 		}
