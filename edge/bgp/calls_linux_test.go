@@ -115,19 +115,24 @@ func TestFirstKeepalive(t *testing.T) {
 func TestCallsCross(t *testing.T) {
 	t.Run("the router closes the node's", func(t *testing.T) {
 		t.Parallel()
-		s, r, nodes := called(t)
-		routers := crossing(t, r, high)
-		quiet(t, "the router's call", routers)
-		quiet(t, "the node's call", nodes)
-		closed := time.Now()
-		_, _ = nodes.Write(message(messageNotification, 6, 7))
-		nodes.Close()
-		awaitMessage(t, routers, messageOpen)
-		if waited := time.Since(closed); waited > openTimeout/2 {
-			t.Errorf("the node answered after %v", waited)
+		var waited time.Duration
+		for range 3 { // as the machine may have been busy with something else
+			s, r, nodes := called(t)
+			routers := crossing(t, r, high)
+			quiet(t, "the router's call", routers)
+			quiet(t, "the node's call", nodes)
+			closed := time.Now()
+			_, _ = nodes.Write(message(messageNotification, 6, 7))
+			nodes.Close()
+			awaitMessage(t, routers, messageOpen)
+			waited = time.Since(closed)
+			awaitMessage(t, routers, messageKeepalive)
+			awaitState(t, s, 1, A, Established)
+			if waited < openTimeout/2 {
+				return
+			}
 		}
-		awaitMessage(t, routers, messageKeepalive)
-		awaitState(t, s, 1, A, Established)
+		t.Errorf("the node answered after %v", waited)
 	})
 	t.Run("the router takes the node's", func(t *testing.T) {
 		t.Parallel()
