@@ -92,6 +92,7 @@ func followed(ctx context.Context, log Log, outages Outages) (events.Position, e
 // settling is what is to be said of a month, and whose it is.
 type settling struct {
 	availability.Settled
+	before  availability.Months // what was said before
 	parties []string
 }
 
@@ -124,15 +125,19 @@ func settledOf(ctx context.Context, log Log, outages Outages, id string, period 
 			s.Credits = append(s.Credits, availability.Credit{QuoteID: stretch.Quote.QuoteID, Below: due.Below, Percent: due.Percent})
 		}
 	}
-	_, version, err := load(ctx, log, availability.Stream(id), maxPosition, availability.EvolveMonths)
+	before, version, err := load(ctx, log, availability.Stream(id), maxPosition, availability.EvolveMonths)
+	s.before = before
 	return s, version, err
 }
 
 // append says it, unless somebody else came first.
 func (s *settling) append(ctx context.Context, log Log, version int64, metadata events.Metadata) (said bool, err error) {
-	decided, err := availability.DecideMonths(availability.Months{}, availability.Settle{Settled: s.Settled})
+	decided, err := availability.DecideMonths(s.before, availability.Settle{Settled: s.Settled})
 	if err != nil {
 		return false, defect(err)
+	}
+	if len(decided) == 0 {
+		return false, nil
 	}
 	metadata.Parties = s.parties
 	a := events.StreamAppend{Stream: availability.Stream(s.ConnectionID), Expected: events.ExpectedVersion(version)}

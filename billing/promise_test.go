@@ -154,6 +154,44 @@ func TestExampleDCredit(t *testing.T) {
 	w.checkBooks()
 }
 
+// TestNoCreditIsSettled is of what gives nothing back: a month that was billed before, whole or in part; a month in which the
+// provider was away only while nothing was sold; and, once a month is settled, a part of it that is billed by itself.
+func TestNoCreditIsSettled(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	at := func(name string) sold {
+		return sold{name: name, customer: "customer", provider: "provider", plan: planA(), basisPoints: 300, from: date(2026, 2, 1), sla: promise()}
+	}
+	billed, partly, suspended, settled := at("billed"), at("partly"), at("suspended"), at("settled")
+	w.sell(billed, partly, suspended, settled)
+	half := Period{From: march.From, To: date(2026, 3, 15)}
+	of := func(s sold, p Period) RunRequest {
+		r := request(p)
+		r.ConnectionIDs = []string{s.id()}
+		return r
+	}
+	w.run(of(billed, march))
+	w.run(of(partly, half))
+	w.append(events.Append{Streams: []events.StreamAppend{stream(connection.Stream(suspended.id()),
+		connection.Suspended{ConnectionID: suspended.id(), At: date(2026, 3, 20)})}})
+	for _, s := range []sold{billed, partly, suspended, settled} {
+		w.down(s.id(), date(2026, 3, 20), 20*time.Hour)
+	}
+	w.append(events.Append{Streams: []events.StreamAppend{stream(connection.Stream(suspended.id()),
+		connection.Resumed{ConnectionID: suspended.id(), At: date(2026, 3, 22)})}})
+	if n := w.settle(w.outages(), march); n != 1 {
+		t.Errorf("%d months are settled", n)
+	}
+	if e := w.recorded(availability.Stream(settled.id())).Event.(availability.Settled); len(e.Credits) != 1 {
+		t.Errorf("the credits are %+v", e.Credits)
+	}
+	i := w.invoice(w.run(of(settled, half)).Invoices[0])
+	if lines := linesOf(i); strings.Contains(lines, "sla_credit") {
+		t.Errorf("half of a month that was settled is billed as %s", lines)
+	}
+	w.explained(i)
+}
+
 // TestCreditOfChangedPlan has the plan change within the month, from one that promises 10 percent to one that promises nothing
 // but everything: each part gives back by its own promise, for what the whole month came to.
 func TestCreditOfChangedPlan(t *testing.T) {

@@ -79,6 +79,36 @@ func TestAvailability(t *testing.T) {
 	}
 }
 
+// TestAvailability_SilenceInABatch has a connection set up, and its edge node fall silent, in one batch of the projection, as in
+// a rebuild: what comes of it does not hang on how the log is cut.
+func TestAvailability_SilenceInABatch(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	month := availability.Month{From: day, To: day.AddDate(0, 1, 0)}
+	b.record("edge_node-"+node, nodeRegistered(node))
+	b.record("connection-"+id("con", 1), requested(1, acme, cloudCo), allocated(1, node), testingStarted(1), session(1, "a", "established"),
+		session(1, "z", "established"), connection.CutoverRequested{ConnectionID: id("con", 1), At: at(1)}, activated(1, at(10)))
+	b.record("edge_node-"+node, edgenode.FellSilent{EdgeNodeID: node, Since: at(25), At: at(29)},
+		edgenode.Heard{EdgeNodeID: node, Since: at(25), Until: at(50), End: edgenode.EndHeard, At: at(51)})
+	b.record("connection-"+id("con", 1), decommission(1, at(90)), connection.EdgeClosed{ConnectionID: id("con", 1), ClosedAt: at(91), At: at(91)})
+	b.record("edge_node-"+node, edgenode.FellSilent{EdgeNodeID: node, Since: at(92), At: at(96)})
+	b.project()
+	q := projections.Queries{DB: b.pool}
+	r, err := q.Availability(context.Background(), id("con", 1), month, at(120))
+	if got := fmt.Sprintf("%d %d %v", r.InScope, r.Down, minutes(r.Outages)); err != nil || got != "4800 1500 [[25 50 edge_node]]" {
+		t.Errorf("got %s, %v", got, err)
+	}
+	for _, find := range []struct {
+		from, to int
+		want     int
+	}{{0, 25, 0}, {0, 26, 1}, {26, 27, 1}, {49, 120, 1}, {50, 120, 0}} {
+		ids, err := q.DownConnections(context.Background(), at(find.from), at(find.to), "", 10)
+		if err != nil || len(ids) != find.want {
+			t.Errorf("down between %d and %d: %v, %v", find.from, find.to, ids, err)
+		}
+	}
+}
+
 // minutes are spans as lists of their minutes after the day's start and their causes.
 func minutes(spans []availability.Span) [][]any {
 	all := [][]any{}
