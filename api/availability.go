@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"crossbill/domain/availability"
+	"crossbill/events"
 )
 
 // maxOutages is how many outages, and how many exclusions, an answer names.
@@ -22,7 +23,23 @@ func (s *Server) GetAvailability(ctx context.Context, req GetAvailabilityRequest
 	if err != nil {
 		return nil, err
 	}
-	return GetAvailability200JSONResponse(availabilityView(req.ConnectionId, report)), nil
+	view := availabilityView(req.ConnectionId, report)
+	months, _, err := events.Load(ctx, s.Log, availability.Stream(req.ConnectionId), availability.EvolveMonths)
+	if err != nil {
+		return nil, err
+	}
+	if settled, ok := months.Of(month.From, month.To); ok {
+		view.Settled = settledView(settled)
+	}
+	return GetAvailability200JSONResponse(view), nil
+}
+
+func settledView(s availability.Settled) *SettledAvailability {
+	v := &SettledAvailability{SecondsInScope: s.InScope, SecondsDown: s.Down, Credits: []SettledCredit{}, SettledAt: s.At}
+	for _, c := range s.Credits {
+		v.Credits = append(v.Credits, SettledCredit{QuoteId: c.QuoteID, Below: c.Below, Percent: c.Percent})
+	}
+	return v
 }
 
 func availabilityView(connectionID string, r availability.Report) Availability {

@@ -7,6 +7,7 @@ import (
 
 	"crossbill/api/client"
 	"crossbill/domain"
+	"crossbill/domain/availability"
 	"crossbill/domain/connection"
 	"crossbill/domain/edgenode"
 	"crossbill/domain/listing"
@@ -43,6 +44,8 @@ func streamOf(e domain.Event) string {
 		return connection.Stream(e.ConnectionID)
 	case connection.SessionChanged:
 		return connection.Stream(e.ConnectionID)
+	case availability.Settled:
+		return availability.Stream(e.ConnectionID)
 	case edgenode.FellSilent:
 		return edgenode.Stream(e.EdgeNodeID)
 	}
@@ -110,6 +113,39 @@ func TestAvailability(t *testing.T) {
 func optionalMonth(t time.Time) *string {
 	month := t.Format("2006-01")
 	return &month
+}
+
+// TestAvailability_Settled shows what a month was settled as beside what it comes to as it is known now, to both parties.
+func TestAvailability_Settled(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t).open()
+	end := time.Date(m.now().Year(), m.now().Month(), 1, 0, 0, 0, 0, time.UTC)
+	month := availability.Month{From: end.AddDate(0, -1, 0), To: end}
+	id := m.inProduction(month.From.Add(-time.Hour))
+	quote := domain.DeriveID(domain.PrefixQuote, end, "settled")
+	m.recordFor([]domain.Event{availability.Settled{ConnectionID: id, PeriodStart: month.From, PeriodEnd: month.To, InScope: 2_000_000, Down: 7200,
+		Credits: []availability.Credit{{QuoteID: quote, Below: domain.MustDecimal("99.9"), Percent: domain.MustDecimal("10")}}, LogPosition: 1, At: end.Add(time.Hour)}})
+	head := int64(m.head())
+	of := func(by *client.Client, month string) client.Availability {
+		t.Helper()
+		got, _, err := client.Decode[client.Availability](by.GetAvailability(context.Background(), id, &client.GetAvailabilityParams{Month: &month, AtPosition: &head}))
+		must(t, err)
+		return got
+	}
+	for name, by := range map[string]*client.Client{"customer": m.customer, "provider": m.provider, "operator": m.operator} {
+		got := of(by, month.String())
+		if s := got.Settled; s == nil || s.SecondsInScope != 2_000_000 || s.SecondsDown != 7200 || !s.SettledAt.Equal(end.Add(time.Hour)) || len(s.Credits) != 1 ||
+			s.Credits[0].QuoteId != quote || s.Credits[0].Below.String() != "99.9" || s.Credits[0].Percent.String() != "10" {
+			t.Errorf("%s is shown %+v", name, s)
+		}
+		if got.SecondsDown != 0 { // as it is known now
+			t.Errorf("%s is shown %d seconds down", name, got.SecondsDown)
+		}
+		if got := of(by, end.Format("2006-01")); got.Settled != nil {
+			t.Errorf("of a month that is not settled %s is shown %+v", name, got.Settled)
+		}
+	}
+	m.wants("a stranger", 404, m.strangerKey, "GET", "/v1/connections/"+id+"/availability?month="+month.String(), nil)
 }
 
 // TestPromise sells a service with a promise: the listing says it, and the quote freezes it.

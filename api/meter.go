@@ -168,8 +168,9 @@ type meterBatch struct {
 	events []events.NewEvent
 }
 
-// record gives every reading its outcome. It returns an error only for what is nobody's reading's fault; then nothing is
-// known of those without an outcome, and sending the batch again is safe.
+// record gives every reading its outcome, but for those that are not wrong but early. It returns an error only for what is
+// nobody's reading's fault, or if all are early; then nothing is known of those without an outcome, and sending the batch
+// again is safe.
 func (b *meterBatch) record(ctx context.Context) error {
 	n := len(b.readings)
 	b.outcomes, b.ids, b.events = make([]outcome, n), make([][16]byte, n), make([]events.NewEvent, n)
@@ -203,7 +204,7 @@ func (b *meterBatch) record(ctx context.Context) error {
 		}
 		m := found[r.ConnectionID]
 		decided, err := b.decide(r, m)
-		if domain.CodeOf(err) == domain.Unavailable { // not wrong but early: the node is yet to report the gate open
+		if domain.CodeOf(err) == domain.Unavailable { // early: its time, or the node's report of the gate, is yet to come
 			early = err
 			continue
 		}
@@ -227,6 +228,9 @@ func (b *meterBatch) record(ctx context.Context) error {
 		if err := b.append(ctx, []int{i}); err != nil {
 			return err
 		}
+	}
+	if slices.ContainsFunc(b.outcomes, func(o outcome) bool { return o != "" }) {
+		return nil
 	}
 	return early
 }
@@ -346,7 +350,7 @@ func (b *meterBatch) appendOutcome(to []byte, i int) ([]byte, error) {
 // allRejected returns the problem of a batch in which nothing was acceptable: the first reading's, with a pointer to
 // each reading under the given one.
 func (b *meterBatch) allRejected(op, what, pointer string) error {
-	if slices.ContainsFunc(b.errors, func(err error) bool { return err == nil }) {
+	if slices.ContainsFunc(b.errors, func(err error) bool { return err == nil }) { // early ones have none either
 		return nil
 	}
 	e := &domain.Error{Code: domain.CodeOf(b.errors[0]), Op: op, Message: "no " + what + " is acceptable"}

@@ -234,14 +234,19 @@ func (p *readingsParser) time() time.Time {
 	return t
 }
 
-// appendVerdicts writes what ReadingVerdicts is encoded as.
+// appendVerdicts writes what ReadingVerdicts is encoded as. An early reading has none.
 func appendVerdicts(b []byte, batch *meterBatch) ([]byte, error) {
 	b = append(b, `{"verdicts":[`...)
+	first := true
 	for i := range batch.readings {
 		r := &batch.readings[i]
-		if i > 0 {
+		if batch.outcomes[i] == "" {
+			continue
+		}
+		if !first {
 			b = append(b, ',')
 		}
+		first = false
 		b = append(b, `{"connection_id":"`...) // of a form that needs no escapes
 		b = append(b, r.ConnectionID...)
 		b = strconv.AppendInt(append(b, `","epoch":`...), r.Epoch, 10)

@@ -1906,6 +1906,9 @@ type Availability struct {
 	// SecondsInScope What the availability is of: from `from` to `to`, less what is excluded.
 	SecondsInScope int64 `json:"seconds_in_scope"`
 
+	// Settled What the month was taken to come to when it was closed, which is what its invoice has; it stands, whatever has become known since. Absent if nothing was settled: the month is not closed, it was never down, or no credits were promised.
+	Settled *SettledAvailability `json:"settled,omitempty"`
+
 	// To And ends here: with the month, when billing stopped, or now. The same as from if the connection was not in production.
 	To time.Time `json:"to"`
 }
@@ -4484,6 +4487,25 @@ type Session struct {
 
 // SessionState defines model for SessionState.
 type SessionState string
+
+// SettledAvailability What the month was taken to come to when it was closed, which is what its invoice has; it stands, whatever has become known since. Absent if nothing was settled: the month is not closed, it was never down, or no credits were promised.
+type SettledAvailability struct {
+	// Credits In the order that their quotes were in force; empty if the promises were kept.
+	Credits        []SettledCredit `json:"credits"`
+	SecondsDown    int64           `json:"seconds_down"`
+	SecondsInScope int64           `json:"seconds_in_scope"`
+	SettledAt      time.Time       `json:"settled_at"`
+}
+
+// SettledCredit defines model for SettledCredit.
+type SettledCredit struct {
+	// Below The bound that the availability was below, in percent.
+	Below Percent `json:"below"`
+
+	// Percent Of what the provider charges for the month by time under the quote: the line `sla_credit` of its invoice.
+	Percent Percent `json:"percent"`
+	QuoteId QuoteID `json:"quote_id"`
+}
 
 // Settlement defines model for Settlement.
 type Settlement struct {

@@ -199,3 +199,47 @@ func TestReadings_Mixed(t *testing.T) {
 		t.Errorf("%d readings are recorded", usage.Readings)
 	}
 }
+
+// TestReadings_Early sends readings whose time is yet to come beside others: those have their verdicts, and the early ones none,
+// so that they are sent again.
+func TestReadings_Early(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t).open()
+	id := m.meteredBy(listing.MeteringPlatform)
+	reading := func(sequence int64, later time.Duration) client.Reading {
+		r := aReading(id, m.now().Add(-2*time.Minute).Truncate(time.Second))
+		r.Sequence, r.From, r.To = sequence, r.From.Add(later), r.To.Add(later)
+		return r
+	}
+	send := func(all ...client.Reading) string {
+		t.Helper()
+		answer, _, err := client.Decode[client.ReadingVerdicts](m.agent.SendReadings(context.Background(), m.nodeID, client.ReadingBatch{Readings: all}))
+		must(t, err)
+		var verdicts []string
+		for _, v := range answer.Verdicts {
+			verdicts = append(verdicts, fmt.Sprint(v.Sequence, v.Status))
+		}
+		return strings.Join(verdicts, " ")
+	}
+	const ahead = 5 * time.Hour
+	early, next, wrong, last := reading(1, ahead), reading(2, 0), reading(3, 0), reading(4, ahead)
+	wrong.BytesIn = 1 << 50
+	if got := send(early, next, wrong, last); got != "2accepted 3rejected" {
+		t.Errorf("the verdicts are %s", got)
+	}
+	if got := send(early, wrong); got != "3rejected" {
+		t.Errorf("beside one that is refused, the verdicts are %s", got)
+	}
+	kept, _, err := client.Decode[client.RejectedReadingPage](m.operator.ListRejectedReadings(context.Background(), &client.ListRejectedReadingsParams{ReportedBy: &m.nodeID}))
+	must(t, err)
+	if len(kept.Items) != 1 {
+		t.Errorf("%d refused readings are kept", len(kept.Items))
+	}
+	if status, p, _ := m.do(m.agentKey, "POST", "/v1/edge-nodes/"+m.nodeID+"/readings", client.ReadingBatch{Readings: []client.Reading{early, last}}); status != http.StatusServiceUnavailable || !p.Retryable {
+		t.Errorf("when all are early: %d %+v", status, p)
+	}
+	m.ahead.Add(int64(ahead))
+	if got := send(early, next, last); got != "1accepted 2duplicate 4accepted" {
+		t.Errorf("when their time has come, the verdicts are %s", got)
+	}
+}

@@ -51,7 +51,7 @@ func TestObserveRefuses(t *testing.T) {
 		change(&o)
 		return []Observation{good, o}
 	}
-	future, soon := now().Add(time.Hour), now()
+	soon := now()
 
 	for _, c := range []struct {
 		name, node, kind string
@@ -69,9 +69,6 @@ func TestObserveRefuses(t *testing.T) {
 		{"two wrong fields of two sessions", "", "", one(func(o *Observation) {
 			o.Sessions = []SessionObservation{{Side: "a", State: "up", Since: since}, {Side: "z", State: "idle", Since: since, PrefixesReceived: -1}}
 		}), domain.Invalid, []string{"/observations/1/sessions/0/state", "/observations/1/sessions/1/prefixes_received"}},
-		{"since in the future", "", "", one(func(o *Observation) {
-			o.Sessions = []SessionObservation{{Side: "a", State: "idle", Since: future}}
-		}), domain.Invalid, []string{"/observations/1/sessions/0/since"}},
 		{"probe without an identifier", "", "", one(func(o *Observation) { o.Probe = &ProbeObservation{} }), domain.Invalid, []string{"/observations/1/probe/probe_id"}},
 		{"opened without a cutover", "", "", one(func(o *Observation) { o.OpenedAt = &soon }), domain.Conflict, []string{"/observations/1"}},
 		{"removed though it is to be there", "", "", one(func(o *Observation) { o.Removed, o.ClosedAt = true, &soon }), domain.Conflict, []string{"/observations/1"}},
@@ -150,6 +147,38 @@ func TestObserveRecordsNews(t *testing.T) {
 	}
 	if position, err := Observe(t.Context(), w.log, w.node, KindEBPF, now()); err != nil || position != 0 {
 		t.Errorf("an empty report: position %d (%v)", position, err)
+	}
+}
+
+// A node whose clock was ahead when a session changed goes on saying so when it is set right. The rest of the report is taken,
+// and the session as what it is; the same again is no news.
+func TestObserveTakesASessionOfTheFuture(t *testing.T) {
+	t.Parallel()
+	w, onTest, production, _ := tested(t)
+	ahead, at := now().Add(5*time.Hour), now()
+	report := []Observation{{ConnectionID: onTest.connection, Message: "all else is right", Sessions: []SessionObservation{
+		{Side: "a", State: "established", Since: at.Add(-time.Minute), PrefixesReceived: 1}, {Side: "z", State: "established", Since: ahead, PrefixesReceived: 1}}},
+		{ConnectionID: production.connection, Sessions: []SessionObservation{{Side: "z", State: "established", Since: ahead, PrefixesReceived: 7}}}}
+	_, before := w.states(production)
+	if _, err := Observe(t.Context(), w.log, w.node, KindEBPF, at, report...); err != nil {
+		t.Fatal(err)
+	}
+	if _, c := w.states(onTest); !c.Sessions["z"].Since.Equal(at) || c.Sessions["z"].State != "established" || c.EdgeMessage == nil {
+		t.Errorf("the connection is seen as %+v, %+v", c.Sessions, c.EdgeMessage)
+	}
+	if _, c := w.states(production); !c.Sessions["z"].Since.Equal(before.Sessions["z"].Since) || c.Sessions["z"].PrefixesReceived != 7 {
+		t.Errorf("a session that stood all the while is seen as %+v, was %+v", c.Sessions["z"], before.Sessions["z"])
+	}
+	if position, err := Observe(t.Context(), w.log, w.node, KindEBPF, at.Add(time.Second), report...); err != nil || position != 0 {
+		t.Errorf("the same report again: position %d (%v)", position, err)
+	}
+	report[0].Sessions[1].State = "idle"
+	down := at.Add(2 * time.Second)
+	if _, err := Observe(t.Context(), w.log, w.node, KindEBPF, down, report...); err != nil {
+		t.Fatal(err)
+	}
+	if _, c := w.states(onTest); !c.Sessions["z"].Since.Equal(down) {
+		t.Errorf("a session that goes down is seen as %+v", c.Sessions["z"])
 	}
 }
 

@@ -1906,6 +1906,9 @@ type Availability struct {
 	// SecondsInScope What the availability is of: from `from` to `to`, less what is excluded.
 	SecondsInScope int64 `json:"seconds_in_scope"`
 
+	// Settled What the month was taken to come to when it was closed, which is what its invoice has; it stands, whatever has become known since. Absent if nothing was settled: the month is not closed, it was never down, or no credits were promised.
+	Settled *SettledAvailability `json:"settled,omitempty"`
+
 	// To And ends here: with the month, when billing stopped, or now. The same as from if the connection was not in production.
 	To time.Time `json:"to"`
 }
@@ -4484,6 +4487,25 @@ type Session struct {
 
 // SessionState defines model for SessionState.
 type SessionState string
+
+// SettledAvailability What the month was taken to come to when it was closed, which is what its invoice has; it stands, whatever has become known since. Absent if nothing was settled: the month is not closed, it was never down, or no credits were promised.
+type SettledAvailability struct {
+	// Credits In the order that their quotes were in force; empty if the promises were kept.
+	Credits        []SettledCredit `json:"credits"`
+	SecondsDown    int64           `json:"seconds_down"`
+	SecondsInScope int64           `json:"seconds_in_scope"`
+	SettledAt      time.Time       `json:"settled_at"`
+}
+
+// SettledCredit defines model for SettledCredit.
+type SettledCredit struct {
+	// Below The bound that the availability was below, in percent.
+	Below Percent `json:"below"`
+
+	// Percent Of what the provider charges for the month by time under the quote: the line `sla_credit` of its invoice.
+	Percent Percent `json:"percent"`
+	QuoteId QuoteID `json:"quote_id"`
+}
 
 // Settlement defines model for Settlement.
 type Settlement struct {
@@ -7627,7 +7649,8 @@ type ClientInterface interface {
 	//
 	// A reading is known by (edge node, connection, epoch, sequence): the same again with the same numbers is a
 	// duplicate, with other numbers it is rejected. When no reading of the batch is acceptable the answer is a problem
-	// whose `errors` point at each of them.
+	// whose `errors` point at each of them. A reading that is early, because its end or the report that its gate was opened
+	// is yet to come, has no verdict, and is to be sent again; when all are, the answer is a 503.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -7638,7 +7661,8 @@ type ClientInterface interface {
 	//
 	// A reading is known by (edge node, connection, epoch, sequence): the same again with the same numbers is a
 	// duplicate, with other numbers it is rejected. When no reading of the batch is acceptable the answer is a problem
-	// whose `errors` point at each of them.
+	// whose `errors` point at each of them. A reading that is early, because its end or the report that its gate was opened
+	// is yet to come, has no verdict, and is to be sent again; when all are, the answer is a 503.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -10062,7 +10086,8 @@ func (c *Client) ReportObservations(ctx context.Context, edgeNodeId EdgeNodeID, 
 //
 // A reading is known by (edge node, connection, epoch, sequence): the same again with the same numbers is a
 // duplicate, with other numbers it is rejected. When no reading of the batch is acceptable the answer is a problem
-// whose `errors` point at each of them.
+// whose `errors` point at each of them. A reading that is early, because its end or the report that its gate was opened
+// is yet to come, has no verdict, and is to be sent again; when all are, the answer is a 503.
 //
 // Takes any type of body and a specified content type.
 //
@@ -10083,7 +10108,8 @@ func (c *Client) SendReadingsWithBody(ctx context.Context, edgeNodeId EdgeNodeID
 //
 // A reading is known by (edge node, connection, epoch, sequence): the same again with the same numbers is a
 // duplicate, with other numbers it is rejected. When no reading of the batch is acceptable the answer is a problem
-// whose `errors` point at each of them.
+// whose `errors` point at each of them. A reading that is early, because its end or the report that its gate was opened
+// is yet to come, has no verdict, and is to be sent again; when all are, the answer is a 503.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -26013,7 +26039,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// A reading is known by (edge node, connection, epoch, sequence): the same again with the same numbers is a
 	// duplicate, with other numbers it is rejected. When no reading of the batch is acceptable the answer is a problem
-	// whose `errors` point at each of them.
+	// whose `errors` point at each of them. A reading that is early, because its end or the report that its gate was opened
+	// is yet to come, has no verdict, and is to be sent again; when all are, the answer is a 503.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -26024,7 +26051,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// A reading is known by (edge node, connection, epoch, sequence): the same again with the same numbers is a
 	// duplicate, with other numbers it is rejected. When no reading of the batch is acceptable the answer is a problem
-	// whose `errors` point at each of them.
+	// whose `errors` point at each of them. A reading that is early, because its end or the report that its gate was opened
+	// is yet to come, has no verdict, and is to be sent again; when all are, the answer is a 503.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -37153,7 +37181,8 @@ func (c *ClientWithResponses) ReportObservationsWithResponse(ctx context.Context
 //
 // A reading is known by (edge node, connection, epoch, sequence): the same again with the same numbers is a
 // duplicate, with other numbers it is rejected. When no reading of the batch is acceptable the answer is a problem
-// whose `errors` point at each of them.
+// whose `errors` point at each of them. A reading that is early, because its end or the report that its gate was opened
+// is yet to come, has no verdict, and is to be sent again; when all are, the answer is a 503.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -37170,7 +37199,8 @@ func (c *ClientWithResponses) SendReadingsWithBodyWithResponse(ctx context.Conte
 //
 // A reading is known by (edge node, connection, epoch, sequence): the same again with the same numbers is a
 // duplicate, with other numbers it is rejected. When no reading of the batch is acceptable the answer is a problem
-// whose `errors` point at each of them.
+// whose `errors` point at each of them. A reading that is early, because its end or the report that its gate was opened
+// is yet to come, has no verdict, and is to be sent again; when all are, the answer is a 503.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

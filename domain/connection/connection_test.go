@@ -129,6 +129,7 @@ func TestReports(t *testing.T) {
 	stranger := session(SideA, SessionIdle, at(9), 0)
 	stranger.EdgeNodeID = scenario.ID(domain.PrefixEdgeNode, 2)
 	opened := Activate{edgeNode, at(8), at(9)}
+	tomorrow := at(9).Add(domain.MaxClockSkew + time.Microsecond)
 	scenario.Run(t, Decide, Evolve, []one{
 		{Name: "session", Given: upTo(underTest), When: session(SideA, SessionConnect, at(3), 0), Then: changed(SideA, SessionConnect, at(3), 0)},
 		{Name: "session again", Given: upTo(upA), When: session(SideA, SessionEstablished, at(3), 1)},
@@ -143,8 +144,12 @@ func TestReports(t *testing.T) {
 		{Name: "session of another node's", Given: upTo(underTest), When: stranger, Code: domain.NotFound},
 		{Name: "session that is nothing", Given: upTo(underTest), When: ReportSession{edgeNode, "b", "", Session{"up", time.Time{}, -1, MaxSessionPrefixes + 1}, at(9)},
 			Code: domain.Invalid, Fields: []string{"/side", "/state", "/since", "/prefixes_received", "/prefixes_sent"}},
-		{Name: "session since tomorrow", Given: upTo(underTest), When: session(SideA, SessionIdle, at(9).Add(domain.MaxClockSkew+time.Microsecond), 0),
-			Code: domain.Invalid, Fields: []string{"/since"}},
+		{Name: "session since tomorrow: the node's clock was ahead", Given: upTo(underTest), When: session(SideA, SessionIdle, tomorrow, 0), Then: changed(SideA, SessionIdle, at(9), 0)},
+		{Name: "session since tomorrow, again", Given: upTo(underTest, changed(SideA, SessionIdle, at(8), 0)...), When: session(SideA, SessionIdle, tomorrow, 0)},
+		{Name: "session since tomorrow, with more prefixes", Given: upTo(upA), When: session(SideA, SessionEstablished, tomorrow, 2), Then: changed(SideA, SessionEstablished, at(3), 2)},
+		{Name: "session since tomorrow, in another state", Given: upTo(upA), When: session(SideA, SessionIdle, tomorrow, 0), Then: changed(SideA, SessionIdle, at(9), 0)},
+		{Name: "session since a moment that a clock may be ahead", Given: upTo(underTest), When: session(SideA, SessionIdle, at(9).Add(domain.MaxClockSkew), 0),
+			Then: changed(SideA, SessionIdle, at(9).Add(domain.MaxClockSkew), 0)},
 
 		{Name: "probe passed", Given: upTo(probing), When: ReportProbe{edgeNode, probe1, true, "", at(6)}, Then: facts{passed}},
 		{Name: "probe failed", Given: upTo(probing), When: ReportProbe{edgeNode, probe1, false, "no answer", at(6)}, Then: facts{missed}},
