@@ -7,6 +7,7 @@ import (
 
 	"crossbill/domain"
 	"crossbill/domain/connection"
+	"crossbill/domain/edgenode"
 	"crossbill/domain/order"
 	"crossbill/domain/organisation"
 	"crossbill/domain/quote"
@@ -50,7 +51,11 @@ func (s *Server) ModifyConnection(ctx context.Context, req ModifyConnectionReque
 		OrderID: orderID, CustomerID: caller.OrganisationID, Quote: quoted, QuoteHash: b.QuoteHash, MaxTotal: b.MaxTotal, Listing: offered,
 		Connection: changed, Deadline: now.Add(terms.AnswerWithin()), PurchaseOrder: valueOr(b.PurchaseOrder, ""), At: now, By: caller.Principal.Ref(),
 	}
-	if _, err := order.Decide(order.State{}, place); err != nil {
+	decided, err := order.Decide(order.State{}, place)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkRebuild(ctx, changed, evolved(order.State{}, order.Evolve, decided)); err != nil {
 		return nil, err
 	}
 	accepted, err := quote.Decide(quoted, quote.Accept{OrderID: orderID, At: now})
@@ -80,6 +85,21 @@ func (s *Server) ModifyConnection(ctx context.Context, req ModifyConnectionReque
 		return nil, err
 	}
 	return ModifyConnection202JSONResponse{Body: answer, Headers: ModifyConnection202ResponseHeaders{CrossbillPosition: position}}, nil
+}
+
+// checkRebuild returns a Conflict if a change would set the connection up where its redundancy groups don't let it be, as they are
+// now. The saga looks once more, when it reserves there.
+func (s *Server) checkRebuild(ctx context.Context, c connection.State, placed order.State) error {
+	if placed.Rebuild == nil {
+		return nil
+	}
+	node, _, err := events.Load(ctx, s.Log, edgenode.Stream(c.EdgeNodeID), edgenode.Evolve)
+	if err != nil {
+		return err
+	}
+	at := memberOf(c, node)
+	at.ProviderPortID = placed.Rebuild.ProviderPortID
+	return s.checkApart(ctx, "api.ModifyConnection", c, at, "take one of the two out of the redundancy group first, or have the provider offer the change on another port")
 }
 
 // quotedConnection is the connection that a quote is to change, of the caller's own; nil for a new one.

@@ -61,13 +61,18 @@ func (s *Server) checkMove(ctx context.Context, c connection.State, move connect
 	if err != nil {
 		return err
 	}
+	return s.checkApart(ctx, op, c, redundancygroup.Member{ConnectionID: c.ID, PortID: move.CustomerPortID, ProviderPortID: move.ProviderPortID,
+		EdgeNodeID: on.ID, Location: on.Building()}, "move it to ports where its redundancy groups allow it, or move the other one first")
+}
+
+// checkApart returns a Conflict if a connection would share, where it is to be, what one of its redundancy groups forbids.
+func (s *Server) checkApart(ctx context.Context, op string, c connection.State, at redundancygroup.Member, hint string) error {
 	beside, err := provisioning.ReadBeside(ctx, s.Pool, s.Log, c.ID, "")
 	if err != nil {
 		return err
 	}
-	if crowd := beside.Crowded(redundancygroup.Member{ConnectionID: c.ID, PortID: move.CustomerPortID, ProviderPortID: move.ProviderPortID,
-		EdgeNodeID: on.ID, Location: on.Building()}); crowd != "" {
-		return domain.Errorf(domain.Conflict, op, "%s", crowd).WithHint("move it to ports where its redundancy groups allow it, or move the other one first")
+	if crowd := beside.Crowded(at); crowd != "" {
+		return domain.Errorf(domain.Conflict, op, "%s", crowd).WithHint("%s", hint)
 	}
 	return nil
 }

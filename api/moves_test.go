@@ -141,3 +141,50 @@ func TestSkipIsForSilentNodes(t *testing.T) {
 	must(t, err)
 	m.await(id, client.ConnectionStateDecommissioned)
 }
+
+// A change that sets a leg up anew is refused when it is ordered, where its group would not let it be.
+func TestChangeOfALeg(t *testing.T) {
+	t.Parallel()
+	m, _ := live(t)
+	ctx := context.Background()
+	changing, ours := m.order.ConnectionId, m.listing
+	g, _, err := client.Decode[client.RedundancyGroup](m.customer.CreateRedundancyGroup(ctx, nil, client.NewRedundancyGroup{Name: "Both ways", Diversity: client.DiversityPort}))
+	must(t, err)
+	_, _, err = client.Decode[client.RedundancyGroup](m.customer.AddToRedundancyGroup(ctx, g.Id, nil, client.RedundancyGroupMember{ConnectionId: changing}))
+	must(t, err)
+	offer := func(port string) client.ListingTerms {
+		terms := m.terms()
+		terms.PortId, terms.Changes = port, &client.ChangeMatrix{InPlace: []client.ChangeKind{}}
+		return terms
+	}
+	theirs := m.port(m.providerID, "port5")
+	drafted, _, err := client.Decode[client.Listing](m.provider.CreateListing(ctx, nil, offer(theirs)))
+	must(t, err)
+	m.listing, _, err = client.Decode[client.Listing](m.provider.PublishListing(ctx, drafted.Id, nil))
+	must(t, err)
+	m.customerPort = m.port(m.customerID, "port6")
+	into := m.newOrder(m.takeQuote())
+	into.RedundancyGroupId = &g.Id
+	leg, _, err := client.Decode[client.Order](m.customer.PlaceOrder(ctx, nil, into))
+	must(t, err)
+
+	change := func(port string) client.NewChange {
+		t.Helper()
+		_, _, err := client.Decode[client.Listing](m.provider.UpdateDraft(ctx, ours.Id, nil, offer(port)))
+		must(t, err)
+		_, _, err = client.Decode[client.Listing](m.provider.PublishListing(ctx, ours.Id, nil))
+		must(t, err)
+		q, _, err := client.Decode[client.Quote](m.customer.CreateQuote(ctx, nil, client.NewQuote{ListingId: ours.Id, BandwidthMbps: 200, ConnectionId: &changing}))
+		must(t, err)
+		if q.Change == nil || q.Change.InPlace {
+			t.Fatalf("the change is %+v", q.Change)
+		}
+		return client.NewChange{QuoteId: q.Id, QuoteHash: q.Hash}
+	}
+	p := m.refusedWith("a change to the other leg's port", m.customerKey, "/v1/connections/"+changing+":modify", change(theirs), http.StatusConflict)
+	if p.Hint == nil || !strings.Contains(p.Detail, leg.ConnectionId) || !strings.Contains(p.Detail, "port of the provider") {
+		t.Errorf("it is refused with %+v", p)
+	}
+	_, _, err = client.Decode[client.Order](m.customer.ModifyConnection(ctx, changing, nil, change(m.port(m.providerID, "port8"))))
+	must(t, err)
+}
