@@ -124,6 +124,8 @@ func (b *books) lines(id string, c domain.Currency, change func(*invoice.Line)) 
 			add(ch, invoice.LinePassthrough, "", ch.QuantityUnit(), months, exact)
 		}
 	}
+	add(pricing.Charge{ID: pricing.CreditChargeID, Description: "Credit for availability, 10 % of what is charged by time"}, invoice.LinePassthrough, "",
+		pricing.UnitOnce, dec("1"), dec("-81.023387096774"))
 	add(pricing.Charge{ID: pricing.FeeChargeID, Description: "Platform fee, 3 % of the provider's price"}, invoice.LineFee, "", string(c), dec("614.43"), dec("18.4329"))
 	return all
 }
@@ -163,6 +165,9 @@ func (b *books) write(w focus.Writer) {
 		b.invoice("inv_bhd", "BHD", nil, nil),
 		// Late readings made the month before dearer, and cheaper.
 		b.invoice("inv_late", "USD", []tax.Treatment{standard}, func(l *invoice.Line) {
+			if l.ChargeID == pricing.CreditChargeID { // stands as it was settled
+				return
+			}
 			l.Adjusts = &invoice.Adjustment{PeriodStart: february, PeriodEnd: march, Billed: domain.Money{Minor: 100, Currency: "USD"}}
 			if l.Number%2 == 0 {
 				l.Exact, l.Amount = "-"+l.Exact, l.Amount.Neg()

@@ -297,7 +297,7 @@ func checkCases(t *testing.T, data *dataset) {
 	}
 	for _, want := range []string{
 		"Usage/Usage-Based//passthrough/invoice", "Purchase/Recurring//passthrough/invoice", "Purchase/One-Time//passthrough/invoice",
-		"Purchase/Recurring//fee/invoice", "Tax/One-Time//tax/invoice",
+		"Purchase/Recurring//fee/invoice", "Tax/One-Time//tax/invoice", "Credit/One-Time//passthrough/invoice", "Credit/One-Time/Correction/passthrough/credit_note",
 		"Usage/Usage-Based/Correction/passthrough/invoice", "Purchase/Recurring/Correction/fee/invoice",
 		"Usage/Usage-Based/Correction/passthrough/credit_note", "Purchase/Recurring/Correction/fee/credit_note", "Tax/One-Time/Correction/tax/credit_note",
 		"USD", "JPY", "BHD", "converted", "negative", "Months", "Units", "Mbps-Months", "GB", "GiB", "500 GB", "Packages",

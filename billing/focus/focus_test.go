@@ -33,6 +33,8 @@ func TestRows(t *testing.T) {
 		{"CB-inv_usd", "itm_burstoverage", "Usage Usage-Based 67.741935484 Mbps-Months 3 67.741935484 203.23 USD"},
 		{"CB-inv_usd", "itm_least", "Purchase Recurring 1 Units 338.709677419355 - 338.71 USD"},
 		{"CB-inv_usd", "itm_fee", "Purchase Recurring 1 Units 18.4329 - 18.43 USD"},
+		{"CB-inv_usd", "itm_sla_credit", "Credit One-Time - - - - -81.02 USD"},
+		{"CN-inv_usd", "itm_sla_credit", "Credit One-Time - - - - 40.51 USD"}, // what was given back is owed again
 		{"CB-inv_jpy", "itm_port", "Purchase Recurring 0.677419355 Months 900.5 - 610 JPY"},
 		{"CB-inv_bhd", "itm_port", "Purchase Recurring 0.677419355 Months 900.5 - 610.016 BHD"},
 		{"CB-inv_converted", "itm_burstcommit", "Purchase Recurring 67.741935484 Mbps-Months 0.0132246 - 0.9 JPY"},

@@ -22,7 +22,7 @@ func TestCredit(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		plan  pricing.Plan
-		want  string // "" for no credit
+		want  string   // "" for no credit
 		steps []string // the first ones
 	}{
 		{"a port", plan("USD", recurring("400.05")), "-40.01", []string{"why", "−400.05 × 10 % = -40.005"}},

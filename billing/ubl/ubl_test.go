@@ -156,6 +156,10 @@ func TestWhatIsSaid(t *testing.T) {
 			line(4) + "/cbc:InvoicedQuantity": "-1", line(4) + "/cac:Price/cbc:PriceAmount": "43.46", line(4) + "/cbc:LineExtensionAmount": "-43.46",
 			line(3) + "/cac:InvoicePeriod": "", line(3) + "/cbc:InvoicedQuantity": "1", line(3) + "/cac:Price/cbc:PriceAmount": "10.00",
 		},
+		"credit for availability": { // a price is never negative (BR-27)
+			line(3) + "/cbc:InvoicedQuantity": "-1", line(3) + "/cac:Price/cbc:PriceAmount": "27.10", line(3) + "/cbc:LineExtensionAmount": "-27.10",
+			line(3) + "/cac:Item/cbc:Name": "Credit for availability, 10 % of what is charged by time", totals + "cbc:LineExtensionAmount": "605.76",
+		},
 		"no decimals": {
 			totals + "cbc:PayableAmount": "42472", line(1) + "/cbc:InvoicedQuantity": "1", line(1) + "/cac:Price/cbc:PriceAmount": "1235",
 			line(0) + "/cac:Price/cbc:PriceAmount": "40000",

@@ -15,6 +15,7 @@ import (
 	"crossbill/domain/creditnote"
 	"crossbill/domain/invoice"
 	"crossbill/domain/issuer"
+	"crossbill/domain/pricing"
 	"crossbill/domain/settlement"
 	"crossbill/domain/tax"
 	"crossbill/domain/taxrate"
@@ -97,6 +98,7 @@ var (
 type Charge struct {
 	Description, Quantity, Unit, Exact string
 	Fee                                bool
+	Credit                             bool // for a month that fell short of its promise
 	Adjusts                            bool // the month before
 	Of                                 *tax.Treatment
 	From, To                           int // days of March; 0: all
@@ -161,6 +163,9 @@ func (c Charge) line(number, connection, n int, currency domain.Currency) invoic
 	}
 	if c.Fee {
 		l.Kind = invoice.LineFee
+	}
+	if c.Credit {
+		l.ChargeID = pricing.CreditChargeID
 	}
 	if c.From > 0 {
 		from, to := march.AddDate(0, 0, c.From-1), march.AddDate(0, 0, c.To)
@@ -290,6 +295,7 @@ func All() []Case {
 		Charge{Description: "Traffic, both directions", Quantity: "12000", Unit: "GB", Exact: "-43.45678901234", Adjusts: true},
 		Charge{Description: "Platform fee", Quantity: "-33.46", Unit: "EUR", Exact: "-1.0038", Fee: true, Adjusts: true},
 		Charge{Description: "Remote peering", Quantity: "1", Unit: "month", Exact: "31.410000000000000000", Converted: "300"})
+	short := charges(Charge{Description: "Credit for availability, 10 % of what is charged by time", Quantity: "1", Unit: "once", Exact: "-27.097", Credit: true})
 	owed := []Charge{{Description: "Correction", Quantity: "5", Unit: "GB", Exact: "-12.34", Adjusts: true}}
 	whole := []Charge{
 		{Description: "Port", Quantity: "1", Unit: "month", Exact: "40000"},
@@ -311,6 +317,8 @@ func All() []Case {
 	mail.Details.EndpointScheme, mail.Details.EndpointID = billingaccount.SchemeEmail, "ap@customer.example"
 
 	settled, credited := Settlement(reverse, tax.Treatment{Category: taxrate.CategoryReverseCharge, Country: "DK", Percent: domain.DecimalFromInt(0), Reason: "Reverse charge"})
+	fell := Invoice(1, "EUR", short, &Standard)
+	fellSettled, _ := Settlement(fell, tax.Treatment{Category: taxrate.CategoryReverseCharge, Country: "DK", Percent: domain.DecimalFromInt(0), Reason: "Reverse charge"})
 	unregistered, unregisteredCredit := Settlement(reverse, Outside)
 	small := Carrier()
 	small.Details.TaxIDs = nil
@@ -331,6 +339,9 @@ func All() []Case {
 		invoiceOf("zero rated", Invoice(1, "EUR", ExampleA, &Zero), Dutch()),
 		invoiceOf("two categories", Invoice(1, "EUR", charges(Charge{Description: "Course", Quantity: "1", Unit: "once", Exact: "99.99", Of: &Exempt}), &Standard), Dutch()),
 		invoiceOf("adjustments", Invoice(1, "EUR", late, &Standard), Dutch()),
+		invoiceOf("credit for availability", fell, Dutch()),
+		{"credit for availability, settlement", document.Settlement(fellSettled, Source(Carrier()))},
+		{"credit for availability, given back", document.CreditNote(CreditNote(fell), fell.At, Source(Dutch()))},
 		invoiceOf("owed to the customer", Invoice(1, "EUR", owed, &Standard), Dutch()),
 		invoiceOf("many connections", Invoice(80, "EUR", ExampleA, &Standard), Dutch()),
 		invoiceOf("no decimals", Invoice(1, "JPY", whole, &Export), American()),
