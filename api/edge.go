@@ -47,21 +47,47 @@ func (s *Server) GetDesiredState(ctx context.Context, req GetDesiredStateRequest
 			return nil, err
 		}
 		after := events.Position(valueOr(req.Params.AfterRevision, 0))
-		if wait.Err() != nil { // then as it is
-			after = 0
-		}
-		desired, err := s.Queries.EdgeState(ctx, node.ID, after)
-		if err != nil {
-			return nil, err
-		}
-		if desired.Revision > after {
-			state, err := s.desiredState(ctx, node, desired.Revision, desired.Connections)
+		over := wait.Err() != nil // then as it is
+		state, newer, err := s.desiredSince(ctx, node, after, valueOr(req.Params.Changes, false), over)
+		if err != nil || newer || over {
 			return GetDesiredState200JSONResponse(state), err
 		}
 		if err := s.Log.Wait(wait, head.Position); err != nil && wait.Err() == nil {
 			return nil, err
 		}
 	}
+}
+
+// desiredSince returns what has changed of the desired state since a revision, if that is asked for and can be told, else the
+// whole. newer is that it is newer than the revision; if it is not, it comes without connections unless they are wanted anyway.
+func (s *Server) desiredSince(ctx context.Context, node edgenode.State, after events.Position, changes, anyway bool) (state DesiredState, newer bool, err error) {
+	if changes && after > 0 {
+		changed, ok, err := s.Queries.EdgeChanges(ctx, node.ID, after)
+		if err != nil {
+			return state, false, err
+		}
+		if ok {
+			state, err = s.desiredState(ctx, node, changed.Revision, changed.Connections)
+			gone, since := append([]string{}, changed.Gone...), int64(after)
+			for _, c := range changed.Connections {
+				if _, on := c.DesiredOn(node.ID); !on {
+					gone = append(gone, c.ID)
+				}
+			}
+			state.SinceRevision, state.Gone = &since, &gone
+			return state, changed.Revision > after, err
+		}
+	}
+	than := after
+	if anyway {
+		than = 0
+	}
+	desired, err := s.Queries.EdgeState(ctx, node.ID, than)
+	if err != nil || desired.Revision <= than {
+		return state, false, err
+	}
+	state, err = s.desiredState(ctx, node, desired.Revision, desired.Connections)
+	return state, desired.Revision > after, err
 }
 
 // connectionsModel is the read model that desired states come from.

@@ -2448,14 +2448,20 @@ type DesiredConnectionPhase string
 // DesiredState defines model for DesiredState.
 type DesiredState struct {
 	// Asn A BGP autonomous system number (RFC 6793).
-	Asn                    ASN                 `json:"asn"`
-	Connections            []DesiredConnection `json:"connections"`
-	EdgeNodeId             EdgeNodeID          `json:"edge_node_id"`
-	ReadingIntervalSeconds int                 `json:"reading_interval_seconds"`
+	Asn         ASN                 `json:"asn"`
+	Connections []DesiredConnection `json:"connections"`
+	EdgeNodeId  EdgeNodeID          `json:"edge_node_id"`
+
+	// Gone Only with since_revision.
+	Gone                   *[]ConnectionID `json:"gone,omitempty"`
+	ReadingIntervalSeconds int             `json:"reading_interval_seconds"`
 
 	// Revision The log position of the last event that changed this state.
 	Revision int64  `json:"revision"`
 	RouterId string `json:"router_id"`
+
+	// SinceRevision If present, this is no whole state: connections has only those that have changed since this revision, the caller's, and gone those that are no more.
+	SinceRevision *int64 `json:"since_revision,omitempty"`
 }
 
 // Diversity What two members must not share: a port on either side, nor an edge node, nor its building.
@@ -5517,6 +5523,9 @@ type CreateEdgeNodeParams struct {
 type GetDesiredStateParams struct {
 	// AfterRevision Answer only when the revision is past this one.
 	AfterRevision *int64 `form:"after_revision,omitempty" json:"after_revision,omitempty"`
+
+	// Changes With after_revision, answer with what has changed since alone, if that can be told: the answer then has since_revision.
+	Changes *bool `form:"changes,omitempty" json:"changes,omitempty"`
 
 	// WaitSeconds How long to wait for it; then the present state is the answer.
 	WaitSeconds *int `form:"wait_seconds,omitempty" json:"wait_seconds,omitempty"`
@@ -10842,6 +10851,19 @@ func (siw *ServerInterfaceWrapper) GetDesiredState(w http.ResponseWriter, r *htt
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "after_revision"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "after_revision", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "changes" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "changes", r.URL.Query(), &params.Changes, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "changes"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "changes", Err: err})
 		}
 		return
 	}

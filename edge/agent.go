@@ -4,15 +4,20 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
-	"reflect"
 	"time"
 )
 
 // afterBoundary keeps a timer that fires early, by the difference of two clocks, from reading before the boundary.
 const afterBoundary = time.Millisecond
+
+// minChanges is how many changes are kept beside the last desired state at least before that is written anew.
+const minChanges = 100
 
 // agent is a running [Run]. Only loop touches the node and the fields below its channels; watch, deliver and the
 // reporter talk to the platform, each at its own pace, so that none waits for another.
@@ -36,6 +41,7 @@ type agent struct {
 	fresh   bool              // the platform gave it to this agent; it is not from the cache
 	whole   bool              // since then all of the node has been looked at
 	present map[int]bool      // the tags of which anything is on the node; nil if it could not be listed
+	changes int               // that the file of the last desired state has after it
 	left    []int             // tags that connections had before the last desired state
 	probes  map[string]*Probe // by probe id; nil while it runs
 	full    bool              // the spool is; said once
@@ -50,17 +56,23 @@ type probed struct {
 	result Probe
 }
 
-// watch keeps asking for the desired state and hands each answer to loop.
+// watch keeps asking for the desired state and hands each answer to loop: the whole at first, and what has changed from then on.
+// After an error and every [wholeEvery] it is the whole again: then nothing hangs on what was said before.
 func (a *agent) watch(ctx context.Context) {
 	var retry backoff
 	var revision int64
+	var wholeAt time.Time
 	first := true
 	for ctx.Err() == nil {
-		wait := longPoll
-		if first {
-			wait = 0 // a new agent needs the present state at once
+		after, wait := revision, longPoll
+		whole := first || time.Since(wholeAt) >= wholeEvery
+		if whole {
+			after, wait = 0, 0
 		}
-		d, err := a.platform.DesiredState(ctx, revision, wait)
+		d, err := a.platform.DesiredState(ctx, after, wait)
+		if err == nil && d.Since != 0 && d.Since != after {
+			err = fmt.Errorf("the platform says what has changed since revision %d and was asked for %d", d.Since, after)
+		}
 		if err != nil {
 			if ctx.Err() == nil {
 				a.log.Warn("the desired state cannot be fetched", "error", err)
@@ -75,8 +87,11 @@ func (a *agent) watch(ctx context.Context) {
 			a.reporter.repeat() // the platform may have missed what was said while it was away
 		}
 		retry.reset()
-		if !first && d.Revision == revision {
+		if !whole && d.Revision == revision {
 			continue
+		}
+		if whole {
+			wholeAt = time.Now()
 		}
 		first, revision = false, d.Revision
 		select {
@@ -154,32 +169,32 @@ func (a *agent) those(meant func(DesiredConnection) bool) scope {
 	return of
 }
 
-// adopt takes over a desired state, and returns what it changes.
+// adopt takes over a desired state, or what has changed of it, and returns what that changes.
 func (a *agent) adopt(d DesiredState) scope {
+	all := !a.fresh || a.desired.ASN != d.ASN || a.desired.RouterID != d.RouterID
+	before := map[string]DesiredConnection{}
+	if d.Since != 0 {
+		before = a.desired.change(d)
+	} else {
+		d.sorted()
+		if a.desired != nil {
+			before = a.desired.replace(d)
+		}
+		a.desired = &d
+	}
 	if err := a.remember(d); err != nil {
 		a.log.Warn("the desired state cannot be kept for a restart", "error", err)
 	}
-	before := a.desired
-	a.desired = &d
-	if !a.fresh || before.ASN != d.ASN || before.RouterID != d.RouterID {
+	if all {
 		a.fresh, a.whole = true, false
 		return nil
 	}
-	old := map[string]DesiredConnection{}
-	for _, c := range before.Connections {
-		old[c.ID] = c
-	}
-	of := a.those(func(c DesiredConnection) bool {
-		was := old[c.ID]
-		if reflect.DeepEqual(was, c) {
-			delete(old, c.ID)
-			return false
-		}
-		return true
-	})
-	for id, was := range old {
+	of := scope{}
+	for id, was := range before {
 		of[id] = true
-		a.left = append(a.left, was.Tag)
+		if was.ID != "" {
+			a.left = append(a.left, was.Tag)
+		}
 	}
 	return of
 }
@@ -205,13 +220,14 @@ func (a *agent) readDue(ctx context.Context) error {
 
 // cached returns the desired state of the last run: a node whose platform cannot be reached carries on with it.
 func (a *agent) cached() *DesiredState {
-	content, err := os.ReadFile(a.cache)
+	file, err := os.Open(a.cache)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	var d DesiredState
 	if err == nil {
-		err = json.Unmarshal(content, &d)
+		defer file.Close()
+		d, err = readCache(file)
 	}
 	if err != nil || d.ReadingInterval <= 0 {
 		a.log.Warn("the last desired state cannot be read; waiting for the platform", "file", a.cache, "error", err)
@@ -220,12 +236,44 @@ func (a *agent) cached() *DesiredState {
 	return &d
 }
 
+// readCache reads a whole state and the changes after it. What cannot be read at the end was being written when the agent, or
+// its machine, was stopped.
+func readCache(r io.Reader) (d DesiredState, err error) {
+	lines := json.NewDecoder(r)
+	if err := lines.Decode(&d); err != nil {
+		return d, err
+	}
+	d.sorted()
+	for {
+		var next DesiredState
+		if err := lines.Decode(&next); err != nil || next.Since != d.Revision {
+			return d, nil
+		}
+		d.change(next)
+	}
+}
+
+// remember keeps a state that was taken over: one that is whole in place of the last, and changes after it, until there are as
+// many of them as connections. What it costs does not grow with the connections.
 func (a *agent) remember(d DesiredState) error {
-	content, err := json.Marshal(d)
+	a.changes += 1 + len(d.Connections) + len(d.Gone)
+	if d.Since != 0 && a.changes <= minChanges+len(a.desired.Connections) {
+		err := appendLine(a.cache, d)
+		if err == nil {
+			return nil
+		}
+		a.log.Warn("the desired state is written anew", "error", err) // half a line may be there
+	}
+	content, err := json.Marshal(a.desired)
 	if err != nil {
 		return err
 	}
-	return writeFile(a.cache, content)
+	if err := writeFile(a.cache, append(content, '\n')); err != nil {
+		a.changes = math.MaxInt / 2
+		return err
+	}
+	a.changes = 0
+	return nil
 }
 
 // append writes to the journal; if it cannot, the agent ends, as it can promise nothing any more.

@@ -39,9 +39,9 @@ func newAPI(baseURL, edgeNodeID string, over *http.Client) (Platform, error) {
 func (p *api) DesiredState(ctx context.Context, after int64, wait time.Duration) (DesiredState, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait+requestTimeout)
 	defer cancel()
-	seconds := int(wait / time.Second)
+	seconds, changes := int(wait/time.Second), after > 0
 	answer, _, err := client.Decode[client.DesiredState](p.client.GetDesiredState(ctx, p.node,
-		&client.GetDesiredStateParams{AfterRevision: &after, WaitSeconds: &seconds}))
+		&client.GetDesiredStateParams{AfterRevision: &after, Changes: &changes, WaitSeconds: &seconds}))
 	if err != nil {
 		return DesiredState{}, refusal(err, "")
 	}
@@ -180,6 +180,12 @@ func observation(o Observation) client.Observation {
 func desiredState(v client.DesiredState) (DesiredState, error) {
 	var problems domain.Problems
 	d := DesiredState{Revision: v.Revision, ASN: uint32(v.Asn), ReadingInterval: time.Duration(v.ReadingIntervalSeconds) * time.Second}
+	if v.SinceRevision != nil {
+		d.Since = *v.SinceRevision
+	}
+	if v.Gone != nil {
+		d.Gone = *v.Gone
+	}
 	problems.Check(v.ReadingIntervalSeconds > 0, "/reading_interval_seconds", "not positive")
 	d.RouterID = parsed(&problems, "/router_id", v.RouterId, netip.ParseAddr)
 	for i, c := range v.Connections {

@@ -36,6 +36,7 @@ const (
 	maxReport     = 500              // observations in one; with four sessions each, what comes of them is one append
 	longPoll      = 30 * time.Second // how long the platform may hold a request for the desired state
 	resyncEvery   = 15 * time.Second // how often the node is compared with the desired state without any news
+	wholeEvery    = 15 * time.Minute // how often the whole desired state is asked for, and not only what has changed
 	probeTimeout  = 10 * time.Second
 	retryFirst    = 250 * time.Millisecond // back-off after an error, doubled each time
 	retryLast     = 15 * time.Second

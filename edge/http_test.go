@@ -36,6 +36,11 @@ func served(p *memoryPlatform) http.Handler {
 	prefix := "/v1/edge-nodes/" + testNode
 	mux.HandleFunc("GET "+prefix+"/desired-state", func(w http.ResponseWriter, r *http.Request) {
 		after, _ := strconv.ParseInt(r.URL.Query().Get("after_revision"), 10, 64)
+		if changes := r.URL.Query().Get("changes"); changes != strconv.FormatBool(after > 0) {
+			p.set(func(p *memoryPlatform) {
+				p.problems = append(p.problems, fmt.Sprintf("what has changed since %d is asked for as %q", after, changes))
+			})
+		}
 		wait, _ := strconv.Atoi(r.URL.Query().Get("wait_seconds"))
 		d, err := p.DesiredState(r.Context(), after, time.Duration(wait)*time.Second)
 		answer(w, err, wireState(d))
@@ -78,6 +83,9 @@ func served(p *memoryPlatform) http.Handler {
 func wireState(d DesiredState) client.DesiredState {
 	v := client.DesiredState{Revision: d.Revision, EdgeNodeId: testNode, Asn: client.ASN(d.ASN), RouterId: d.RouterID.String(),
 		ReadingIntervalSeconds: int(d.ReadingInterval / time.Second), Connections: []client.DesiredConnection{}}
+	if d.Since != 0 {
+		v.SinceRevision, v.Gone = &d.Since, &d.Gone
+	}
 	end := func(a Attachment) client.DesiredAttachment {
 		w := client.DesiredAttachment{Interface: a.Interface, Vlan: a.VLAN, PeerAsn: client.ASN(a.PeerASN), PrefixLimit: a.PrefixLimit}
 		if a.ServiceVLAN != 0 {

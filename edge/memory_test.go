@@ -34,11 +34,12 @@ type memoryPlatform struct {
 	lastKind     Kind
 	revision     int64                           // the newest that an agent said it has
 	turns        map[string]map[time.Time]string // when a connection was said to be suspended and resumed
+	told         map[string]int64                // the revision in which a connection was last another, or went
 }
 
 func newMemoryPlatform(interval time.Duration) *memoryPlatform {
 	return &memoryPlatform{changed: make(chan struct{}), opened: map[string]time.Time{}, observations: map[string]Observation{},
-		readings: map[ReadingID]Reading{}, turns: map[string]map[time.Time]string{},
+		readings: map[ReadingID]Reading{}, turns: map[string]map[time.Time]string{}, told: map[string]int64{},
 		desired: DesiredState{Revision: 1, ASN: 64500, RouterID: netip.MustParseAddr("192.0.2.1"), ReadingInterval: interval}}
 }
 
@@ -48,8 +49,7 @@ func (p *memoryPlatform) DesiredState(ctx context.Context, after int64, wait tim
 	limit := time.After(wait)
 	for {
 		p.mu.Lock()
-		d, changed, down := p.desired, p.changed, p.down
-		d.Connections = slices.Clone(d.Connections)
+		d, changed, down := p.since(after), p.changed, p.down
 		p.mu.Unlock()
 		if down {
 			return DesiredState{}, errDown
@@ -65,6 +65,23 @@ func (p *memoryPlatform) DesiredState(ctx context.Context, after int64, wait tim
 		case <-changed:
 		}
 	}
+}
+
+// since returns the desired state, or what has changed of it after a revision that is none of the future.
+func (p *memoryPlatform) since(after int64) DesiredState {
+	d := p.desired
+	d.Connections = slices.Clone(d.Connections)
+	if after == 0 || after > d.Revision {
+		return d
+	}
+	d.Since = after
+	d.Connections = slices.DeleteFunc(d.Connections, func(c DesiredConnection) bool { return p.told[c.ID] <= after })
+	for id, revision := range p.told {
+		if revision > after && !slices.ContainsFunc(p.desired.Connections, func(c DesiredConnection) bool { return c.ID == id }) {
+			d.Gone = append(d.Gone, id)
+		}
+	}
+	return d
 }
 
 func (p *memoryPlatform) Report(ctx context.Context, kind Kind, revision int64, observations []Observation) error {
@@ -143,8 +160,12 @@ func (p *memoryPlatform) SendReadings(ctx context.Context, readings []Reading) (
 func (p *memoryPlatform) want(connections ...DesiredConnection) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.desired.Connections = slices.Clone(connections)
+	next := DesiredState{Connections: connections}
 	p.desired.Revision++
+	for id := range p.desired.replace(next) {
+		p.told[id] = p.desired.Revision
+	}
+	p.desired.Connections = slices.Clone(connections)
 	close(p.changed)
 	p.changed = make(chan struct{})
 }

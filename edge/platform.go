@@ -3,6 +3,9 @@ package edge
 import (
 	"context"
 	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
 	"time"
 
 	"crossbill/edge/bgp"
@@ -13,7 +16,8 @@ import (
 // Its errors are [*RefusedError] when the platform has understood and will never accept, anything else when it is worth
 // trying again.
 type Platform interface {
-	// DesiredState returns the node's whole desired state, once it is newer than after or wait is over.
+	// DesiredState returns the node's desired state, once it is newer than after or wait is over. With after 0 it is the whole
+	// one, else it may be what has changed since.
 	DesiredState(ctx context.Context, after int64, wait time.Duration) (DesiredState, error)
 	// Report tells what the agent sees. Repeating it changes nothing.
 	// revision is the newest desired state that the agent has.
@@ -42,13 +46,66 @@ const (
 	Absent     Phase = "absent"     // nothing of it is left
 )
 
-// DesiredState is what the node is to be.
+// DesiredState is what the node is to be or, with Since, what has changed of that.
 type DesiredState struct {
 	Revision        int64               `json:"revision"`
+	Since           int64               `json:"since,omitempty"` // the revision after which Connections have changed; 0: it is the whole state
+	Gone            []string            `json:"gone,omitempty"`  // with Since: the connections that are no more, by id
 	ASN             uint32              `json:"asn"`
 	RouterID        netip.Addr          `json:"router_id"`
 	ReadingInterval time.Duration       `json:"reading_interval"`
 	Connections     []DesiredConnection `json:"connections"`
+}
+
+// sorted brings the connections into the order that [DesiredState.change] keeps them in: of their ids.
+func (d *DesiredState) sorted() {
+	slices.SortFunc(d.Connections, func(x, y DesiredConnection) int { return strings.Compare(x.ID, y.ID) })
+}
+
+// find returns where a connection is, or would be.
+func (d *DesiredState) find(id string) (at int, found bool) {
+	return slices.BinarySearchFunc(d.Connections, id, func(c DesiredConnection, id string) int { return strings.Compare(c.ID, id) })
+}
+
+// change brings the state, whose connections are sorted, up to what has changed since its revision. It returns the connections
+// that have changed, by id, as they were before: zero for one that is new.
+func (d *DesiredState) change(by DesiredState) (before map[string]DesiredConnection) {
+	before = map[string]DesiredConnection{}
+	for _, id := range by.Gone {
+		if i, found := d.find(id); found {
+			before[id] = d.Connections[i]
+			d.Connections = slices.Delete(d.Connections, i, i+1)
+		}
+	}
+	for _, c := range by.Connections {
+		i, found := d.find(c.ID)
+		switch {
+		case !found:
+			before[c.ID] = DesiredConnection{}
+			d.Connections = slices.Insert(d.Connections, i, c)
+		case !reflect.DeepEqual(d.Connections[i], c):
+			before[c.ID] = d.Connections[i]
+			d.Connections[i] = c
+		}
+	}
+	d.Revision, d.ASN, d.RouterID, d.ReadingInterval = by.Revision, by.ASN, by.RouterID, by.ReadingInterval
+	return before
+}
+
+// replace returns what another whole state changes, as [DesiredState.change] does.
+func (d *DesiredState) replace(by DesiredState) (before map[string]DesiredConnection) {
+	before = map[string]DesiredConnection{}
+	for _, c := range d.Connections {
+		before[c.ID] = c
+	}
+	for _, c := range by.Connections {
+		if was, ok := before[c.ID]; ok && reflect.DeepEqual(was, c) {
+			delete(before, c.ID)
+		} else if !ok {
+			before[c.ID] = DesiredConnection{}
+		}
+	}
+	return before
 }
 
 // DesiredConnection is one connection of it.

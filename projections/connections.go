@@ -3,6 +3,7 @@ package projections
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"reflect"
 	"slices"
 	"time"
@@ -22,6 +23,7 @@ var connectionEvents = familyOf("connection", connection.Events())
 // leaves the revision alone, or every agent would wake for its own reports.
 func applyConnections(ctx context.Context, tx pgx.Tx, batch []events.Recorded) error {
 	revisions := make(map[string]int64)
+	changes := make(map[edgeChange]int64)
 	for _, e := range batch {
 		id, ours, err := edgeNodes.id(e)
 		if err != nil {
@@ -47,6 +49,7 @@ func applyConnections(ctx context.Context, tx pgx.Tx, batch []events.Recorded) e
 			for _, d := range slices.Concat(was, is) {
 				if !reflect.DeepEqual(on(was, d.EdgeNodeID), on(is, d.EdgeNodeID)) {
 					revisions[d.EdgeNodeID] = max(revisions[d.EdgeNodeID], int64(e.Position))
+					changes[edgeChange{d.EdgeNodeID, after.ID}] = int64(e.Position)
 				}
 			}
 		},
@@ -57,8 +60,11 @@ func applyConnections(ctx context.Context, tx pgx.Tx, batch []events.Recorded) e
 	if err := writeConnections(ctx, tx, rows); err != nil {
 		return err
 	}
-	return writeRevisions(ctx, tx, revisions)
+	return errors.Join(writeRevisions(ctx, tx, revisions), writeChanges(ctx, tx, changes))
 }
+
+// edgeChange is that what an edge node is told of a connection has changed.
+type edgeChange struct{ edgeNodeID, connectionID string }
 
 // desired is what an edge node is told of one connection.
 type desired struct {
@@ -135,9 +141,26 @@ func writeRevisions(ctx context.Context, tx pgx.Tx, revisions map[string]int64) 
 		positions[i] = revisions[node]
 	}
 	_, err := tx.Exec(ctx, `
-		INSERT INTO read_edge_revisions (edge_node_id, revision)
-		SELECT * FROM unnest($1::text[], $2::bigint[])
-		ON CONFLICT (edge_node_id) DO UPDATE SET revision = EXCLUDED.revision`, nodes, positions)
+		INSERT INTO read_edge_revisions AS r (edge_node_id, revision, changes_to)
+		SELECT node, revision, revision FROM unnest($1::text[], $2::bigint[]) AS t (node, revision)
+		ON CONFLICT (edge_node_id) DO UPDATE SET revision = EXCLUDED.revision, changes_to = EXCLUDED.revision,
+			changes_from = CASE WHEN r.changes_to = r.revision THEN r.changes_from ELSE EXCLUDED.revision END`, nodes, positions)
+	return err
+}
+
+func writeChanges(ctx context.Context, tx pgx.Tx, changes map[edgeChange]int64) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	var nodes, connections []string
+	var positions []int64
+	for change, position := range changes {
+		nodes, connections, positions = append(nodes, change.edgeNodeID), append(connections, change.connectionID), append(positions, position)
+	}
+	_, err := tx.Exec(ctx, `
+		INSERT INTO read_edge_changes (edge_node_id, connection_id, revision)
+		SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[])
+		ON CONFLICT (edge_node_id, connection_id) DO UPDATE SET revision = EXCLUDED.revision`, nodes, connections, positions)
 	return err
 }
 
@@ -220,6 +243,54 @@ func (q Queries) EdgeState(ctx context.Context, edgeNodeID string, after events.
 			WithHint("move connections to another edge node")
 	}
 	return state, nil
+}
+
+// EdgeChanges is what has changed of what an edge node is to be.
+type EdgeChanges struct {
+	Revision    events.Position    // of the last event that changed it
+	Connections []connection.State // that have changed and are on the node, in order of id
+	Gone        []string           // those that are no more, by id, in order
+}
+
+// EdgeChanges returns what has changed of an edge node's desired state since a revision, or a NotFound error if there is no such
+// node. ok is that it can be told: not to who has a revision that is yet to come, or one from before changes were kept, nor of more
+// changes than a node can have connections.
+func (q Queries) EdgeChanges(ctx context.Context, edgeNodeID string, since events.Position) (changes EdgeChanges, ok bool, err error) {
+	const op = "projections.EdgeChanges"
+	// One statement, as in EdgeState. A connection that has moved on is not the node's to see.
+	rows, err := q.DB.Query(ctx, `
+		SELECT r.revision, r.changes_to = r.revision AND r.changes_from <= $2, d.connection_id, c.doc
+		FROM read_edge_revisions AS r
+		LEFT JOIN read_edge_changes AS d ON d.edge_node_id = r.edge_node_id AND d.revision > $2 -- read_edge_changes_revision
+		LEFT JOIN read_connections AS c ON c.connection_id = d.connection_id AND r.edge_node_id IN (c.edge_node_id, c.other_edge_node_id) -- primary key
+		WHERE r.edge_node_id = $1 ORDER BY d.connection_id LIMIT $3`, edgeNodeID, since, MaxEdgeConnections+1)
+	if err != nil {
+		return changes, false, unavailable(op, err)
+	}
+	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
+		var id *string // null if nothing has changed
+		var doc []byte // null if it is on the node no more
+		if err := row.Scan(&changes.Revision, &ok, &id, &doc); err != nil || id == nil {
+			return struct{}{}, err
+		}
+		if doc == nil {
+			changes.Gone = append(changes.Gone, *id)
+			return struct{}{}, nil
+		}
+		var c connection.State
+		if err := json.Unmarshal(doc, &c); err != nil {
+			return struct{}{}, broken(op, err)
+		}
+		changes.Connections = append(changes.Connections, c)
+		return struct{}{}, nil
+	})
+	switch {
+	case err != nil:
+		return EdgeChanges{}, false, unavailable(op, err)
+	case changes.Revision == 0:
+		return EdgeChanges{}, false, domain.Errorf(domain.NotFound, op, "there is no such edge node")
+	}
+	return changes, ok && since <= changes.Revision && len(changes.Connections)+len(changes.Gone) <= MaxEdgeConnections, nil
 }
 
 // MaxEdgeConnections is how many connections one edge node can have: as many as there are tags on it.

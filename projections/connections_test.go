@@ -1,6 +1,9 @@
 package projections_test
 
 import (
+	"maps"
+	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -8,6 +11,7 @@ import (
 	"crossbill/domain"
 	"crossbill/domain/connection"
 	"crossbill/events"
+	"crossbill/projections"
 )
 
 // TestEdgeState walks a connection through its life. Each step says what the node is told after it and whether the step
@@ -107,6 +111,136 @@ func TestEdgeState_Whole(t *testing.T) {
 	if want := []string{id("con", 1), id("con", 3), id("con", 5)}; !slices.Equal(told, want) || got.Revision != last {
 		t.Errorf("told %v at %d, want %v at %d", told, got.Revision, want, last)
 	}
+}
+
+// TestEdgeChanges has agents of two nodes follow what changes, through any events and restarts of theirs and of the read model:
+// what each comes to is what it would be told as a whole.
+func TestEdgeChanges(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	const connections = 6
+	nodes := []string{node, id("edg", 2)}
+	for _, n := range nodes {
+		b.record("edge_node-"+n, nodeRegistered(n))
+	}
+	for n := 1; n <= connections; n++ {
+		b.record("connection-"+id("con", n), requested(n, acme, cloudCo))
+	}
+	model := projections.All()[slices.IndexFunc(projections.All(), func(p projections.Projection) bool { return p.Name == "connections" })]
+	agents := make([]agent, len(nodes))
+	for range 120 {
+		for range random.IntN(4) {
+			n := 1 + random.IntN(connections)
+			con, on := id("con", n), allocated(n, nodes[random.IntN(2)])
+			any := []domain.Event{ // Evolve takes them in any order
+				on, testingStarted(n), session(n, "a", "established"), activated(n, at(2)), decommission(n, at(9)),
+				connection.ProbeRequested{ConnectionID: con, ProbeID: "prb_1", At: at(1)},
+				connection.Probed{ConnectionID: con, ProbeID: "prb_1", Passed: true, At: at(1)},
+				connection.CutoverRequested{ConnectionID: con, At: at(1)},
+				connection.EdgeClosed{ConnectionID: con, ClosedAt: at(10), At: at(10)},
+				connection.SessionConfigured{ConnectionID: con, Side: "z", PrefixLimit: random.IntN(99), At: at(1)},
+				connection.MoveRequested{ConnectionID: con, Reason: "r", At: at(1)},
+				connection.RebuildStarted{ConnectionID: con, Build: connection.Build{EdgeNodeID: on.EdgeNodeID, Tag: n, A: on.A, Z: on.Z}, Deadline: at(9), At: at(1)},
+				connection.Rebuilt{ConnectionID: con, EdgeNodeID: on.EdgeNodeID, At: at(2)},
+				connection.BuildReleased{ConnectionID: con, EdgeNodeID: on.EdgeNodeID, Tag: n, At: at(3)},
+			}
+			b.record("connection-"+con, any[random.IntN(len(any))])
+		}
+		if random.IntN(20) == 0 {
+			b.truncate()
+		}
+		b.project(model)
+		for i := range agents {
+			if random.IntN(3) == 0 { // it asks later
+				continue
+			}
+			whole, err := b.q.EdgeState(t.Context(), nodes[i], 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if random.IntN(8) == 0 { // it was restarted
+				agents[i] = agent{}
+			}
+			agents[i].ask(b, nodes[i])
+			if want := toldOf(nodes[i], whole.Connections); agents[i].revision != whole.Revision || !reflect.DeepEqual(agents[i].told, want) {
+				t.Fatalf("%s is at %d with\n  %+v, the state is at %d with\n  %+v", nodes[i], agents[i].revision, agents[i].told, whole.Revision, want)
+			}
+		}
+	}
+	// A program that keeps no changes was at it: what it applied can't be told one by one.
+	b.exec(`UPDATE read_edge_revisions SET revision = revision + 1`)
+	if _, ok, err := b.q.EdgeChanges(t.Context(), node, agents[0].revision); ok || err != nil {
+		t.Errorf("what has changed where changes were not kept: %v, %v", ok, err)
+	}
+	for n := 1; n <= 2; n++ {
+		at := b.record("edge_node-"+node, nodeRegistered(node))
+		b.project(model)
+		if _, ok, err := b.q.EdgeChanges(t.Context(), node, agents[0].revision); ok || err != nil {
+			t.Errorf("what has changed since before changes were kept again: %v, %v", ok, err)
+		}
+		if _, ok, err := b.q.EdgeChanges(t.Context(), node, at); !ok || err != nil {
+			t.Errorf("what has changed since changes are kept again: %v, %v", ok, err)
+		}
+	}
+	if _, ok, err := b.q.EdgeChanges(t.Context(), node, agents[0].revision+1_000_000); ok || err != nil {
+		t.Errorf("what has changed since a revision that is yet to come: %v, %v", ok, err)
+	}
+	if _, _, err := b.q.EdgeChanges(t.Context(), id("edg", 9), 0); domain.CodeOf(err) != domain.NotFound {
+		t.Errorf("a node nobody registered: %v", err)
+	}
+}
+
+// agent is what a node's agent knows.
+type agent struct {
+	revision events.Position
+	told     map[string]told
+}
+
+// told is what a node is told of a connection.
+type told struct {
+	connection.Desired
+	a, z connection.SessionSettings
+}
+
+func toldOf(node string, connections []connection.State) map[string]told {
+	all := map[string]told{}
+	for _, c := range connections {
+		if d, ok := c.DesiredOn(node); ok {
+			all[c.ID] = told{d, c.Settings(connection.SideA), c.Settings(connection.SideZ)}
+		}
+	}
+	return all
+}
+
+// ask asks for the whole at first and for what has changed from then on.
+func (a *agent) ask(b *bench, node string) {
+	b.Helper()
+	if a.revision == 0 {
+		whole, err := b.q.EdgeState(b.Context(), node, 0)
+		if err != nil {
+			b.Fatal(err)
+		}
+		a.revision, a.told = whole.Revision, toldOf(node, whole.Connections)
+		return
+	}
+	changes, ok, err := b.q.EdgeChanges(b.Context(), node, a.revision)
+	if err != nil || !ok {
+		b.Fatal(ok, err)
+	}
+	for _, c := range changes.Connections {
+		delete(a.told, c.ID)
+	}
+	for _, id := range changes.Gone {
+		if _, known := a.told[id]; !known && a.revision == changes.Revision {
+			b.Errorf("%s is told that %s is gone, at revision %d", node, id, changes.Revision)
+		}
+		delete(a.told, id)
+	}
+	maps.Copy(a.told, toldOf(node, changes.Connections))
+	a.revision = changes.Revision
 }
 
 func TestBillable(t *testing.T) {

@@ -8,7 +8,7 @@ var models = []Projection{
 	{Name: "quotes", Apply: applyQuotes, Tables: []string{"read_quotes"}},
 	{Name: "service_keys", Apply: applyServiceKeys, Tables: []string{"read_service_keys"}},
 	{Name: "redundancy_groups", Apply: applyRedundancyGroups, Tables: []string{"read_redundancy_groups"}},
-	{Name: "connections", Apply: applyConnections, Tables: []string{"read_connections", "read_edge_revisions"}},
+	{Name: "connections", Apply: applyConnections, Tables: []string{"read_connections", "read_edge_revisions", "read_edge_changes"}},
 	{Name: availabilityModel, Apply: applyAvailability, Tables: []string{"read_availability", "read_interruptions"}},
 	{Name: "usage", Apply: applyUsage, Tables: []string{"read_readings", "read_usage"}},
 	{Name: "invoices", Apply: applyInvoices, Tables: []string{"read_invoices"}},

@@ -52,7 +52,7 @@ func TestDoor(t *testing.T) {
 		"acme":      {projections.Viewing(t.Context(), projections.Party(acme)), map[string]int{"read_availability": 3, "read_interruptions": 2, "read_orders": 4, "read_connections": 3, "read_usage": 2, "read_readings": 6, "read_invoices": 2, "read_ports": 1}},
 		"lakeCo":    {projections.Viewing(t.Context(), projections.Party(lakeCo)), map[string]int{"read_private_listings": 1, "read_private_listing_prices": 2, "read_availability": 4, "read_interruptions": 3, "read_orders": 4, "read_connections": 4, "read_usage": 3, "read_readings": 9, "read_invoices": 2, "read_settlements": 2, "read_ports": 1}},
 		"cloudCo":   {projections.Viewing(t.Context(), projections.Party(cloudCo)), map[string]int{"read_own_listings": 5, "read_private_listings": 2, "read_private_listing_prices": 4, "read_availability": 7, "read_interruptions": 5, "read_orders": 8, "read_connections": 7, "read_usage": 5, "read_readings": 15, "read_settlements": 2, "read_ports": 1}},
-		"the node":  {projections.Viewing(t.Context(), projections.Node(node)), map[string]int{"read_connections": 5, "read_edge_nodes": 1, "read_edge_revisions": 1}},
+		"the node":  {projections.Viewing(t.Context(), projections.Node(node)), map[string]int{"read_connections": 5, "read_edge_nodes": 1, "read_edge_revisions": 1, "read_edge_changes": 6}},
 		"operators": {projections.Viewing(t.Context(), projections.Operator()), all},
 	}
 	check := func(when string) {
@@ -78,7 +78,7 @@ func TestDoor(t *testing.T) {
 
 // knownTable reports whether the test's history says what is in a table.
 func knownTable(table string) bool {
-	return strings.Contains(" read_orders read_connections read_usage read_readings read_invoices read_settlements read_ports read_edge_nodes read_edge_revisions read_availability read_interruptions ", " "+table+" ")
+	return strings.Contains(" read_orders read_connections read_usage read_readings read_invoices read_settlements read_ports read_edge_nodes read_edge_revisions read_edge_changes read_availability read_interruptions ", " "+table+" ")
 }
 
 // TestDoor_LeavesNoTrace makes sure that a connection is the platform's again after whatever happened to a query.
