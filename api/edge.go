@@ -42,8 +42,12 @@ func (s *Server) GetDesiredState(ctx context.Context, req GetDesiredStateRequest
 		if err != nil {
 			return nil, err
 		}
-		// The state must include everything up to head before it is looked at: the wait below is for what comes after.
-		if err := s.Waiter.WaitFor(wait, head.Position, connectionsModel); err != nil && wait.Err() == nil {
+		// The state must include everything up to head before it is looked at, whether the caller waits or not: it would take what
+		// is missing for gone, such as all that a read model that is being made does not have yet.
+		current, cancel := context.WithTimeout(ctx, modelPatience)
+		err = s.Waiter.WaitFor(current, head.Position, connectionsModel)
+		cancel()
+		if err != nil {
 			return nil, err
 		}
 		after := events.Position(valueOr(req.Params.AfterRevision, 0))
@@ -90,8 +94,10 @@ func (s *Server) desiredSince(ctx context.Context, node edgenode.State, after ev
 	return state, desired.Revision > after, err
 }
 
-// connectionsModel is the read model that desired states come from.
-const connectionsModel = "connections"
+const (
+	connectionsModel = "connections"    // the read model that desired states come from
+	modelPatience    = 10 * time.Second // how long it may be behind the log before an agent is told to ask again
+)
 
 func (s *Server) desiredState(ctx context.Context, node edgenode.State, revision events.Position, connections []connection.State) (DesiredState, error) {
 	v := DesiredState{

@@ -2,9 +2,11 @@ package api_test
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
 	"slices"
 	"testing"
-	"time"
 
 	"crossbill/api/client"
 )
@@ -24,16 +26,12 @@ func TestDesiredChanges(t *testing.T) {
 	}
 	check := func(when string, after int64, since bool, connections int, gone ...string) client.DesiredState {
 		t.Helper()
-		for began := time.Now(); ; time.Sleep(10 * time.Millisecond) { // what is not waited for is told as far as it is known
-			s := get(after)
-			if (s.SinceRevision != nil) == since && (!since || *s.SinceRevision == after && slices.Equal(*s.Gone, append([]string{}, gone...))) &&
-				len(s.Connections) == connections && (since || s.Gone == nil) {
-				return s
-			}
-			if time.Since(began) > time.Minute {
-				t.Fatalf("%s, after revision %d: %+v", when, after, s)
-			}
+		s := get(after)
+		if (s.SinceRevision != nil) != since || since && (*s.SinceRevision != after || !slices.Equal(*s.Gone, append([]string{}, gone...))) ||
+			len(s.Connections) != connections || !since && s.Gone != nil {
+			t.Fatalf("%s, after revision %d: %+v", when, after, s)
 		}
+		return s
 	}
 	empty := check("at first", 0, false, 0).Revision
 	m.order = m.place()
@@ -55,4 +53,38 @@ func TestDesiredChanges(t *testing.T) {
 	check("it is gone", produced, true, 0, m.order.ConnectionId)
 	check("it came and went", empty, true, 0, m.order.ConnectionId)
 	check("all of it", 0, false, 0)
+}
+
+// TestDesiredStateIsWhole has an agent ask while the read model is behind the log: it is told to ask again, and not what there is.
+func TestDesiredStateIsWhole(t *testing.T) {
+	t.Parallel()
+	m := newMarket(t).open()
+	ctx := context.Background()
+	ask := func(after int64) (status int, problem client.Problem, state client.DesiredState) {
+		t.Helper()
+		status, problem, body := m.do(m.agentKey, "GET", fmt.Sprintf("/v1/edge-nodes/%s/desired-state?changes=true&after_revision=%d", m.nodeID, after), nil)
+		if status == http.StatusOK {
+			must(t, json.Unmarshal(body, &state))
+		}
+		return status, problem, state
+	}
+	_, _, before := ask(0)
+	tx, err := m.pool.Begin(ctx)
+	must(t, err)
+	defer func() { _ = tx.Rollback(ctx) }()
+	_, err = tx.Exec(ctx, "SELECT FROM subscriptions WHERE name = 'connections' FOR UPDATE") // as another process would that runs the model, and is stuck
+	must(t, err)
+	_, _, err = client.Decode[client.EdgeNode](m.operator.CreateEdgeNode(ctx, nil, newEdgeNode()))
+	must(t, err)
+	for _, after := range []int64{0, before.Revision} {
+		if status, problem, state := ask(after); status != http.StatusServiceUnavailable || !problem.Retryable {
+			t.Errorf("after %d: %d %+v, %+v", after, status, problem, state)
+		}
+	}
+	must(t, tx.Rollback(ctx))
+	for _, after := range []int64{0, before.Revision} {
+		if status, problem, state := ask(after); status != http.StatusOK || state.Revision != before.Revision || before.Revision == 0 {
+			t.Errorf("after %d: %d %+v, revision %d, want %d", after, status, problem, state.Revision, before.Revision)
+		}
+	}
 }
