@@ -499,19 +499,26 @@ func (p *promise) join(c *promised) {
 
 // tag is the connection's number on the node, once its meter is there.
 func (p *promise) tag(c *promised) (int, error) {
-	content, err := os.ReadFile(filepath.Join(p.stateDir(), "desired.json"))
+	file, err := os.Open(filepath.Join(p.stateDir(), "desired.json"))
 	if err != nil {
 		return 0, err
 	}
-	var desired edge.DesiredState
-	if err := json.Unmarshal(content, &desired); err != nil {
-		return 0, err
+	defer file.Close()
+	tag := 0
+	for states := json.NewDecoder(file); states.More(); { // the whole, and what has changed of it since
+		var desired edge.DesiredState
+		if err := states.Decode(&desired); err != nil {
+			return 0, err
+		}
+		for _, d := range desired.Connections {
+			if d.ID == c.id {
+				tag = d.Tag
+			}
+		}
 	}
-	i := slices.IndexFunc(desired.Connections, func(d edge.DesiredConnection) bool { return d.ID == c.id })
-	if i < 0 {
+	if tag == 0 {
 		return 0, errors.New("the agent does not know the connection")
 	}
-	tag := desired.Connections[i].Tag
 	out, err := p.lab.Command(p.t.Context(), lab.PoP, "ip", "link", "show", datapath.InterfaceName(tag, datapath.SideZ)).CombinedOutput()
 	if err != nil {
 		return 0, fmt.Errorf("%w: %s", err, out)
